@@ -1,0 +1,237 @@
+"""Reading a plan's text: linear in its length, no recursion, and every size is checked before anything is built."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import NoReturn
+
+from painters._plan_steps import (
+    HALVES,
+    MAX_BRACKETS,
+    MAX_LAYER_RUNS,
+    MAX_LAYERS,
+    MAX_NESTING,
+    MAX_TEXT,
+    MERGES,
+    Half,
+    Layer,
+    Merge,
+    Parallel,
+    PlanError,
+    Step,
+    normalised,
+)
+
+_TOKEN = re.compile(r"[ \t\r\n\f\v]*([0-9]+|[A-Za-z_][A-Za-z_0-9]*|[^ \t\r\n\f\v]|\Z)", re.DOTALL)
+_CLOSES = {"(": ")", "{": "}"}
+_WINDOW = 72
+_HOW = "A plan is layers (7), ranges (0-14), groups ({15-17}) and repeats ((15-17)*2), separated by spaces."
+_HINTS = {
+    ",": "Separate steps with spaces.",
+    ";": "Separate steps with spaces.",
+    "-": "Layers are numbered from 0; a range has a layer on both sides of '-', such as 0-14.",
+    "*": "Put the step to repeat before '*', such as 16*3, (15-17)*2 or {15-17}*3.",
+    ":": "Put the merge right after a group, such as {15-17}:sum.",
+    ".": "Put the half right after a layer or a range, such as 16.attn or 3-5.mlp.",
+    "\N{MULTIPLICATION SIGN}": "Write a repeat with '*', such as 16*3.",
+    "[": "Write a sequence as (3 4) and a parallel group as {3 4}.",
+    "]": "Write a sequence as (3 4) and a parallel group as {3 4}.",
+}
+
+
+def error_text(problem: str, text: str, place: int, remedy: str) -> str:
+    """`problem`, the text (72 characters of it at most) with a caret under `place`, and `remedy`, on four lines."""
+    start = max(0, min(place - _WINDOW // 2, len(text) - _WINDOW))
+    shown = text[start : start + _WINDOW]
+    # One column per character, whatever was typed, so that the caret stands where it should.
+    shown = "".join(" " if c.isspace() else c if " " < c <= "~" else "?" for c in shown)
+    before = "..." if start else ""
+    after = "..." if start + _WINDOW < len(text) else ""
+    return f"{problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + place - start)}^\n{remedy}"
+
+
+@dataclass(slots=True)
+class _Frame:
+    """An open bracket (none at the top), the number of its token, and the items read inside it, each a sequence of steps."""
+
+    bracket: str
+    place: int
+    items: list[tuple[Step, ...]] = field(default_factory=list)
+    runs: int = 0
+
+
+def parse_steps(text: str) -> tuple[Step, ...]:
+    """The steps that `text` describes, repeats and ranges written out; raises PlanError."""
+    if not isinstance(text, str):
+        raise PlanError(
+            f"a plan is read from text, but this is a {type(text).__name__}: give a str such as '0-11'"
+        )
+    if len(text) > MAX_TEXT:
+        raise PlanError(
+            f"plan text has {len(text)} characters: at most {MAX_TEXT} are read; use ranges and repeats"
+        )
+    return _Reader(text).read()
+
+
+class _Reader:
+    """One pass over the text with one token in hand."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.tokens: list[str] = _TOKEN.findall(text)  # the last one is empty
+        self.token = self.tokens[0]
+        self.place = 0  # the number of the token; the character is looked up when an error needs it
+        self.runs = 0  # of all frames together, so that the limit holds before any step is built
+        self.stack = [_Frame("", 0)]
+
+    def advance(self) -> None:
+        self.place += 1
+        self.token = self.tokens[self.place]
+
+    def character(self, place: int) -> int:
+        """Where in the text the token number `place` starts."""
+        return next(islice(_TOKEN.finditer(self.text), place, None)).start(1)
+
+    def fail(self, problem: str, remedy: str, place: int | None = None) -> NoReturn:
+        place = self.character(self.place if place is None else place)
+        raise PlanError(error_text(problem, self.text, place, remedy))
+
+    def read(self) -> tuple[Step, ...]:
+        while self.token:
+            if self.token in _CLOSES:
+                self.open_bracket()
+            elif self.token in (")", "}"):
+                self.close_bracket()
+            elif self.token[0] in "0123456789":
+                self.layers()
+            else:
+                what = (
+                    self.token
+                    if self.token.isascii() and self.token.isprintable()
+                    else ascii(self.token)[1:-1]
+                )
+                where = " in a plan" if self.token not in "-*:." else " here"
+                self.fail(f"unexpected '{what}'{where}", _HINTS.get(self.token, _HOW))
+        frame = self.stack[-1]
+        if frame.bracket:
+            self.fail(
+                f"this '{frame.bracket}' is never closed", f"Add the '{_CLOSES[frame.bracket]}'.", frame.place
+            )
+        if not frame.items:
+            self.fail("plan is empty", _HOW)
+        return tuple(chain.from_iterable(frame.items))
+
+    def open_bracket(self) -> None:
+        if len(self.stack) > MAX_BRACKETS:
+            self.fail("too many open brackets", f"At most {MAX_BRACKETS} may be open at once.")
+        if self.token == "{" and sum(frame.bracket == "{" for frame in self.stack) == MAX_NESTING:
+            self.fail("parallel groups are nested too deep", f"A plan may nest {MAX_NESTING} groups.")
+        self.stack.append(_Frame(self.token, self.place))
+        self.advance()
+
+    def close_bracket(self) -> None:
+        frame = self.stack[-1]
+        if not frame.bracket:
+            self.fail(f"this '{self.token}' closes nothing", "Remove it, or open a bracket before it.")
+        if self.token != _CLOSES[frame.bracket]:
+            self.fail(
+                f"'{self.token}' cannot close '{frame.bracket}'",
+                f"Close the '{frame.bracket}' at character {self.character(frame.place) + 1} with '{_CLOSES[frame.bracket]}'.",
+            )
+        if not frame.items:
+            self.fail(
+                f"'{frame.bracket}{self.token}' is empty",
+                "Put at least one layer between the brackets.",
+                frame.place,
+            )
+        self.stack.pop()
+        self.advance()
+        if frame.bracket == "(":
+            steps = tuple(chain.from_iterable(frame.items))
+        else:
+            steps = normalised((Parallel(tuple(frame.items), self.merge()),), "a group")
+        self.runs -= frame.runs
+        self.add([steps], frame.runs, frame.place)
+
+    def merge(self) -> Merge:
+        if self.token != ":":
+            return "mean"
+        self.advance()
+        for merge in MERGES:
+            if self.token == merge:
+                self.advance()
+                return merge
+        self.fail("':' is not followed by a merge", "The merges are :mean (the default) and :sum.")
+
+    def layers(self) -> None:
+        """Reads a layer or a range, with its half."""
+        place = self.place
+        first = last = self.number("layer", MAX_LAYERS - 1)
+        if self.token == "-":
+            self.advance()
+            if not self.token or self.token[0] not in "0123456789":
+                self.fail(f"the range {first}- has no last layer", "Write both ends, such as 0-14 or 17-15.")
+            last = self.number("layer", MAX_LAYERS - 1)
+        half = self.half()
+        count = abs(last - first) + 1
+        if self.token == "*" and count > 1:
+            suffix = f".{half}" if half else ""
+            self.fail(
+                "a range cannot be repeated without brackets",
+                f"Write ({first}-{last}{suffix})*n to repeat all of it.",
+            )
+        self.refuse(count, place)
+        step = 1 if last >= first else -1
+        self.add([(Layer(index, half),) for index in range(first, last + step, step)], count, place)
+
+    def half(self) -> Half | None:
+        if self.token != ".":
+            return None
+        self.advance()
+        for half in HALVES:
+            if self.token == half:
+                self.advance()
+                return half
+        self.fail("'.' is not followed by a half of a layer", "The halves are .attn and .mlp.")
+
+    def number(self, what: str, most: int) -> int:
+        digits = self.token.lstrip("0") or "0"
+        # Long digit strings are compared by length: Python refuses to convert some of them.
+        if len(digits) > len(str(most)) or int(digits) > most:
+            self.fail(f"{what} number is too large", f"The largest {what} number is {most}.")
+        self.advance()
+        return int(digits)
+
+    def add(self, items: list[tuple[Step, ...]], runs: int, place: int) -> None:
+        """Puts items into the open frame, after reading how often they are repeated."""
+        if self.token == "*":
+            self.advance()
+            star = self.place
+            if not self.token or self.token[0] not in "0123456789":
+                self.fail("'*' is not followed by a number", "Write how often the step runs, such as 16*3.")
+            times = self.number("repeat", MAX_LAYER_RUNS)
+            if times == 0:
+                self.fail(
+                    "a step cannot be repeated 0 times",
+                    "Leave the step out, or repeat it at least once.",
+                    star,
+                )
+            if self.token == "*":
+                self.fail("a step has two repeats", "Multiply them into one, such as 16*6 for 16*2*3.")
+            runs *= times
+            self.refuse(runs, place)
+            items = [items[0] * times]
+        self.refuse(runs, place)
+        self.runs += runs
+        self.stack[-1].runs += runs
+        self.stack[-1].items += items
+
+    def refuse(self, runs: int, place: int) -> None:
+        if self.runs + runs > MAX_LAYER_RUNS:
+            self.fail(
+                f"plan runs layers {self.runs + runs} times up to here",
+                f"At most {MAX_LAYER_RUNS} layer runs are allowed, repeats counted.",
+                place,
+            )
