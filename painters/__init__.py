@@ -1,10 +1,31 @@
 """painters operates on the layers of frozen transformers ("Transformer Layers as Painters", arXiv 2407.09298).
 
-Importing it loads no torch: `surgery` and `evaluate` bring their libraries when they are first used.
+Importing it loads no torch: the names in `_LAZY` bring their libraries when they are first asked for.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from painters import variants
 from painters.plan import Plan, PlanError
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "PlanError", "__version__"]
+__all__ = ["Plan", "PlanError", "__version__", "evaluate", "surgery", "variants"]
+
+_LAZY = {"evaluate": "painters.harness", "similarity": "painters.similarity", "surgery": "painters.engine"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'painters' has no attribute {name!r}")
+    value = getattr(import_module(_LAZY[name]), name)
+    # Kept here, or importing `painters.similarity` would leave the module in the place of its function.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
