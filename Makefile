@@ -1,0 +1,58 @@
+# `make run` shows the project working; `make test` is what CI runs. Both work offline once installed.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python of version 3.11 or later, or nothing.
+PYTHON := $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& { echo $$p; break; }; done)
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt
+
+export HF_HUB_OFFLINE := 1
+export HF_DATASETS_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check test-slow clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "painters needs Python 3.11 or later; none of python3.11, python3.12, python3.13, python3 on the PATH is."; \
+		echo "Install one, or put it first on the PATH, and run make again."; exit 1; fi
+	@echo "Making a virtual environment in $(VENV) with $(PYTHON)"
+	@$(PYTHON) -m venv $(VENV)
+
+# The stamps make the second time quick: pip runs again only when what is to be installed has changed.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing painters and its dependencies into $(VENV) (minutes the first time)"
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing painters with its development tools into $(VENV) (minutes the first time)"
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+run: $(VENV)/.installed  ## set up, then score the bundled model with its middle layers looped in parallel
+	@echo "Running: painters run --variant parallel --loops 3"
+	@echo "(the bundled nano-llama, its middle layers side by side three times over, scored on its five tasks)"
+	@$(BIN)/painters run --variant parallel --loops 3
+
+test: $(VENV)/.installed-dev  ## set up with the tools, then lint, types and tests
+	@$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-slow: $(VENV)/.installed-dev  ## the tests that take more than a few seconds
+	$(BIN)/python -m pytest -m slow
+
+clean:  ## remove the environment, caches and build leftovers
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
