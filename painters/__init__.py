@@ -1,4 +1,4 @@
-"""painters operates on the layers of frozen transformers ("Transformer Layers as Painters", arXiv 2407.09298).
+"""Operate on the layers of frozen transformers ("Transformer Layers as Painters", arXiv 2407.09298).
 
 Importing it loads no torch: the names in `_LAZY` bring their libraries when they are first asked for.
 """

@@ -70,13 +70,17 @@ Shape: TypeAlias = Span | Group | Repeat
 
 
 def fold(steps: Sequence[Step]) -> tuple[Shape, ...]:
-    """The shapes in which `steps` are written: one choice for every sequence of steps.
-
-    Repeats are looked for first, from the left, the shortest period first and then as many times as it goes; once
-    more over the result for repeats inside repeats. Neighbouring layers that no repeat has taken become spans.
-    """
+    """The shapes in which `steps` are written: one choice for every sequence of steps."""
     known: dict[Layer, Span] = {}
-    shapes = [_shape(step, known) for step in steps]
+    return _folded([_shape(step, known) for step in steps])
+
+
+def _folded(shapes: list[Shape]) -> tuple[Shape, ...]:
+    """The shapes with repeats and spans.
+
+    Repeats come first: from the left, the shortest period and then as many times as it goes, in their bodies
+    too, and again over the result. Neighbouring layers that no repeat has taken become spans.
+    """
     for _ in range(FOLD_PASSES):
         folded: list[Shape] = []
         done = 0
@@ -84,7 +88,7 @@ def fold(steps: Sequence[Step]) -> tuple[Shape, ...]:
             start, period = match.start(), len(match[1])
             folded += shapes[done:start]
             done = match.end()
-            folded.append(Repeat(_spans(shapes[start : start + period]), (done - start) // period))
+            folded.append(Repeat(_folded(shapes[start : start + period]), (done - start) // period))
         if not done:
             break
         shapes = folded + shapes[done:]
@@ -116,7 +120,7 @@ def _letters(shapes: Sequence[Shape]) -> str:
 
 
 def _spans(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
-    """The shapes with runs of consecutive layers (all ascending or all descending, same half) as one span each."""
+    """The shapes with runs of consecutive layers (same direction, same half) as one span each."""
     result: list[Shape] = []
     direction = 0  # of the span at the end of the result, once it has two layers
     for shape in shapes:

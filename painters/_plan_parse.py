@@ -1,11 +1,10 @@
-"""Reading a plan's text: linear in its length, no recursion, and every size is checked before anything is built."""
+"""Reading a plan's text: linear in its length, no recursion, every size checked before anything is built."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import NoReturn
 
 from painters._plan_steps import (
     HALVES,
@@ -42,7 +41,7 @@ _HINTS = {
 
 
 def error_text(problem: str, text: str, place: int, remedy: str) -> str:
-    """`problem`, the text (72 characters of it at most) with a caret under `place`, and `remedy`, on four lines."""
+    """`problem`, the text (72 characters of it) with a caret under `place`, and `remedy`: four lines."""
     start = max(0, min(place - _WINDOW // 2, len(text) - _WINDOW))
     shown = text[start : start + _WINDOW]
     # One column per character, whatever was typed, so that the caret stands where it should.
@@ -54,7 +53,7 @@ def error_text(problem: str, text: str, place: int, remedy: str) -> str:
 
 @dataclass(slots=True)
 class _Frame:
-    """An open bracket (none at the top), the number of its token, and the items read inside it, each a sequence of steps."""
+    """An open bracket (none at the top), the number of its token, and the step sequences read inside it."""
 
     bracket: str
     place: int
@@ -65,9 +64,7 @@ class _Frame:
 def parse_steps(text: str) -> tuple[Step, ...]:
     """The steps that `text` describes, repeats and ranges written out; raises PlanError."""
     if not isinstance(text, str):
-        raise PlanError(
-            f"a plan is read from text, but this is a {type(text).__name__}: give a str such as '0-11'"
-        )
+        raise PlanError(f"a plan is read from text, not {type(text).__name__}: give a str such as '0-11'")
     if len(text) > MAX_TEXT:
         raise PlanError(
             f"plan text has {len(text)} characters: at most {MAX_TEXT} are read; use ranges and repeats"
@@ -94,9 +91,10 @@ class _Reader:
         """Where in the text the token number `place` starts."""
         return next(islice(_TOKEN.finditer(self.text), place, None)).start(1)
 
-    def fail(self, problem: str, remedy: str, place: int | None = None) -> NoReturn:
+    def error(self, problem: str, remedy: str, place: int | None = None) -> PlanError:
+        """The error to raise, with the caret under the token number `place` (the one in hand)."""
         place = self.character(self.place if place is None else place)
-        raise PlanError(error_text(problem, self.text, place, remedy))
+        return PlanError(error_text(problem, self.text, place, remedy))
 
     def read(self) -> tuple[Step, ...]:
         while self.token:
@@ -107,41 +105,38 @@ class _Reader:
             elif self.token[0] in "0123456789":
                 self.layers()
             else:
-                what = (
-                    self.token
-                    if self.token.isascii() and self.token.isprintable()
-                    else ascii(self.token)[1:-1]
-                )
+                what = ascii(self.token[:20])[1:-1] + ("..." if len(self.token) > 20 else "")
                 where = " in a plan" if self.token not in "-*:." else " here"
-                self.fail(f"unexpected '{what}'{where}", _HINTS.get(self.token, _HOW))
+                raise self.error(f"unexpected '{what}'{where}", _HINTS.get(self.token, _HOW))
         frame = self.stack[-1]
         if frame.bracket:
-            self.fail(
+            raise self.error(
                 f"this '{frame.bracket}' is never closed", f"Add the '{_CLOSES[frame.bracket]}'.", frame.place
             )
         if not frame.items:
-            self.fail("plan is empty", _HOW)
+            raise self.error("plan is empty", _HOW)
         return tuple(chain.from_iterable(frame.items))
 
     def open_bracket(self) -> None:
         if len(self.stack) > MAX_BRACKETS:
-            self.fail("too many open brackets", f"At most {MAX_BRACKETS} may be open at once.")
+            raise self.error("too many open brackets", f"At most {MAX_BRACKETS} may be open at once.")
         if self.token == "{" and sum(frame.bracket == "{" for frame in self.stack) == MAX_NESTING:
-            self.fail("parallel groups are nested too deep", f"A plan may nest {MAX_NESTING} groups.")
+            raise self.error("parallel groups are nested too deep", f"A plan may nest {MAX_NESTING} groups.")
         self.stack.append(_Frame(self.token, self.place))
         self.advance()
 
     def close_bracket(self) -> None:
         frame = self.stack[-1]
         if not frame.bracket:
-            self.fail(f"this '{self.token}' closes nothing", "Remove it, or open a bracket before it.")
+            raise self.error(f"this '{self.token}' closes nothing", "Remove it, or open a bracket before it.")
         if self.token != _CLOSES[frame.bracket]:
-            self.fail(
+            close, place = _CLOSES[frame.bracket], self.character(frame.place) + 1
+            raise self.error(
                 f"'{self.token}' cannot close '{frame.bracket}'",
-                f"Close the '{frame.bracket}' at character {self.character(frame.place) + 1} with '{_CLOSES[frame.bracket]}'.",
+                f"Close the '{frame.bracket}' at character {place} with '{close}'.",
             )
         if not frame.items:
-            self.fail(
+            raise self.error(
                 f"'{frame.bracket}{self.token}' is empty",
                 "Put at least one layer between the brackets.",
                 frame.place,
@@ -163,7 +158,7 @@ class _Reader:
             if self.token == merge:
                 self.advance()
                 return merge
-        self.fail("':' is not followed by a merge", "The merges are :mean (the default) and :sum.")
+        raise self.error("':' is not followed by a merge", "The merges are :mean (the default) and :sum.")
 
     def layers(self) -> None:
         """Reads a layer or a range, with its half."""
@@ -172,13 +167,15 @@ class _Reader:
         if self.token == "-":
             self.advance()
             if not self.token or self.token[0] not in "0123456789":
-                self.fail(f"the range {first}- has no last layer", "Write both ends, such as 0-14 or 17-15.")
+                raise self.error(
+                    f"the range {first}- has no last layer", "Write both ends, such as 0-14 or 17-15."
+                )
             last = self.number("layer", MAX_LAYERS - 1)
         half = self.half()
         count = abs(last - first) + 1
         if self.token == "*" and count > 1:
             suffix = f".{half}" if half else ""
-            self.fail(
+            raise self.error(
                 "a range cannot be repeated without brackets",
                 f"Write ({first}-{last}{suffix})*n to repeat all of it.",
             )
@@ -194,13 +191,13 @@ class _Reader:
             if self.token == half:
                 self.advance()
                 return half
-        self.fail("'.' is not followed by a half of a layer", "The halves are .attn and .mlp.")
+        raise self.error("'.' is not followed by a half of a layer", "The halves are .attn and .mlp.")
 
     def number(self, what: str, most: int) -> int:
         digits = self.token.lstrip("0") or "0"
         # Long digit strings are compared by length: Python refuses to convert some of them.
         if len(digits) > len(str(most)) or int(digits) > most:
-            self.fail(f"{what} number is too large", f"The largest {what} number is {most}.")
+            raise self.error(f"{what} number is too large", f"The largest {what} number is {most}.")
         self.advance()
         return int(digits)
 
@@ -210,16 +207,18 @@ class _Reader:
             self.advance()
             star = self.place
             if not self.token or self.token[0] not in "0123456789":
-                self.fail("'*' is not followed by a number", "Write how often the step runs, such as 16*3.")
+                raise self.error(
+                    "'*' is not followed by a number", "Write how often the step runs, such as 16*3."
+                )
             times = self.number("repeat", MAX_LAYER_RUNS)
             if times == 0:
-                self.fail(
+                raise self.error(
                     "a step cannot be repeated 0 times",
                     "Leave the step out, or repeat it at least once.",
                     star,
                 )
             if self.token == "*":
-                self.fail("a step has two repeats", "Multiply them into one, such as 16*6 for 16*2*3.")
+                raise self.error("a step has two repeats", "Multiply them into one, such as 16*6 for 16*2*3.")
             runs *= times
             self.refuse(runs, place)
             items = [items[0] * times]
@@ -230,7 +229,7 @@ class _Reader:
 
     def refuse(self, runs: int, place: int) -> None:
         if self.runs + runs > MAX_LAYER_RUNS:
-            self.fail(
+            raise self.error(
                 f"plan runs layers {self.runs + runs} times up to here",
                 f"At most {MAX_LAYER_RUNS} layer runs are allowed, repeats counted.",
                 place,

@@ -22,7 +22,7 @@ MAX_LAYER_RUNS = 10_000
 MAX_NESTING = 32
 """Parallel groups inside one another."""
 MAX_BRACKETS = 100
-"""Open brackets of either kind at one place of a text: 32 groups, their branches and 13 repeats print with 77."""
+"""Open brackets of either kind at one place of a text: 32 groups, their branches and 13 repeats need 77."""
 MAX_TEXT = 200_000
 """Characters in a text: 10,000 runs of layers like `9999.attn` in groups of two print with 160,000."""
 
@@ -62,7 +62,7 @@ class Parallel:
     """Branches that run side by side on the same input.
 
     `merge="mean"` takes the mean of the branches' full outputs (the paper's parallel layers); `"sum"` adds up
-    their changes, x + Σ(fᵢ(x) - x). The order of the branches is part of the value, because floating-point sums
+    their changes, x + Σ(fᵢ(x) - x). The order of the branches is part of the value: floating-point sums
     depend on it. A group of one branch is that branch: wherever it stands in a plan it is spliced in.
     """
 

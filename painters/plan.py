@@ -1,7 +1,7 @@
 """The plan: which layers run, in which order, which of them side by side, and how often.
 
-A `Plan` is the computation. Ranges, repeats and spaces are notation: texts that describe the same steps read as
-equal plans, and a plan prints as one text.
+A `Plan` is the computation. Ranges, repeats and spaces are notation: texts that describe the same steps read
+as equal plans, and a plan prints as one text.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from painters._plan_fold import text_of
 from painters._plan_parse import parse_steps
 from painters._plan_steps import (
+    HALVES,
     MAX_LAYER_RUNS,
     MAX_LAYERS,
     MAX_NESTING,
     MAX_TEXT,
+    MERGES,
     Half,
     Layer,
     Merge,
@@ -28,10 +30,12 @@ from painters._plan_steps import (
 )
 
 __all__ = [
+    "HALVES",
     "MAX_LAYERS",
     "MAX_LAYER_RUNS",
     "MAX_NESTING",
     "MAX_TEXT",
+    "MERGES",
     "Half",
     "Layer",
     "Merge",
@@ -63,7 +67,7 @@ class Plan:
 
     @classmethod
     def of(cls, *steps: int | Step) -> Plan:
-        """The plan of these steps; an int stands for the layer: `Plan.of(0, 1, Parallel.of(2, 3))` is `0-1 {2-3}`."""
+        """The plan of these steps, an int for a layer: `Plan.of(0, 1, Parallel.of(2, 3))` is `0-1 {2-3}`."""
         return cls(tuple(Layer(step) if isinstance(step, int) else step for step in steps))
 
     @classmethod
@@ -112,7 +116,7 @@ class Plan:
         yield from _walk(self.steps)
 
     def check(self, num_layers: int, name: str = "the model") -> None:
-        """Nothing; raises PlanError where the plan runs a layer that a stack of `num_layers` does not have."""
+        """Nothing; raises PlanError where the plan runs a layer that a stack of `num_layers` lacks."""
         for layer in self.layers:
             if layer >= num_layers:
                 count = f"{num_layers} layers (0 to {num_layers - 1})" if num_layers != 1 else "1 layer (0)"

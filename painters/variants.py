@@ -1,7 +1,7 @@
 """Named rules that build plans: the paper's ways to run a stack of layers, and the table `VARIANTS`.
 
-The window rules touch layers `start + 1` to `num_layers - start - 1`, both included; `start` is the paper's N. The
-layers before and after run as they are. Layer 0 is never touched; with `start=0` the last layer is.
+The window rules touch layers `start + 1` to `num_layers - start - 1`, both included; `start` is the paper's
+N. The layers before and after run as they are. Layer 0 is never touched; with `start=0` the last layer is.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def swap(*, num_layers: int, layer: int) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A named rule: the function that builds the plan, what it does in one line, and where the paper has it."""
+    """A named rule: the function that builds the plan, what it does in a line, and where the paper has it."""
 
     name: str
     rule: Callable[..., Plan]

@@ -1,0 +1,99 @@
+"""A plan drawn as boxes and arrows, in the manner of the paper's Figure 1.
+
+Shapes become parts that know their size; parts are placed in rows, with the stack as a strip below them.
+Lengths are in units of 0.62 inch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from painters._draw_parts import GAP, LINE, Canvas, Part, part_of
+from painters._plan_fold import fold
+from painters.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+UNIT = 0.62
+ROW_WIDTH = 17.0
+MAX_NOTE = 110
+
+
+def draw_figure(plan: Plan, num_layers: int, title: str | None, never_run: str) -> Figure:
+    """The figure; layers are coloured by their place in a stack of `num_layers`."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    shapes = fold(plan.steps)
+    rows = _rows([part_of(shape, longest=12) for shape in shapes])
+    if len(rows) > 1:
+        rows = _rows([part_of(shape, longest=4) for shape in shapes])
+    note = "layers of the stack" + (f"; {never_run}" if never_run else "")
+    note = note if len(note) <= MAX_NOTE else note[: MAX_NOTE - 1] + "…"
+    drawn = max(sum(part.width + GAP for part in row) + GAP for row in rows)
+    # The words are at most about this wide; a drawing of one box must not cut them off.
+    width = 1.0 + max(drawn, 0.5 + 0.115 * len(note), 0.16 * len(title or ""))
+    height = sum(_height(row) for row in rows) + 1.5 + (0.6 if title else 0.0)
+
+    figure = Figure(figsize=(width * UNIT, height * UNIT))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    axes.axis("off")
+    ramp = matplotlib.colormaps["viridis"]
+    canvas = Canvas(axes, [ramp(layer / max(num_layers - 1, 1)) for layer in range(num_layers)])
+
+    top = height - 0.25
+    if title:
+        axes.text(0.5, top, title, fontsize=11, va="top")
+        top -= 0.6
+    for number, row in enumerate(rows):
+        y = top - max(part.up for part in row)
+        _paint_row(canvas, row, 0.5, y, more=number < len(rows) - 1)
+        top -= _height(row)
+    _paint_stack(canvas, plan, num_layers, note, width)
+    return figure
+
+
+def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float) -> None:
+    """The stack as a strip at the foot: a colour where a layer runs, an empty cell where it does not."""
+    from matplotlib.patches import Rectangle
+
+    cell = min(0.3, (width - 2.0) / num_layers)
+    used = set(plan.layers)
+    for layer in range(num_layers):
+        edge, empty = (LINE, "white") if cell > 0.1 else ("none", "#e4e4e4")
+        color = canvas.colors[layer] if layer in used else empty
+        canvas.axes.add_patch(
+            Rectangle((1.0 + layer * cell, 0.75), cell, 0.25, facecolor=color, edgecolor=edge, linewidth=0.5)
+        )
+    canvas.axes.text(0.9, 0.87, "0", fontsize=8, ha="right", va="center")
+    canvas.axes.text(1.1 + num_layers * cell, 0.87, str(num_layers - 1), fontsize=8, va="center")
+    canvas.axes.text(1.0, 0.42, note, fontsize=8, va="center")
+
+
+def _rows(parts: Sequence[Part]) -> list[list[Part]]:
+    rows: list[list[Part]] = [[]]
+    used = 0.0
+    for part in parts:
+        if rows[-1] and used + part.width + GAP > ROW_WIDTH:
+            rows.append([])
+            used = 0.0
+        rows[-1].append(part)
+        used += part.width + GAP
+    return rows
+
+
+def _height(row: Sequence[Part]) -> float:
+    return max(part.up for part in row) + max(part.down for part in row) + 0.4
+
+
+def _paint_row(canvas: Canvas, row: Sequence[Part], x: float, y: float, more: bool) -> None:
+    for part in row:
+        canvas.arrow((x, y), (x + GAP, y))
+        part.paint(canvas, x + GAP, y)
+        x += GAP + part.width
+    canvas.arrow((x, y), (x + GAP, y))
+    if more:
+        canvas.text(x + GAP + 0.25, y, "…", 11)
