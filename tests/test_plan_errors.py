@@ -1,4 +1,4 @@
-"""What is no plan: each error points at its place, says what to do, and comes at once however large the text."""
+"""What is no plan: each error points at its place, says what to do, and comes at once for texts of any size."""
 
 from __future__ import annotations
 
