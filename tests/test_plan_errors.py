@@ -1,4 +1,4 @@
-"""What is no plan: each error points at its place, says what to do, and comes at once for texts of any size."""
+"""What is no plan: each error points at its place, says what to do, and comes at once."""
 
 from __future__ import annotations
 
