@@ -1,0 +1,118 @@
+"""Find the list of layers in a model: by the class the model itself names, by the base class, or by size.
+
+`painters.stack` is the place to import from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils.output_capturing import OutputRecorder
+
+
+class SurgeryError(RuntimeError):
+    """A model, cache or call that cannot follow a plan; the message says why and what to do instead."""
+
+
+def unwrapped(layer: nn.Module) -> nn.Module:
+    """The layer itself where `torch.compile(layer)` wraps it."""
+    inner = getattr(layer, "_orig_mod", layer)
+    return inner if isinstance(inner, nn.Module) else layer
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the model's text part; None where the model has no configuration."""
+    config = getattr(model, "config", None)
+    return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
+
+
+def is_list_of_layers(module: nn.Module) -> bool:
+    """Whether the module is a list of layers itself: what holds one is a stage rather than a layer."""
+    return isinstance(module, nn.ModuleList) and _holds(module, GradientCheckpointingLayer)
+
+
+def list_at(model: nn.Module, path: str, name: str) -> nn.ModuleList:
+    """The list of layers at `path`; raises SurgeryError where there is none."""
+    try:
+        found = model.get_submodule(path)
+    except AttributeError:
+        found = None
+    if not isinstance(found, nn.ModuleList) or not len(found):
+        kind = "nothing" if found is None else f"a {type(found).__name__}"
+        raise SurgeryError(
+            f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers"
+        )
+    return found
+
+
+def owner_path(model: nn.Module, path: str) -> str:
+    """The path of the module whose forward runs the list: its nearest ancestor that has a forward."""
+    owner = path.rpartition(".")[0]
+    while owner and isinstance(model.get_submodule(owner), nn.ModuleDict | nn.ModuleList):
+        owner = owner.rpartition(".")[0]
+    return owner
+
+
+def search(model: nn.Module, name: str) -> str:
+    """The path of the outermost list of layers; the largest if it outweighs all others."""
+    root_path, root = _text_model(model)
+    candidates = _candidates(root)
+    if not candidates:
+        raise SurgeryError(
+            f"{name} has no list of layers that can be recognised: give its path, such as `encoder.layers`"
+        )
+    sizes = {path: sum(p.numel() for p in module.parameters()) for path, module in candidates.items()}
+    best = max(sizes, key=lambda path: sizes[path])
+    if 2 * sizes[best] <= sum(sizes.values()) and len(sizes) > 1:
+        raise SurgeryError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
+    return f"{root_path}.{best}".lstrip(".")
+
+
+def _text_model(model: nn.Module) -> tuple[str, nn.Module]:
+    """The text model of a composite model with its path; the model itself otherwise."""
+    text = text_config(model)
+    if text is not getattr(model, "config", None):
+        for path, module in model.named_modules():
+            if isinstance(module, PreTrainedModel) and module.config is text:
+                return path, module
+    return "", model
+
+
+def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
+    """The outermost lists of layers: by the class that the model names, by the base class, or by size."""
+    lists = {path: m for path, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    named = tuple(kind for module in root.modules() for kind in _recorded_classes(module))
+    for kind in (named, GradientCheckpointingLayer):
+        if found := {path: m for path, m in lists.items() if _holds(m, kind)}:
+            return _outermost(found)
+    total = sum(p.numel() for p in root.parameters())
+    return {
+        path: m
+        for path, m in _outermost(lists).items()
+        if 2 * sum(p.numel() for p in m.parameters()) > total and len({type(layer) for layer in m}) == 1
+    }
+
+
+def _recorded_classes(module: nn.Module) -> Iterator[type[nn.Module]]:
+    """The classes whose outputs the model reports as hidden states."""
+    specs = (getattr(module, "_can_record_outputs", None) or {}).get("hidden_states")
+    for spec in specs if isinstance(specs, list) else [specs]:
+        kind = spec.target_class if isinstance(spec, OutputRecorder) else spec
+        if isinstance(kind, type):
+            yield kind
+
+
+def _holds(layers: nn.ModuleList, kind: type[nn.Module] | tuple[type[nn.Module], ...]) -> bool:
+    return len(layers) > 0 and all(isinstance(unwrapped(layer), kind) for layer in layers)
+
+
+def _outermost(lists: Mapping[str, nn.ModuleList]) -> dict[str, nn.ModuleList]:
+    return {
+        path: m
+        for path, m in lists.items()
+        if not any(path.startswith(f"{other}.") for other in lists if other != path)
+    }

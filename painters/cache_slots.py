@@ -1,0 +1,241 @@
+"""Where the executions of a plan keep their keys and values: one cache slot per execution.
+
+A model's cache holds one slot per layer, addressed by the index that the layer's attention asks for. A
+layer's first execution uses its own slot; further ones use copies appended while the cache is still empty,
+and reach them through a view of the cache in which the layer's index leads there. A slot whose layer never
+runs gets a placeholder per token, because lengths and mask sizes are read from the first slot of a kind.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, StaticCache
+
+from painters.stack import SurgeryError
+
+SUPPORTED = (DynamicCache, StaticCache)
+"""Exactly these classes, no subclasses: what others do with their slots is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The slots of one execution: for each index that the layer asks for, None (its own slot) or the number
+    of an appended one."""
+
+    slots: Mapping[int, int | None]
+
+    @property
+    def is_own(self) -> bool:
+        return all(extra is None for extra in self.slots.values())
+
+
+class SlotTable:
+    """The places of a plan's executions, handed out in their order."""
+
+    def __init__(self, cache_indices: tuple[tuple[int, ...], ...]) -> None:
+        self.cache_indices = cache_indices
+        self.used: set[int] = set()
+        self.copied: list[int] = []
+        """For each appended slot the index of the slot that it is a copy of."""
+
+    @property
+    def width(self) -> int:
+        """The slots that the intact model asks for."""
+        return max((index + 1 for indices in self.cache_indices for index in indices), default=0)
+
+    def take(self, layer: int) -> Place:
+        """The place of the next execution of `layer`."""
+        slots: dict[int, int | None] = {}
+        for index in self.cache_indices[layer]:
+            if index in self.used:
+                slots[index] = len(self.copied)
+                self.copied.append(index)
+            else:
+                slots[index] = None
+                self.used.add(index)
+        return Place(slots)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """Stands in a cache's `update` once a plan has filled it: says whose it is, and refuses the intact model.
+
+    The plan's own layers update through views, which have no claim.
+    """
+
+    owner: Hashable
+    text: str
+    width: int
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise SurgeryError(
+            f"this cache was filled under {self.text}, not by the intact model: start with a new cache"
+        )
+
+
+class CacheSlots:
+    """A cache in the hands of a plan, for one forward."""
+
+    def __init__(self, table: SlotTable, cache: Cache, owner: Hashable, text: str) -> None:
+        """`owner` says who may continue the cache; None stands for the intact model, `text` names it in
+        errors."""
+        if type(cache) not in SUPPORTED or cache.offloading:
+            found = (
+                f"an offloaded {type(cache).__name__}"
+                if type(cache) in SUPPORTED
+                else f"a {type(cache).__name__}"
+            )
+            raise SurgeryError(
+                f"the model was given {found}, whose slots a plan cannot place: use a DynamicCache or a "
+                "StaticCache on the model's device, or use_cache=False"
+            )
+        self._table = table
+        self._cache = cache
+        claim = vars(cache).get("update")
+        if not isinstance(claim, _Claim) or claim.owner != owner:
+            claim = self._adopt(claim, owner, text)
+        self._width = claim.width if claim is not None else len(cache.layers)
+        self._own = cache if claim is None else self._view(cache.layers)
+
+    def _adopt(self, claim: _Claim | None, owner: Hashable, text: str) -> _Claim | None:
+        """The plan's claim on a cache that is still empty, with one slot for every execution."""
+        cache, table = self._cache, self._table
+        if owner is None and claim is None:
+            return None
+        if any(map(_is_filled, cache.layers)):
+            filler = claim.text if claim is not None else "the intact model"
+            raise SurgeryError(
+                f"{text} was given a cache that was filled under {filler}: one plan's keys and values mean "
+                "nothing to another, so start with a new cache"
+            )
+        if claim is not None:
+            del cache.layers[claim.width :]
+            del vars(cache)["update"]
+        if cache.layer_class_to_replicate is not None:
+            while len(cache.layers) < table.width:
+                cache.layers.append(cache.layer_class_to_replicate())
+        if not table.width:
+            raise SurgeryError(
+                "the model was given a cache, but none of its layers says which slot it asks for (layer_idx): "
+                "use_cache=False"
+            )
+        if len(cache.layers) < table.width:
+            raise SurgeryError(
+                f"a layer asks for cache slot {table.width - 1}, but the cache has {len(cache.layers)}: "
+                "renumber the layers' layer_idx, or pass DynamicCache() without a config"
+            )
+        if owner is None:
+            return None
+        claim = _Claim(owner, text, len(cache.layers))
+        cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in table.copied])
+        vars(cache)["update"] = claim
+        return claim
+
+    def view(self, place: Place) -> Cache:
+        """The cache as the layer has to see it in one execution."""
+        if place.is_own:
+            return self._own
+        layers = list(self._cache.layers)
+        for index in place.slots:
+            layers[index] = self._slot(place, index)
+        return self._view(layers)
+
+    def fill_idle(self, stream: Tensor) -> None:
+        """Nothing; slots that the plan does not use count the tokens of `stream` [batch, seq, hidden] all the
+        same.
+
+        Call it once at the end of each forward.
+        """
+        for index, slot in enumerate(self._cache.layers[: self._width]):
+            if index not in self._table.used and isinstance(slot, CacheLayerMixin):
+                shape = (1, 1)
+                if slot.keys is not None and slot.keys.ndim == 4:
+                    shape = slot.keys.shape[1], slot.keys.shape[3]
+                # a zero-width entry would not do: the cache takes one for an empty slot
+                blank = stream.new_zeros(stream.shape[0], shape[0], stream.shape[1], shape[1])
+                slot.update(blank, blank)
+
+    def averaged(self, place: Place, stream: Tensor) -> AveragedSlot:
+        """The slot that the members of a parallel group share in the paper's released code."""
+        if type(self._cache) is not DynamicCache or any(
+            type(slot) is not DynamicLayer for slot in self._cache.layers
+        ):
+            kinds = ", ".join(dict.fromkeys(type(slot).__name__ for slot in self._cache.layers))
+            raise SurgeryError(
+                "kv='averaged' is defined for a DynamicCache of full-attention layers, and this is a "
+                f"{type(self._cache).__name__} of {kinds}: use kv='exact'"
+            )
+        (index,) = place.slots
+        return AveragedSlot(self, self._slot(place, index), stream.shape[1])
+
+    def _slot(self, place: Place, index: int) -> Any:
+        extra = place.slots[index]
+        return self._cache.layers[index if extra is None else self._width + extra]
+
+    def _view(self, layers: list[Any]) -> Cache:
+        cache = self._cache
+        view: Cache = object.__new__(type(cache))
+        vars(view).update(vars(cache), layers=layers)
+        vars(view).pop("update", None)
+        return view
+
+
+class AveragedSlot:
+    """One slot for all members of a parallel group, as the paper's released code keeps it.
+
+    The members attend to the averaged past and to their own keys and values of this forward; `store` then
+    appends the mean of these. A prompt is one forward, so within it every member sees its own keys and values
+    only.
+    """
+
+    def __init__(self, slots: CacheSlots, slot: DynamicLayer, num_queries: int) -> None:
+        self._slots = slots
+        self._slot = slot
+        self._pairs: list[tuple[Tensor, Tensor]] = []
+        if num_queries > 1 and slot.get_seq_length():
+            raise SurgeryError(
+                f"kv='averaged' is defined for one prompt and then single tokens, but {num_queries} tokens "
+                "came on top of a filled cache: use kv='exact'"
+            )
+
+    def member(self) -> Cache:
+        """The cache as one member has to see it."""
+        view = self._slots._view(self._slots._cache.layers)
+        vars(view)["update"] = self._update
+        return view
+
+    def _update(
+        self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        self._pairs.append((keys, values))
+        if not self._slot.get_seq_length():
+            return keys, values
+        return _after(self._slot.keys, keys), _after(self._slot.values, values)
+
+    def store(self) -> None:
+        """Nothing; appends the mean of the members' keys and of their values to the slot."""
+        keys, values = zip(*self._pairs, strict=True)
+        self._slot.update(_mean(keys), _mean(values))
+
+
+def _after(past: Tensor | None, now: Tensor) -> Tensor:
+    assert past is not None
+    return torch.cat([past.to(now.device), now], dim=-2)
+
+
+def _mean(members: Iterable[Tensor]) -> Tensor:
+    first, *rest = members
+    return torch.stack([first, *(member.to(first.device) for member in rest)]).mean(0)
+
+
+def _is_filled(slot: Any) -> bool:
+    """Whether a cache's slot holds anything, of attention or of a recurrent layer."""
+    if isinstance(slot, CacheLayerMixin) and int(slot.get_seq_length()):
+        return True
+    return any(getattr(slot, "has_previous_state", {}).values())

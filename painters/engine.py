@@ -1,0 +1,237 @@
+"""Make a Hugging Face model follow a plan: record how its loop calls the layers, then execute the plan.
+
+The model's weights, names and hooks stay as they are, and outside the context it is bitwise what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
+
+import torch
+from torch import Tensor, nn
+
+from painters.cache_slots import CacheSlots, Place, SlotTable
+from painters.plan import Half, Layer, Parallel, Plan, Step
+from painters.recording import Recording, recorded
+from painters.stack import SPECIAL, LayerStack, SurgeryError
+
+__all__ = ["KV", "LayerStack", "Program", "SurgeryError", "surgery"]
+
+KV: TypeAlias = Literal["exact", "averaged"]
+KINDS_OF_KV: Final[tuple[str, ...]] = get_args(KV)
+
+Observer: TypeAlias = Callable[[int, Tensor], None]
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@contextmanager
+def surgery(
+    model: Model,
+    plan: Plan | str,
+    kv: KV = "exact",
+    *,
+    path: str | None = None,
+    observe: Observer | None = None,
+) -> Iterator[Model]:
+    """The model, which within the context runs `plan` in place of its layers.
+
+    Forward, `generate` (greedy, sampled, beams, left padding), training and `model(ids).logits` with the
+    default cache all follow the plan. Nested contexts: the inner plan holds. The model's own
+    `output_hidden_states` lists the embeddings and then every execution of a whole layer in order, members of
+    a parallel group one by one.
+
+    `kv="averaged"` keeps one cache slot per parallel group and averages the members' keys and values in it,
+    as the paper's released code does (only decoding with a cache differs from "exact"). `path` names the list
+    of layers where it is not found or another one is meant. `observe(i, stream)` is called with the stream
+    [batch, seq, hidden] that enters the plan (i = 0) and that leaves its i-th step, groups counted as one
+    step.
+
+    Raises PlanError for a plan that does not fit, SurgeryError for a model or cache that cannot follow it.
+    """
+    if kv not in KINDS_OF_KV:
+        raise ValueError(f"kv is {kv!r}: it must be one of {', '.join(map(repr, KINDS_OF_KV))}")
+    if isinstance(plan, str):
+        plan = Plan.parse(plan)
+    stack = LayerStack.find(model, path)
+    program = Program(plan, stack, kv, observe)
+    with _uncompiled(model), recorded(model, stack, program.execute):
+        yield model
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a layer or of a half of it, and where it keeps keys and values (None: nowhere)."""
+
+    layer: int
+    half: Half | None
+    place: Place | None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Branches that run on the same stream; `averaged` is the slot that they share, if they share one."""
+
+    branches: tuple[tuple[Operation, ...], ...]
+    merge: Callable[[Tensor, Iterator[Tensor]], Tensor]
+    averaged: Place | None
+
+
+Operation: TypeAlias = Run | Group
+
+
+class Program:
+    """A plan made ready for a stack: every execution with its cache slot, nothing left to decide in a
+    forward."""
+
+    def __init__(
+        self, plan: Plan, stack: LayerStack, kv: KV = "exact", observe: Observer | None = None
+    ) -> None:
+        plan.check(stack.num_layers, stack.name)
+        if plan.has_halves and stack.halves is None:
+            _refuse_halves(plan, stack)
+        self._stack = stack
+        self._kv = kv
+        self._observe = observe
+        self._table = SlotTable(stack.cache_indices)
+        self.operations = self._compile(plan.steps)
+        # The identity fills a cache as the intact model does, so either may continue what the other began.
+        is_identity = plan == Plan.identity(stack.num_layers)
+        self._owner: Hashable = None if is_identity else (plan, kv)
+        self._text = "the intact model" if is_identity else f'the plan "{plan}" (kv={kv!r})'
+
+    def execute(self, recording: Recording) -> Tensor:
+        """The stream that leaves the plan, from the one that entered the recorded stack."""
+        cache = recording.cache()
+        slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
+        stream = recording.stream
+        if self._observe is not None:
+            self._observe(0, stream)
+        for i, operation in enumerate(self.operations, 1):
+            stream = self.run(operation, stream, recording, slots)
+            if self._observe is not None:
+                self._observe(i, stream)
+        if slots is not None:
+            slots.fill_idle(recording.stream)
+        return stream
+
+    def run(
+        self, operation: Operation, stream: Tensor, recording: Recording, slots: CacheSlots | None
+    ) -> Tensor:
+        """The stream after one operation on `stream`."""
+        if isinstance(operation, Group):
+            return self._run_group(operation, stream, recording, slots)
+        cache = None if slots is None or operation.place is None else slots.view(operation.place)
+        return recording.run(operation.layer, stream, operation.half, cache)
+
+    def _run_group(
+        self, group: Group, stream: Tensor, recording: Recording, slots: CacheSlots | None
+    ) -> Tensor:
+        if slots is None or group.averaged is None:
+            return group.merge(
+                stream, (self._run_all(branch, stream, recording, slots) for branch in group.branches)
+            )
+        shared = slots.averaged(group.averaged, stream)
+        members = [run.layer for (run,) in group.branches if isinstance(run, Run)]
+        merged = group.merge(stream, (recording.run(i, stream, None, shared.member()) for i in members))
+        shared.store()
+        return merged
+
+    def _run_all(
+        self, operations: Sequence[Operation], stream: Tensor, recording: Recording, slots: CacheSlots | None
+    ) -> Tensor:
+        for operation in operations:
+            stream = self.run(operation, stream, recording, slots)
+        return stream
+
+    def _compile(self, steps: Sequence[Step]) -> tuple[Operation, ...]:
+        return tuple(self._run(step) if isinstance(step, Layer) else self._group(step) for step in steps)
+
+    def _run(self, step: Layer) -> Run:
+        # The MLP keeps nothing, so it takes no slot and no second slot for its layer.
+        return Run(step.index, step.half, None if step.half == "mlp" else self._table.take(step.index))
+
+    def _group(self, step: Parallel) -> Group:
+        if self._kv == "exact":
+            return Group(tuple(map(self._compile, step.branches)), MERGES[step.merge], None)
+        members = [branch[0] for branch in step.branches if len(branch) == 1]
+        layers = [member.index for member in members if isinstance(member, Layer) and member.half is None]
+        if len(layers) < len(step.branches):
+            text = Plan((step,))
+            raise SurgeryError(
+                f"kv='averaged' averages the keys and values of single whole layers, but {text} has other "
+                "branches: use kv='exact'"
+            )
+        if any(len(self._stack.cache_indices[layer]) != 1 for layer in layers):
+            raise SurgeryError(
+                f"kv='averaged' needs layers with one attention each, unlike {self._stack.layer_class}"
+            )
+        runs = tuple((Run(layer, None, None),) for layer in layers)
+        return Group(runs, MERGES[step.merge], self._table.take(layers[0]))
+
+
+def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
+    """The mean of the branches' outputs, `torch.stack(outputs).mean(0)`.
+
+    In half precision a running sum in float32 stands for it, which needs two streams instead of one per
+    branch.
+    """
+    if stream.dtype not in (torch.bfloat16, torch.float16):
+        return torch.stack([output.to(stream.device) for output in branches]).mean(0)
+    total, count = next(branches).to(stream.device, torch.float32), 1
+    for output in branches:
+        total = total + output.to(stream.device)
+        count += 1
+    return (total / count).to(stream.dtype)
+
+
+def _sum(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
+    """x + Σ(fᵢ(x) - x): the changes are added up from the first branch to the last, then x is added.
+
+    In half precision the arithmetic is float32.
+    """
+    wide = torch.float32 if stream.dtype in (torch.bfloat16, torch.float16) else stream.dtype
+    x = stream.to(wide)
+    total = next(branches).to(stream.device, wide) - x
+    for output in branches:
+        total = total + (output.to(stream.device, wide) - x)
+    return (x + total).to(stream.dtype)
+
+
+MERGES: Final = {"mean": _mean, "sum": _sum}
+
+
+def _refuse_halves(plan: Plan, stack: LayerStack) -> None:
+    half = next(layer for layer in plan.walk() if layer.half is not None)
+    if any(hasattr(layer, "_hf_hook") for layer in stack.layers):
+        why = "accelerate placed its layers, and moves the inputs of whole layers only: load it on one device"
+    else:
+        known = ", ".join(name for name, special in SPECIAL.items() if special.halves is not None)
+        why = f"the halves of its {stack.layer_class} are not known (known: {known}): run whole layers"
+    raise SurgeryError(f"plan runs {Plan((half,))} of {stack.name}, but {why}")
+
+
+@contextmanager
+def _uncompiled(model: nn.Module) -> Iterator[None]:
+    """Nothing; meanwhile `generate` does not compile the model.
+
+    With a static cache on an accelerator it would, and torch does not look for new hooks in what is compiled:
+    the call compiled before would ignore the plan, the one compiled now would keep it for ever.
+    """
+    before = vars(model).get("get_compiled_call")
+    if hasattr(model, "get_compiled_call"):
+        vars(model)["get_compiled_call"] = MethodType(_plain_call, model)
+    try:
+        yield
+    finally:
+        if before is not None:
+            vars(model)["get_compiled_call"] = before
+        else:
+            vars(model).pop("get_compiled_call", None)
+
+
+def _plain_call(model: nn.Module, compile_config: Any) -> Callable[..., Any]:
+    return model.__call__

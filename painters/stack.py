@@ -1,0 +1,232 @@
+"""Where a Hugging Face model keeps its layers, and how one of them is called.
+
+One general rule finds the stack; `SPECIAL` holds what no rule can see: layers that return tuples, whose
+halves are known, or that run only in their own order. A new architecture is at most one row there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from painters._stack_search import (
+    SurgeryError,
+    is_list_of_layers,
+    list_at,
+    owner_path,
+    search,
+    text_config,
+    unwrapped,
+)
+from painters.plan import Half
+
+__all__ = ["SPECIAL", "Halves", "LayerStack", "Special", "SurgeryError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """How a layer is put together: each half adds `after(inner(before(x)))` to the stream x.
+
+    Values are the names of the layer's children: before, inner, and after or None.
+    """
+
+    attn: tuple[str, str, str | None]
+    mlp: tuple[str, str, str | None]
+
+    def run(self, layer: nn.Module, half: Half, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
+        """The stream [batch, seq, hidden] after one half of `layer`; `kwargs` are those of a whole layer."""
+        before, inner, after = self.attn if half == "attn" else self.mlp
+        change = getattr(layer, before)(hidden)
+        if half == "attn":
+            change, _ = getattr(layer, inner)(hidden_states=change, **kwargs)
+        else:
+            change = getattr(layer, inner)(change)
+        if after is not None:
+            change = getattr(layer, after)(change)
+        result: Tensor = hidden + change
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), its
+    halves if they are known, and the reason if its layers cannot be operated on."""
+
+    returns: int | None = None
+    halves: Halves | None = None
+    refused: str | None = None
+
+
+_PRE_NORM = Special(
+    halves=Halves(("input_layernorm", "self_attn", None), ("post_attention_layernorm", "mlp", None))
+)
+_SANDWICH = Special(
+    halves=Halves(
+        ("input_layernorm", "self_attn", "post_attention_layernorm"),
+        ("pre_feedforward_layernorm", "mlp", "post_feedforward_layernorm"),
+    )
+)
+_RESIDUAL_DROPOUT = Special(
+    halves=Halves(
+        ("input_layernorm", "self_attn", "resid_attn_dropout"),
+        ("post_attention_layernorm", "mlp", "resid_mlp_dropout"),
+    )
+)
+_POSITION_BIAS = Special(refused="hand the position bias that the first one computes on to the next")
+_SHARED_LAYER = Special(refused="are one shared layer that the model runs again and again")
+_SHARED_KEYS = Special(refused="read the keys and values of earlier layers")
+_CARRIED_STATE = Special(refused="hand a state besides the stream on to the next")
+
+SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
+    {
+        "LlamaDecoderLayer": _PRE_NORM,
+        "MistralDecoderLayer": _PRE_NORM,
+        "Qwen2DecoderLayer": _PRE_NORM,
+        "Qwen3DecoderLayer": _PRE_NORM,
+        "Phi3DecoderLayer": _RESIDUAL_DROPOUT,
+        "Gemma2DecoderLayer": _SANDWICH,
+        "Gemma3DecoderLayer": _SANDWICH,
+        "CodeGenBlock": Special(returns=2),
+        "FalconDecoderLayer": Special(returns=2),
+        "GPTJBlock": Special(returns=2),
+        "GPTNeoBlock": Special(returns=2),
+        "AlbertLayer": _SHARED_LAYER,
+        "AlbertLayerGroup": _SHARED_LAYER,
+        "Gemma3nTextDecoderLayer": _SHARED_KEYS,
+        "Gemma4TextDecoderLayer": _SHARED_KEYS,
+        "T5Block": _POSITION_BIAS,
+        "MT5Block": _POSITION_BIAS,
+        "LongT5Block": _POSITION_BIAS,
+        "SwitchTransformersBlock": _POSITION_BIAS,
+        "Pop2PianoBlock": _POSITION_BIAS,
+        "FunnelLayer": _CARRIED_STATE,
+        "GlmMoeDsaDecoderLayer": _CARRIED_STATE,
+        "HYV4DecoderLayer": _CARRIED_STATE,
+        "LiltLayer": _CARRIED_STATE,
+        "MistralLarge4TextDecoderLayer": _CARRIED_STATE,
+        "ZayaDecoderLayer": _CARRIED_STATE,
+    }
+)
+"""By the name of the layer's class. A class that is not here returns a tensor and has no known halves."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LayerStack:
+    """The stack of a model: its place, the module whose forward loops over it, and how its layers behave."""
+
+    name: str
+    """What messages call the model."""
+    path: str
+    """The list within the model, such as `model.layers`."""
+    owner: nn.Module
+    """The module whose forward runs the layers in a loop."""
+    inner_path: str
+    """The list within the owner, mostly one word: `layers`."""
+    layers: nn.ModuleList
+    returns: int | None
+    """The length of the tuple that a layer returns; None where it returns the stream itself."""
+    cache_indices: tuple[tuple[int, ...], ...]
+    """For each layer the indices under which its modules ask a cache for keys and values; none without
+    attention.
+
+    Mostly the layer's own place, but not in models that were pruned or whose layers hold two attentions.
+    """
+    halves: Halves | None
+    """How the layers' halves are run; None where they are not known."""
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def layer_class(self) -> str:
+        """The names of the layers' classes, for messages."""
+        return " and ".join(dict.fromkeys(type(unwrapped(layer)).__name__ for layer in self.layers))
+
+    @classmethod
+    def find(cls, model: nn.Module, path: str | None = None) -> LayerStack:
+        """The stack of `model`, in composite models that of the text model.
+
+        Raises SurgeryError with the reason where there is none that can be operated on. `path` names the list
+        where the rule finds none or another one, such as `vision_tower.encoder.layers`.
+        """
+        name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
+        if path is None:
+            _refuse_by_config(model, name)
+            path = search(model, name)
+        layers = list_at(model, path, name)
+        owner = owner_path(model, path)
+        _refuse_compiled(model, owner, name)
+        _refuse_layers(layers, path, name)
+        kinds = [_special(layer) for layer in layers]
+        if len({kind.returns for kind in kinds}) > 1:
+            raise SurgeryError(
+                f"{name}: the layers at {path} return tuples of several lengths: not supported"
+            )
+        halves = kinds[0].halves if all(kind.halves == kinds[0].halves for kind in kinds) else None
+        if any(hasattr(layer, "_hf_hook") for layer in layers):
+            halves = None  # accelerate moves the inputs of whole layers only
+        return cls(
+            name=name,
+            path=path,
+            owner=model.get_submodule(owner),
+            inner_path=path.removeprefix(owner).removeprefix("."),
+            layers=layers,
+            returns=kinds[0].returns,
+            cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
+            halves=halves,
+        )
+
+
+def _special(layer: nn.Module) -> Special:
+    kind = type(unwrapped(layer))
+    special = SPECIAL.get(kind.__name__, Special())
+    # elsewhere a class of the same name may be put together in another way
+    return special if kind.__module__.startswith("transformers.") else replace(special, halves=None)
+
+
+def _cache_indices(layer: nn.Module) -> Iterator[int]:
+    for module in layer.modules():
+        index = getattr(module, "layer_idx", getattr(module, "layer_id", None))
+        if isinstance(index, int):
+            yield index
+
+
+def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
+    steps = owner.split(".") if owner else []
+    for module in [model, *(model.get_submodule(".".join(steps[: i + 1])) for i in range(len(steps)))]:
+        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+            raise SurgeryError(
+                f"{name} is compiled as a whole, and a plan would be ignored without a word: compile the "
+                "layers instead (`for layer in layers: layer.compile()`) and pass the plain model"
+            )
+
+
+def _refuse_by_config(model: nn.Module, name: str) -> None:
+    if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        raise SurgeryError(
+            f"{name} is an encoder-decoder, and a plan runs one stack: load its encoder or its decoder alone"
+        )
+    if getattr(text_config(model), "num_kv_shared_layers", 0):
+        raise SurgeryError(
+            f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order"
+        )
+
+
+def _refuse_layers(layers: nn.ModuleList, path: str, name: str) -> None:
+    for layer in layers:
+        kind = type(unwrapped(layer)).__name__
+        if (reason := _special(layer).refused) is not None:
+            raise SurgeryError(
+                f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order"
+            )
+        for inner, module in layer.named_modules():
+            if is_list_of_layers(module):
+                raise SurgeryError(
+                    f"{name}: {path} holds stages ({kind}) with layers of their own, and shapes change from "
+                    f"stage to stage: give the path of one stage's layers, such as {path}.0.{inner}"
+                )
