@@ -1,0 +1,178 @@
+"""Train a nano Llama: Muon for the matrices, AdamW for the rest, constant learning rate, then a linear decay to zero.
+
+A run is a folder: `checkpoint.safetensors` and `checkpoint.json` (enough to go on from there, bitwise), `log.csv` (one
+line per hundred steps). The data of a step depends on seed and step alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from painters.nano.batches import Batch, Batches
+from painters.nano.network import Network, nano_shape
+
+LOG_EVERY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that determines a training run.
+
+    The mixture of documents settles over the first `settle` steps, the learning rate falls to zero over the last `decay`.
+    """
+
+    seed: int = 0
+    steps: int = 9000
+    rows: int = 24
+    length: int = 112
+    rate: float = 3e-3
+    embedding_rate: float = 3e-3
+    weight_decay: float = 0.1
+    warmup: int = 100
+    settle: int = 1800
+    decay: int = 3000
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of `step` as a share of the full one."""
+        falling = (self.steps - step) / self.decay
+        return max(0.0, min(1.0, (step + 1) / self.warmup, falling))
+
+    @property
+    def tokens(self) -> int:
+        """Token positions of the whole run, padding included."""
+        return self.steps * self.rows * self.length
+
+
+class Trainer:
+    """A run in a folder; `run` goes on from the last checkpoint, if there is one."""
+
+    def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
+        self.recipe, self.folder, self.device = recipe, folder, device
+        self.network = Network(nano_shape(), recipe.seed).to(device)
+        self.batches = Batches(recipe.seed, recipe.rows, recipe.length)
+        matrices = [p for name in ("qkv", "out", "gate_up", "down") for p in getattr(self.network, name)]
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in self.network.parameters() if id(p) not in chosen]
+        self.muon = torch.optim.Muon(
+            matrices, lr=recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+        self.adamw = torch.optim.AdamW(
+            rest, lr=recipe.embedding_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
+        )
+        self.step, self.seconds = 0, 0.0
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / "checkpoint.json").exists():
+            self._load()
+
+    def run(self, save_every: int = 250, compiled: bool = True) -> Iterator[dict[str, float]]:
+        """Train to the end; yields a row of the log every hundred steps."""
+        if compiled:
+            self.network.compile()
+        losses: list[torch.Tensor] = []
+        while self.step < self.recipe.steps:
+            began = time.monotonic()
+            losses.append(self._one_step().detach())
+            self.seconds += time.monotonic() - began
+            if self.step % save_every == 0 or self.step == self.recipe.steps:
+                self._save()
+            if self.step % LOG_EVERY == 0 or self.step == self.recipe.steps:
+                loss = float(torch.stack(losses).mean())
+                losses.clear()
+                row = {"step": self.step, "loss": round(loss, 4), "seconds": round(self.seconds, 1)}
+                self._log(row)
+                yield row
+
+    def _one_step(self) -> torch.Tensor:
+        scale = self.recipe.rate_at(self.step)
+        for optimizer, rate in ((self.muon, self.recipe.rate), (self.adamw, self.recipe.embedding_rate)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * scale
+        batch = Batch(
+            *(
+                t.to(self.device)
+                for t in self.batches.batch(self.step, min(1.0, self.step / self.recipe.settle))
+            )
+        )
+        loss = self.network.loss(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for optimizer in (self.muon, self.adamw):
+            optimizer.step()  # type: ignore[no-untyped-call]
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss
+
+    def _log(self, row: dict[str, float]) -> None:
+        path = self.folder / "log.csv"
+        fresh = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """Weights and optimizer states under flat names."""
+        tensors = {f"network.{name}": p.detach() for name, p in self.network.named_parameters()}
+        names = {id(p): name for name, p in self.network.named_parameters()}
+        for optimizer in (self.muon, self.adamw):
+            for parameter, state in optimizer.state.items():
+                for key, value in state.items():
+                    tensors[f"state.{key}.{names[id(parameter)]}"] = torch.as_tensor(value)
+        return {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+
+    @classmethod
+    def resume(cls, folder: Path, device: str = "cpu") -> Trainer:
+        """The trainer of an existing run with the recipe that the run was started with.
+
+        Raises FileNotFoundError if the folder holds no run.
+        """
+        path = folder / "checkpoint.json"
+        if not path.exists():
+            raise FileNotFoundError(f"no training run in {folder}: it holds no checkpoint.json; train first")
+        return cls(Recipe(**json.loads(path.read_text())["recipe"]), folder, device)
+
+    def about(self) -> dict[str, Any]:
+        """Recipe, steps done and seconds spent, as JSON can hold them."""
+        return {"recipe": asdict(self.recipe), "step": self.step, "seconds": round(self.seconds, 1)}
+
+    def _save(self) -> None:
+        about = self.about()
+        temporary = self.folder / "checkpoint.tmp"
+        save_file(self._tensors(), temporary, metadata={"about": json.dumps(about)})
+        temporary.replace(self.folder / "checkpoint.safetensors")
+        (self.folder / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+
+    def _load(self) -> None:
+        about = json.loads((self.folder / "checkpoint.json").read_text())
+        if about["recipe"] != asdict(self.recipe):
+            raise ValueError(
+                f"{self.folder} holds a run of another recipe: {about['recipe']}; give the run a new folder"
+            )
+        tensors = load_file(self.folder / "checkpoint.safetensors", device=self.device)
+        parameters = dict(self.network.named_parameters())
+        owner = {
+            id(p): opt
+            for opt in (self.muon, self.adamw)
+            for group in opt.param_groups
+            for p in group["params"]
+        }
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                kind, _, rest = name.partition(".")
+                if kind == "network":
+                    parameters[rest].copy_(tensor)
+                else:
+                    key, _, parameter = rest.partition(".")
+                    target = parameters[parameter]
+                    owner[id(target)].state[target][key] = tensor
+        self.step, self.seconds = about["step"], about["seconds"]
