@@ -1,0 +1,145 @@
+"""The tables of `painters variants`, `models` and `tasks`. None of them loads torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from painters import tasks, variants
+
+NANO = Path(__file__).parent / "nano"
+
+
+def layers_of(model: str) -> int:
+    """The number of layers of a bundled model, a local folder or a hub model, read from its configuration."""
+    folder = _bundled_models().get(model, Path(model))
+    config = folder / "config.json"
+    if config.is_file():
+        count = json.loads(config.read_text()).get("num_hidden_layers")
+        if isinstance(count, int):
+            return count
+    from painters.models import num_layers
+
+    return num_layers(model)
+
+
+def variants_json(layers: int | None) -> list[dict[str, Any]]:
+    """The rules with their parameters, and with `layers` their windows."""
+    return [
+        {
+            "name": variant.name,
+            "parameters": {name: _default(value) for name, value in variant.parameters.items()},
+            "summary": variant.summary,
+            "paper": variant.paper,
+        }
+        | ({"starts": _starts(variant.name, layers)} if layers else {})
+        for variant in variants.VARIANTS.values()
+    ]
+
+
+def variants_tables(layers: int | None) -> list[Table]:
+    """The table of the rules, and with `layers` the table of windows."""
+    table = Table("variant", "options", "what it does", "paper", title="Variants", title_justify="left")
+    for variant in variants.VARIANTS.values():
+        options = [
+            f"--{n}" if _default(v) is None else f"--{n} {_default(v)}" for n, v in variant.parameters.items()
+        ]
+        table.add_row(variant.name, "\n".join(options), variant.summary, variant.paper)
+    if layers is None:
+        return [table]
+    windows = Table(
+        "--start", "layers touched", "how many", title=f"Windows of {layers} layers", title_justify="left"
+    )
+    for start in variants.windows(layers):
+        touched = list(variants.window(layers, start))
+        span = str(touched[0]) if len(touched) == 1 else f"{touched[0]}-{touched[-1]}"
+        default = " (default)" if start == variants.default_start(layers) else ""
+        windows.add_row(f"{start}{default}", span, str(len(touched)))
+    return [table, windows]
+
+
+def models_json() -> list[dict[str, Any]]:
+    """The bundled models: name, architecture, layers, parameters, bytes of weights, folder."""
+    found = []
+    for name, folder in _bundled_models().items():
+        config = json.loads((folder / "config.json").read_text())
+        weights = folder / "model.safetensors"
+        found.append(
+            {
+                "name": name,
+                "architecture": config["architectures"][0],
+                "layers": config["num_hidden_layers"],
+                "hidden_size": config["hidden_size"],
+                "parameters": _parameters(weights),
+                "bytes": weights.stat().st_size,
+                "card": str(folder / "README.md"),
+            }
+        )
+    return found
+
+
+def models_table() -> Table:
+    """The bundled models."""
+    table = Table("model", "architecture", "layers", "hidden", "parameters", "weights", title="Bundled models",
+                  title_justify="left")  # fmt: skip
+    for model in models_json():
+        table.add_row(
+            model["name"],
+            model["architecture"],
+            str(model["layers"]),
+            str(model["hidden_size"]),
+            f"{model['parameters'] / 1e6:.2f} M",
+            f"{model['bytes'] / 1e6:.2f} MB",
+        )
+    return table
+
+
+def tasks_json() -> list[dict[str, Any]]:
+    """The bundled tasks: name, documents, kind of answer, metrics, what is asked."""
+    found = []
+    for name, path in tasks.bundled().items():
+        about = tasks.describe(path)
+        found.append({"name": name, **about})
+    return found
+
+
+def tasks_table() -> Table:
+    """The bundled tasks."""
+    table = Table(
+        "task", "documents", "answer", "metrics", "what it asks", title="Bundled tasks", title_justify="left"
+    )
+    for task in tasks_json():
+        metrics = ", ".join(task["metrics"])
+        table.add_row(
+            task["name"], str(task["documents"]), task["answer"].replace("_", " "), metrics, task["about"]
+        )
+    return table
+
+
+def _bundled_models() -> dict[str, Path]:
+    return {f"nano-{path.parent.name}": path.parent for path in sorted(NANO.glob("*/config.json"))}
+
+
+def _parameters(weights: Path) -> int:
+    """Numbers in a safetensors file, from its header alone."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(_product(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _starts(name: str, layers: int) -> list[int]:
+    return list(variants.windows(layers)) if "start" in variants.find(name).parameters else []
+
+
+def _default(value: Any) -> int | str | None:
+    return value if isinstance(value, int | str) else None

@@ -1,0 +1,243 @@
+"""What `painters run` does between its arguments and its table."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import TimeRemainingColumn as TimeLeftColumn
+from rich.table import Table
+from rich.text import Text
+
+from painters import results
+from painters.plan import Plan
+from painters.results import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A plan beside the intact model: their records, and the tables made of them."""
+
+    plan: Plan
+    variant: str | None
+    model: str
+    num_layers: int
+    records: Sequence[Record]
+    out: Path
+    frame: pd.DataFrame = field(init=False)
+
+    def __post_init__(self) -> None:
+        table = results.frame(self.records)
+        object.__setattr__(self, "frame", table[table["plan"] == str(self.plan)].reset_index(drop=True))
+
+    @property
+    def median(self) -> float | None:
+        """The paper's aggregate: the median of the normalised primary metrics."""
+        normalised = [
+            row.normalised for row in self.frame.itertuples() if row.primary and _there(row.normalised)
+        ]
+        return statistics.median(normalised) if normalised else None
+
+    def seconds(self, plan: Plan) -> float:
+        """Seconds that scoring `plan` took, over all tasks."""
+        cells = {(r.task, r.date): r.seconds for r in self.records if r.plan == str(plan)}
+        return sum(cells.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything in the table and under it, numbers unrounded; what could not be had is null."""
+        columns = ("task", "metric", "primary", "documents", "shots", "chance", "intact", "value", "stderr",
+                   "difference", "difference_stderr", "normalised")  # fmt: skip
+        rows = [{name: _plain(getattr(row, name)) for name in columns} for row in self.frame.itertuples()]
+        identity = Plan.identity(self.num_layers)
+        return {
+            "plan": str(self.plan),
+            "variant": self.variant,
+            "model": self.model,
+            "num_layers": self.num_layers,
+            "kv": self.records[0].kv,
+            "layer_runs": self.plan.layer_runs,
+            "depth": self.plan.depth,
+            "seconds": round(self.seconds(self.plan), 3),
+            "seconds_intact": round(self.seconds(identity), 3),
+            "median_normalised": self.median,
+            "rows": rows,
+            "records": str(self.out),
+        }
+
+    def table(self) -> RenderableType:
+        """One line per task: the intact model, the plan, their paired difference, the normalised value."""
+        table = Table(title=f"{self.model} under {self.plan}", title_style="bold", title_justify="left")
+        table.add_column("task")
+        table.add_column("metric")
+        for name in ("documents", "chance", "intact", "plan", "difference", "normalised"):
+            table.add_column(name, justify="right")
+        intact = {(r.task, r.metric): r for r in self.records if r.is_intact}
+        for row in self.frame.itertuples():
+            base = intact.get((row.task, row.metric))
+            scale = 1.0 if row.metric.startswith("perplexity") else 100.0
+            style = None if row.primary else "dim"
+            table.add_row(
+                row.task if row.primary else "",
+                row.metric,
+                str(row.documents) if row.primary else "",
+                _number(row.chance, None, scale),
+                _number(row.intact, base.stderr if base else None, scale),
+                _number(row.value, row.stderr, scale),
+                _number(row.difference, row.difference_stderr, scale, signed=True),
+                f"{row.normalised:.2f}" if _there(row.normalised) else "–",
+                style=style,
+            )
+        if self.median is not None:
+            table.add_section()
+            table.add_row(
+                "median",
+                "of the tasks' first metrics",
+                "",
+                "",
+                "",
+                "",
+                "",
+                f"{self.median:.2f}",
+                style="bold",
+            )
+        return table
+
+    def footer(self) -> RenderableType:
+        """How to read the table, what the plan costs, where the records are."""
+        identity = Plan.identity(self.num_layers)
+        cost = (
+            f"layer runs {self.plan.layer_runs} (intact {identity.layer_runs}), depth {self.plan.depth} "
+            f"(intact {identity.depth}), seconds {self.seconds(self.plan):.1f} (intact {self.seconds(identity):.1f})"
+        )
+        note = (
+            "Per cent, ± standard error; perplexity as it is. Differences are paired by document. "
+            "Normalised: 0 is guessing, 1 the intact model."
+        )
+        kept = f"Records: {self.out}"
+        return Group(Text(cost), Text(note, style="dim"), Text(kept, style="dim"))
+
+
+def score_beside_intact(
+    model: Any,
+    tokenizer: Any,
+    plan: Plan,
+    *,
+    variant: str | None,
+    params: dict[str, int | str] | None,
+    num_layers: int,
+    name: str,
+    tasks: Sequence[str],
+    kv: str,
+    limit: int | None,
+    shots: int | None,
+    batch_size: int,
+    out: Path,
+    console: Console | None,
+) -> Result:
+    """Both scored, each record on the disk as soon as its task is done."""
+    from painters.harness import prepare, score_all
+
+    plan.check(num_layers, name)
+    identity = Plan.identity(num_layers)
+    with status("Building the requests", console, console is not None):
+        prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
+    records: list[Record] = []
+    with _bar(console) as tell:
+        for record in score_all(
+            model, tokenizer, [identity, plan], prepared, kv=kv, batch_size=batch_size, progress=tell
+        ):
+            if record.plan == str(plan):
+                record = record.model_copy(update={"variant": variant, "params": params})
+            results.append(out, [record])
+            records.append(record)
+    return Result(plan, variant, name, num_layers, records, out)
+
+
+def check_writable(path: Path) -> None:
+    """Nothing; OSError now rather than after an hour if records cannot be written to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    existed = path.exists()
+    with path.open("ab"):
+        pass
+    if not existed:
+        path.unlink()
+
+
+@contextlib.contextmanager
+def status(text: str, console: Console | None, shown: bool) -> Iterator[None]:
+    """Nothing; meanwhile a spinner with `text` in a terminal, one line of it elsewhere."""
+    if console is None or not shown:
+        yield
+    elif console.is_terminal:
+        with console.status(text):
+            yield
+    else:
+        console.print(text)
+        yield
+
+
+class _Tell:
+    """Moves the bar; in a file, a line for every task instead."""
+
+    def __init__(self, console: Console | None, bar: Progress | None) -> None:
+        self._console, self._bar, self._what = console, bar, ""
+        self._task = None if bar is None else bar.add_task("", total=None)
+
+    def __call__(self, done: int, total: int, what: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total, description=what)
+        elif self._console is not None and what != self._what:
+            self._console.print(Text(f"[{100 * done // total:3d} %] {what}"))
+            self._what = what
+
+
+@contextlib.contextmanager
+def _bar(console: Console | None) -> Iterator[_Tell]:
+    if console is None or not console.is_terminal:
+        yield _Tell(console, None)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeLeftColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield _Tell(console, bar)
+
+
+def _there(value: Any) -> bool:
+    return value is not None and value == value
+
+
+def _plain(value: Any) -> Any:
+    """A numpy number as Python's, NaN as None."""
+    value = value.item() if hasattr(value, "item") else value
+    return value if _there(value) else None
+
+
+def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:
+    if not _there(value):
+        return "–"
+    digits = 1 if scale != 1.0 else 2
+    text = f"{scale * value:+.{digits}f}" if signed else f"{scale * value:.{digits}f}"
+    return f"{text} ± {scale * error:.{digits}f}" if _there(error) else text

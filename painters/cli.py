@@ -1,0 +1,361 @@
+"""The command line: arguments in, one call, tables out.
+
+Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C. A mistake gets one message and no traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from painters import __version__, variants
+from painters.plan import Plan, PlanError
+
+USAGE, FAILURE, STOPPED = 2, 1, 130
+DEFAULT_MODEL = "nano-llama"
+DEFAULT_OUT = Path("runs/records.jsonl")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Operate on the layers of frozen transformers, and score what it costs.",
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Kv = StrEnum("Kv", ["exact", "averaged"])
+By = StrEnum("By", ["block", "layer"])
+Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
+
+_PLAN, _MODEL, _SCORE, _OUTPUT = "What runs", "Model", "Scoring", "Output"
+PlanOption = Annotated[
+    str | None, typer.Option("--plan", help="A plan, such as '0-2 {3-8}*3 9-11'.", rich_help_panel=_PLAN)
+]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"A named rule that builds the plan: {', '.join(variants.VARIANTS)}.",
+        autocompletion=lambda: list(variants.VARIANTS),
+        rich_help_panel=_PLAN,
+    ),
+]
+StartOption = Annotated[
+    int | None,
+    typer.Option(
+        help="The paper's N: the window is layers N+1 to T-N-1 of T. Default: T // 4.", rich_help_panel=_PLAN
+    ),
+]
+LayerOption = Annotated[
+    int | None, typer.Option(help="The layer of skip-layer and swap.", rich_help_panel=_PLAN)
+]
+LoopsOption = Annotated[
+    int | None, typer.Option(help="How often parallel and loop run the window.", rich_help_panel=_PLAN)
+]
+SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", rich_help_panel=_PLAN)]
+ByOption = Annotated[
+    By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=_PLAN)
+]
+ModelOption = Annotated[
+    str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=_MODEL)
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=_OUTPUT)
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"painters {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    kv: Annotated[
+        Kv,
+        typer.Option(help="Cache of parallel groups: exact, or the paper's averaged.", rich_help_panel=_PLAN),
+    ] = Kv.exact,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL)
+    ] = None,
+    dtype: Annotated[
+        Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=_MODEL)
+    ] = Dtype.auto,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)
+    ] = None,
+    device_map: Annotated[
+        str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=_MODEL)
+    ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL
+        ),
+    ] = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
+            rich_help_panel=_SCORE,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
+    ] = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=_SCORE),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=_SCORE)] = 32,
+    to: Annotated[
+        Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=_OUTPUT)
+    ] = DEFAULT_OUT,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)] = False,
+) -> None:
+    """Score the intact model and one plan side by side, and keep the records.
+
+    painters run --variant parallel --loops 3
+    """
+    from painters import _cli_run as running
+
+    if (plan is None) == (variant is None):
+        raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
+    options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    if plan is not None and options:
+        raise typer.BadParameter(
+            f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself"
+        )
+    if plan is not None:  # before minutes of loading
+        Plan.parse(plan)
+    else:
+        variants.find(variant or "")
+    running.check_writable(to)
+    show = not quiet and not as_json
+    with running.status("Loading torch, transformers and lm-eval", err, show):
+        from painters.harness import load_model
+        from painters.stack import LayerStack
+    with running.status(f"Loading {model}", err, show):
+        loaded, tokenizer = load_model(
+            model, revision=revision, dtype=dtype, device=device, device_map=device_map, trust_remote_code=trust_remote_code
+        )  # fmt: skip
+    num_layers = LayerStack.find(loaded).num_layers
+    made = Plan.parse(plan) if plan is not None else _build(variant or "", num_layers, options)
+    result = running.score_beside_intact(
+        loaded,
+        tokenizer,
+        made,
+        variant=None if variant is None else variants.find(variant).name,
+        params=_with_default_start(variant, num_layers, options) if variant else None,
+        num_layers=num_layers,
+        name=model,
+        tasks=_names(tasks),
+        kv=str(kv),
+        limit=limit,
+        shots=shots,
+        batch_size=batch_size,
+        out=to,
+        console=err if show else None,
+    )
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), indent=2))
+    else:
+        out.print(result.table())
+        out.print(result.footer())
+
+
+@app.command()
+def show(
+    plan: Annotated[str | None, typer.Argument(help="A plan, such as '0-2 {3-8}*3 9-11'.")] = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Number of layers of the model.", rich_help_panel=_MODEL)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Take the number of layers from this model.", rich_help_panel=_MODEL)
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Also write the drawing: .svg or .png.", rich_help_panel=_OUTPUT),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a plan, in the terminal or as a picture, with what it costs. Loads no weights.
+
+    painters show --variant parallel --loops 3 --layers 32 --out plan.svg
+    """
+    from painters.drawing import plan_text, save_plan
+
+    if (plan is None) == (variant is None):
+        raise typer.BadParameter("give either a plan or --variant; `painters variants` lists the variants")
+    if layers is not None and model is not None:
+        raise typer.BadParameter("give --layers or --model, not both")
+    options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    if plan is not None and options:
+        raise typer.BadParameter(
+            f"--{next(iter(options))} belongs to a --variant: a plan says everything itself"
+        )
+    count = layers
+    if count is None and (model is not None or variant is not None):
+        from painters._cli_list import layers_of
+
+        count = layers_of(model or DEFAULT_MODEL)
+    made = Plan.parse(plan) if plan is not None else _build(variant or "", count or 0, options)
+    if count is not None:
+        made.check(count, model or ("the model" if layers is not None or plan is not None else DEFAULT_MODEL))
+    cost = {"layer_runs": made.layer_runs, "depth": made.depth, "distinct_layers": len(made.layers)}
+    if as_json:
+        typer.echo(json.dumps({"plan": str(made), "num_layers": count, **cost}, indent=2))
+    else:
+        terminal = out.is_terminal and not out.no_color
+        plain = not (out.encoding or "").lower().startswith("utf")
+        typer.echo(f"{made}\n")
+        typer.echo(plan_text(made, count, width=out.width, ascii_only=plain, dim=terminal))
+        typer.echo(
+            f"\n{made.layer_runs} layer runs, depth {made.depth} (longest chain), {len(made.layers)} distinct layers"
+            + (f" of {count}" if count else "")
+        )
+    if to is not None:
+        written = save_plan(made, to, count)
+        if not as_json:
+            typer.echo(f"Drawn to {written}")
+
+
+@app.command(name="variants")
+def list_variants(
+    layers: Annotated[
+        int | None, typer.Option(min=2, help="Also list the windows of a model of this many layers.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the named rules that build plans."""
+    from painters._cli_list import variants_json, variants_tables
+
+    if as_json:
+        typer.echo(json.dumps(variants_json(layers), indent=2))
+        return
+    for table in variants_tables(layers):
+        out.print(table)
+
+
+@app.command(name="models")
+def list_models(as_json: JsonOption = False) -> None:
+    """List the bundled models, and say how to use others."""
+    from painters._cli_list import models_json, models_table
+
+    if as_json:
+        typer.echo(json.dumps(models_json(), indent=2))
+        return
+    out.print(models_table())
+    out.print(
+        "Any causal language model of the hub or a local folder works too: --model meta-llama/Llama-2-7b-hf"
+    )
+
+
+@app.command(name="tasks")
+def list_tasks(as_json: JsonOption = False) -> None:
+    """List the bundled tasks, and say how to use lm-eval's."""
+    from painters._cli_list import tasks_json, tasks_table
+
+    if as_json:
+        typer.echo(json.dumps(tasks_json(), indent=2))
+        return
+    out.print(tasks_table())
+    out.print(
+        "Every task of lm-eval works too: --tasks arc_challenge,hellaswag (`lm_eval ls tasks` lists them)"
+    )
+
+
+def _given(**options: Any) -> dict[str, int | str]:
+    """The options that were given, enumerations as text."""
+    return {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def _build(variant: str, num_layers: int, options: dict[str, int | str]) -> Plan:
+    return variants.build(variant, num_layers, **_with_default_start(variant, num_layers, options))
+
+
+def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:
+    """The options, with the default window where the variant has one and none was asked for."""
+    takes = variants.find(variant).parameters
+    missing = "start" in takes and "start" not in options
+    return {"start": variants.default_start(num_layers), **options} if missing else options
+
+
+def _names(tasks: str | None) -> list[str]:
+    if tasks is None:
+        from painters.tasks import bundled
+
+        return list(bundled())
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise typer.BadParameter(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
+    return names
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _stop(
+            "Stopped. Records of finished tasks are kept; run the same command again for the rest.", STOPPED
+        )
+    except PlanError as error:
+        _stop(str(error), USAGE)
+    except Exception as error:
+        code = _code(error)
+        if code is None or os.environ.get("PAINTERS_TRACEBACK"):
+            raise
+        _stop(_text(error), code)
+    sys.exit(0)
+
+
+def _code(error: Exception) -> int | None:
+    """The exit code of an error that a user can cause; None for what must be a fault of painters."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    return FAILURE if isinstance(error, OSError) else None
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror}{where}. Nothing that was recorded before is lost."
+    return str(error)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    # Not through rich: a caret must stay under its place, and brackets are no markup here.
+    sys.stderr.write(f"painters: {message}\n")
+    sys.exit(code)
