@@ -1,0 +1,193 @@
+"""Models by name: the bundled ones, folders, and the hub's, ready to be scored."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto import modeling_auto
+
+__all__ = [
+    "BUNDLED",
+    "ModelError",
+    "describe",
+    "load_model",
+    "num_layers",
+    "refuse_encoder",
+    "weights_digest",
+]
+
+NANO = Path(__file__).parent / "nano"
+BUNDLED = {"nano-llama": NANO / "llama", "nano-bert": NANO / "bert"}
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class ModelError(ValueError):
+    """A model that cannot be had, or that cannot be scored this way."""
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    device_map: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Any, Any]:
+    """The model `name` in evaluation mode, and its tokenizer.
+
+    `name` is a bundled model, a folder that transformers can read, or a name on the hub, in this order.
+    `dtype` "auto" is the dtype of the weights, and float32 for bundled models, which are made for the CPU.
+    `device` defaults to the first GPU, or the CPU; `device_map="auto"` spreads a model over several GPUs
+    instead. Only safetensors are read.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    if device is not None and device_map is not None:
+        raise ModelError(
+            f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two"
+        )
+    place = None if device_map else _device(device)
+    config = _config(name, revision, trust_remote_code)
+    refuse_encoder(config, name)
+    auto = (
+        transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    )
+    source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
+        model = auto.from_pretrained(
+            source,
+            config=config,
+            dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
+            device_map=device_map,
+            use_safetensors=True,
+            **shared,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"model {name!r}: its config is there, and the rest cannot be read: {_first_line(error)}. "
+            f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
+        ) from error
+    if place is not None:
+        model.to(place)  # type: ignore[arg-type]
+    return model.eval(), tokenizer
+
+
+def num_layers(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> int:
+    """The number of layers of the model `name`, from its configuration alone."""
+    config = _config(name, revision, trust_remote_code).get_text_config()
+    count = getattr(config, "num_hidden_layers", None)
+    if not isinstance(count, int):
+        raise ModelError(
+            f"model {name!r}: its configuration states no num_hidden_layers; load the model and look"
+        )
+    return count
+
+
+def refuse_encoder(config: Any, name: str) -> None:
+    """Nothing; ModelError for an encoder without decoder, such as BERT.
+
+    lm-eval would load one as if it were causal and return numbers that mean nothing: each position of an
+    encoder already sees the token that it is asked to predict.
+    """
+    kind = getattr(config, "model_type", None)
+    masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    decoder = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
+    if masked and not decoder:
+        raise ModelError(
+            f"model {name!r} is an encoder ({kind}): lm-eval's tasks need a model that predicts the next "
+            f"token. Encoders are fine-tuned and scored on classification tasks (painters.glue)"
+        )
+
+
+def describe(model: Any) -> tuple[str, str | None]:
+    """The name that records give `model`, and its commit on the hub where it has one."""
+    path = str(getattr(model, "name_or_path", "") or "")
+    for name, folder in BUNDLED.items():
+        if path and Path(path) == folder:
+            return name, None
+    commit = getattr(model.config, "_commit_hash", None)
+    return path or f"{type(model).__name__} in memory", commit if isinstance(commit, str) else None
+
+
+def weights_digest(model: Any, samples: int = 4096) -> str:
+    """Twelve hexadecimal digits that change with the parameters, their names and their shapes.
+
+    Of each parameter, `samples` evenly spaced numbers are read: fine-tuning moves nearly all of them, and a
+    model of seven billion takes no longer than its three hundred tensors. Parameters on the meta device count
+    by shape.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        if not tensor.is_meta and tensor.numel():
+            flat = tensor.detach().reshape(-1)
+            digest.update(flat[:: max(1, flat.numel() // samples)].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _source(name: str) -> str:
+    return str(BUNDLED.get(name, name))
+
+
+def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    source = _source(name)
+    if Path(source).is_dir() or name in BUNDLED:
+        _require_files(name, Path(source))
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            source, revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(_not_found(name, error)) from error
+
+
+def _device(device: str | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(
+            f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps"
+        ) from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ModelError(f"device {device!r}: torch finds {found} here; leave the device out, or choose cpu")
+    if place.type == "mps" and not torch.backends.mps.is_available():
+        raise ModelError(
+            f"device {device!r}: torch finds no Apple GPU here; leave the device out, or choose cpu"
+        )
+    return place
+
+
+def _require_files(name: str, folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        if name in BUNDLED:
+            raise ModelError(
+                f"bundled model {name!r} is not in this installation: reinstall painters from a full copy"
+            )
+        raise ModelError(
+            f"model {name!r} is a folder without config.json: it must be what save_pretrained writes "
+            f"(config.json, *.safetensors, tokenizer files)"
+        )
+
+
+def _not_found(name: str, error: Exception) -> str:
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
+    found = f"there is no folder of this name, and the hub or its local cache gave: {_first_line(error)}"
+    fetch = (
+        f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
+    )
+    advice = "check the path" if looks_local else fetch
+    return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {found}. To go on, {advice}"
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".") if lines else type(error).__name__

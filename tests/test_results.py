@@ -1,0 +1,244 @@
+"""Records survive interruption, and nothing that changes a number is missing from its key."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lm_eval.api.metrics import mean_stderr, perplexity
+
+from painters import results, scoring
+from painters.results import Record, ResultsError
+
+BASE: dict[str, Any] = {
+    "plan": "0-5",
+    "model": "tiny",
+    "revision": None,
+    "weights": "abc",
+    "num_layers": 6,
+    "dtype": "float32",
+    "device": "cpu",
+    "attention": "sdpa",
+    "kv": "exact",
+    "task": "nano_arc",
+    "task_version": "1.0",
+    "documents": 4,
+    "requests": "def",
+    "shots": 0,
+    "seed": 1234,
+    "batch_size": 8,
+    "metric": "acc",
+    "aggregation": "mean",
+    "higher_is_better": True,
+    "primary": True,
+    "value": 0.75,
+    "stderr": 0.25,
+    "outcomes": (1.0, 1.0, 1.0, 0.0),
+    "chance": 0.25,
+    "not_finite": 0,
+    "layer_runs": 6,
+    "depth": 6,
+    "seconds": 0.5,
+    "versions": {"torch": "2"},
+    "date": "2026-01-01T00:00:00+00:00",
+}
+
+
+def record(**fields: Any) -> Record:
+    return Record.model_validate({**BASE, **fields})
+
+
+def test_what_is_appended_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "deeper" / "records.jsonl"
+    first = [
+        record(),
+        record(plan="0-2 4-5", variant="skip-layer", params={"layer": 3}, value=None, outcomes=None),
+    ]
+    results.append(path, first)
+    results.append(path, [])
+    results.append(path, [record(value=1 / 3)])
+    assert results.read(path) == [*first, record(value=1 / 3)]
+    assert path.read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.parametrize("cut", range(1, 40, 6))
+def test_a_torn_last_line_is_dropped_and_nothing_else(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    results.append(path, [record(), record(seed=1)])
+    path.write_bytes(path.read_bytes()[: -1 - cut])
+    assert results.read(path) == [record()]
+    results.append(path, [record(seed=2)])
+    assert results.read(path) == [record(), record(seed=2)]
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_a_whole_last_line_without_newline_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    results.append(path, [record(), record(seed=1)])
+    path.write_bytes(path.read_bytes()[:-1])
+    assert results.read(path) == [record(), record(seed=1)]
+    results.append(path, [record(seed=2)])
+    assert results.read(path) == [record(), record(seed=1), record(seed=2)]
+
+
+def test_a_file_that_is_one_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b'{"plan": "0-5", "mod')
+    assert results.read(path) == []
+    results.append(path, [record()])
+    assert results.read(path) == [record()]
+
+
+def test_the_end_of_a_long_file_is_found_block_by_block(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"first\n" + b"x" * 50)
+    for block in (1, 7, 49, 50, 51, 1000):
+        with path.open("rb") as file:
+            assert results._last_line(file, block) == b"x" * 50
+
+
+def test_a_killed_writer_leaves_whole_records(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[2]); from test_results import record\n"
+        "from painters.results import append\n"
+        "append(sys.argv[1], [record()]); append(sys.argv[1], [record(seed=1)]); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(Path(__file__).parent)],
+        check=False,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == -9
+    assert results.read(path) == [record(), record(seed=1)]
+
+
+def test_messages(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    with pytest.raises(ResultsError, match=r"no such file. `painters run --out .*records.jsonl` writes one"):
+        results.read(path)
+    good = record().model_dump_json()
+    path.write_text("\n".join([good, good[:50], good, json.dumps({**json.loads(good), "shots": -1}), ""]))
+    with pytest.raises(ResultsError, match=r"line 2: .*; line 4: shots: .*Only the last line"):
+        results.read(path)
+    path.write_text(f"{good}\n{json.dumps({**json.loads(good), 'extra': 1})}")
+    with pytest.raises(ResultsError, match="line 2: extra: "):
+        results.read(path)
+    path.write_text("\n".join(["nonsense"] * 8 + [good]))
+    with pytest.raises(ResultsError, match="and 3 more lines"):
+        results.read(path)
+
+
+@pytest.mark.parametrize("field", ["value", "stderr", "chance", "seconds"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_a_number_that_is_none_is_not_written_as_one(field: str, number: float) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        record(**{field: number})
+
+
+# field -> another value; every field is either here or is what a number is, says or costs
+IN_KEY: dict[str, Any] = {
+    "plan": "0-4",
+    "model": "other",
+    "revision": "1",
+    "weights": None,
+    "dtype": "bfloat16",
+    "device": "cuda",
+    "attention": "eager",
+    "kv": "averaged",
+    "task": "nano_gsm8k",
+    "task_version": "2.0",
+    "documents": 5,
+    "requests": "x",
+    "shots": 1,
+    "seed": 1,
+    "batch_size": 9,
+    "metric": "acc_norm",
+    "versions": {"torch": "3"},
+}
+
+
+def test_every_field_is_in_the_key_or_said_not_to_be() -> None:
+    assert set(Record.model_fields) == set(IN_KEY) | results._NOT_IN_KEY
+    assert not set(IN_KEY) & results._NOT_IN_KEY
+
+
+@pytest.mark.parametrize("field", IN_KEY)
+def test_the_key_tells_records_apart(field: str) -> None:
+    assert results.key(record(**{field: IN_KEY[field]})) != results.key(record())
+
+
+def test_the_key_ignores_results() -> None:
+    assert results.key(
+        record(value=0.5, stderr=None, outcomes=None, seconds=9.0, date="later")
+    ) == results.key(record())
+
+
+def test_frame_compares_within_a_protocol() -> None:
+    skip = record(plan="0-2 4-5", value=0.5, outcomes=(0.0, 1.0, 1.0, 0.0), kv="averaged")
+    table = results.frame([record(), skip, record(plan="0-2 4-5", batch_size=2)])
+    assert table["intact"].isna().tolist() == [False, False, True]
+    whole, row = table.iloc[0], table.iloc[1]
+    assert (whole["difference"], whole["difference_stderr"], whole["normalised"]) == (0, 0, 1)
+    assert (row["difference"], row["normalised"]) == (-0.25, 0.5)
+    assert row["difference_stderr"] == pytest.approx(0.25)  # differences 1 0 0 0: sd 0.5 over the root of 4
+
+
+def test_frame_of_nothing_has_its_columns() -> None:
+    table = results.frame([])
+    assert len(table) == 0
+    assert {"plan", "task", "metric", "value", "difference_stderr"} <= set(table.columns)
+
+
+def test_stderr_is_lm_evals_for_means() -> None:
+    outcomes = [1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0]
+    assert scoring.stderr("mean", outcomes, 4 / 7) == mean_stderr(outcomes)
+    assert scoring.stderr("mean", [1.0], 1.0) is None
+    assert scoring.stderr("matthews_corrcoef", outcomes, 0.1) is None
+
+
+def test_stderr_of_perplexity_is_its_slope_times_that_of_the_mean() -> None:
+    lls = [-1.0, -2.5, -0.3, -4.0, -2.2]
+    value, n = perplexity(lls), len(lls)
+    # the derivative of exp(-mean) by moving each log-likelihood a little, as the jackknife would
+    step = 1e-6
+    slopes = [(perplexity([*lls[:i], lls[i] + step, *lls[i + 1 :]]) - value) / step * n for i in range(n)]
+    center = sum(lls) / n
+    spread = math.sqrt(
+        sum((slope * (ll - center)) ** 2 for slope, ll in zip(slopes, lls, strict=True)) / (n - 1) / n
+    )
+    assert scoring.stderr("perplexity", lls, value) == pytest.approx(spread, rel=1e-5)
+
+
+def test_paired_perplexities_of_equal_models_do_not_differ() -> None:
+    lls = [-1.0, -2.5, -0.3]
+    assert scoring.difference_stderr("perplexity", lls, perplexity(lls), lls, perplexity(lls)) == 0
+    other = [ll - 1 for ll in lls]
+    # exp(1) times as perplexed on every document: the difference is as uncertain as e - 1 times the first
+    one, two = perplexity(lls), perplexity(other)
+    shares = [-two * b + one * a for a, b in zip(lls, other, strict=True)]
+    assert scoring.difference_stderr("perplexity", other, two, lls, one) == pytest.approx(mean_stderr(shares))
+
+
+def test_normalised_is_absent_where_the_intact_model_only_guesses() -> None:
+    assert scoring.normalised(0.5, 0.75, 0.25) == 0.5
+    assert scoring.normalised(0.1, 0.75, 0.25) == pytest.approx(-0.3)
+    assert scoring.normalised(0.5, 0.25, 0.25) is None
+    assert scoring.normalised(0.5, 0.75, None) is None
+
+
+def test_primary() -> None:
+    assert scoring.primary(["acc_norm", "acc"]) == "acc"
+    assert scoring.primary(["perplexity", "acc"]) == "acc"
+    assert (
+        scoring.primary(["exact_match,strict-match", "exact_match,flexible-extract"])
+        == "exact_match,strict-match"
+    )
+    assert scoring.primary(["f1"]) == "f1"
+    with pytest.raises(ValueError, match="without metrics"):
+        scoring.primary([])
