@@ -9,11 +9,12 @@ from importlib import import_module
 from typing import Any
 
 from painters import variants
+from painters.errors import PaintersError
 from painters.plan import Plan, PlanError
 
 __version__ = "0.1.0"
 
-__all__ = ["Plan", "PlanError", "__version__", "evaluate", "surgery", "variants"]
+__all__ = ["PaintersError", "Plan", "PlanError", "__version__", "evaluate", "surgery", "variants"]
 
 _LAZY = {"evaluate": "painters.harness", "similarity": "painters.similarity", "surgery": "painters.engine"}
 

@@ -42,7 +42,7 @@ def variants_json(layers: int | None) -> list[dict[str, Any]]:
 
 def variants_tables(layers: int | None) -> list[Table]:
     """The table of the rules, and with `layers` the table of windows."""
-    table = Table("variant", "options", "what it does", "paper", title="Variants", title_justify="left")
+    table = _table("variant", "options", "what it does", "paper")
     for variant in variants.VARIANTS.values():
         options = [
             f"--{n}" if _default(v) is None else f"--{n} {_default(v)}" for n, v in variant.parameters.items()
@@ -50,9 +50,7 @@ def variants_tables(layers: int | None) -> list[Table]:
         table.add_row(variant.name, "\n".join(options), variant.summary, variant.paper)
     if layers is None:
         return [table]
-    windows = Table(
-        "--start", "layers touched", "how many", title=f"Windows of {layers} layers", title_justify="left"
-    )
+    windows = _table("--start", f"layers touched of {layers}", "how many")
     for start in variants.windows(layers):
         touched = list(variants.window(layers, start))
         span = str(touched[0]) if len(touched) == 1 else f"{touched[0]}-{touched[-1]}"
@@ -83,8 +81,7 @@ def models_json() -> list[dict[str, Any]]:
 
 def models_table() -> Table:
     """The bundled models."""
-    table = Table("model", "architecture", "layers", "hidden", "parameters", "weights", title="Bundled models",
-                  title_justify="left")  # fmt: skip
+    table = _table("model", "architecture", "layers", "hidden", "parameters", "weights")
     for model in models_json():
         table.add_row(
             model["name"],
@@ -108,15 +105,14 @@ def tasks_json() -> list[dict[str, Any]]:
 
 def tasks_table() -> Table:
     """The bundled tasks."""
-    table = Table(
-        "task", "documents", "answer", "metrics", "what it asks", title="Bundled tasks", title_justify="left"
-    )
+    table = _table("task", "documents", "metrics", "what it asks")
     for task in tasks_json():
-        metrics = ", ".join(task["metrics"])
-        table.add_row(
-            task["name"], str(task["documents"]), task["answer"].replace("_", " "), metrics, task["about"]
-        )
+        table.add_row(task["name"], str(task["documents"]), ", ".join(task["metrics"]), task["about"])
     return table
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
 
 
 def _bundled_models() -> dict[str, Path]:

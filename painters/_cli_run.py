@@ -61,8 +61,10 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """Everything in the table and under it, numbers unrounded; what could not be had is null."""
-        columns = ("task", "metric", "primary", "documents", "shots", "chance", "intact", "value", "stderr",
-                   "difference", "difference_stderr", "normalised")  # fmt: skip
+        columns = (
+            *("task", "metric", "primary", "documents", "shots", "chance"),
+            *("intact", "value", "stderr", "difference", "difference_stderr", "normalised"),
+        )
         rows = [{name: _plain(getattr(row, name)) for name in columns} for row in self.frame.itertuples()]
         identity = Plan.identity(self.num_layers)
         return {
@@ -80,57 +82,55 @@ class Result:
             "records": str(self.out),
         }
 
-    def table(self) -> RenderableType:
+    def table(self, all_metrics: bool = False) -> RenderableType:
         """One line per task: the intact model, the plan, their paired difference, the normalised value."""
-        table = Table(title=f"{self.model} under {self.plan}", title_style="bold", title_justify="left")
-        table.add_column("task")
-        table.add_column("metric")
-        for name in ("documents", "chance", "intact", "plan", "difference", "normalised"):
-            table.add_column(name, justify="right")
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold underline")
+        for name in ("task", "metric"):
+            table.add_column(name, no_wrap=True)
+        for name in ("chance", "intact", "plan", "difference", "norm."):
+            table.add_column(name, justify="right", no_wrap=True)
         intact = {(r.task, r.metric): r for r in self.records if r.is_intact}
         for row in self.frame.itertuples():
+            if not row.primary and not all_metrics:
+                continue
             base = intact.get((row.task, row.metric))
             scale = 1.0 if row.metric.startswith("perplexity") else 100.0
-            style = None if row.primary else "dim"
             table.add_row(
                 row.task if row.primary else "",
                 row.metric,
-                str(row.documents) if row.primary else "",
                 _number(row.chance, None, scale),
                 _number(row.intact, base.stderr if base else None, scale),
                 _number(row.value, row.stderr, scale),
                 _number(row.difference, row.difference_stderr, scale, signed=True),
                 f"{row.normalised:.2f}" if _there(row.normalised) else "–",
-                style=style,
+                style=None if row.primary else "dim",
             )
         if self.median is not None:
-            table.add_section()
-            table.add_row(
-                "median",
-                "of the tasks' first metrics",
-                "",
-                "",
-                "",
-                "",
-                "",
-                f"{self.median:.2f}",
-                style="bold",
-            )
+            table.add_row()
+            table.add_row("median", "", "", "", "", "", f"{self.median:.2f}", style="bold")
         return table
 
+    def header(self) -> RenderableType:
+        """What was scored on what."""
+        counts = sorted({record.documents for record in self.records})
+        documents = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        named = f" ({self.variant})" if self.variant else ""
+        cache = "" if self.records[0].kv == "exact" else f", kv {self.records[0].kv}"
+        return Text(f"{self.model} under {self.plan}{named}{cache}, {documents} documents a task", style="bold")
+
     def footer(self) -> RenderableType:
-        """How to read the table, what the plan costs, where the records are."""
+        """What the plan costs, how to read the table, where the records are."""
         identity = Plan.identity(self.num_layers)
         cost = (
-            f"layer runs {self.plan.layer_runs} (intact {identity.layer_runs}), depth {self.plan.depth} "
-            f"(intact {identity.depth}), seconds {self.seconds(self.plan):.1f} (intact {self.seconds(identity):.1f})"
+            f"layer runs {self.plan.layer_runs} (intact {identity.layer_runs}), "
+            f"depth {self.plan.depth} (intact {identity.depth}), "
+            f"seconds {self.seconds(self.plan):.1f} (intact {self.seconds(identity):.1f})"
         )
         note = (
-            "Per cent, ± standard error; perplexity as it is. Differences are paired by document. "
-            "Normalised: 0 is guessing, 1 the intact model."
+            "Per cent ± standard error; differences are paired by document.\n"
+            "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
         )
-        kept = f"Records: {self.out}"
-        return Group(Text(cost), Text(note, style="dim"), Text(kept, style="dim"))
+        return Group(Text(cost), Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
 
 
 def score_beside_intact(

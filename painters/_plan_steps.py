@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
+from painters.errors import PaintersError
+
 Half: TypeAlias = Literal["attn", "mlp"]
 Merge: TypeAlias = Literal["mean", "sum"]
 
@@ -27,8 +29,10 @@ MAX_TEXT = 200_000
 """Characters in a text: 10,000 runs of layers like `9999.attn` in groups of two print with 160,000."""
 
 
-class PlanError(ValueError):
+class PlanError(PaintersError, ValueError):
     """A plan that cannot be read, built or run on the model at hand."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils.output_capturing import OutputRecorder
 
+from painters.errors import PaintersError
 
-class SurgeryError(RuntimeError):
+
+class SurgeryError(PaintersError, RuntimeError):
     """A model, cache or call that cannot follow a plan; the message says why and what to do instead."""
 
 

@@ -130,6 +130,9 @@ def run(
     to: Annotated[
         Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=_OUTPUT)
     ] = DEFAULT_OUT,
+    all_metrics: Annotated[
+        bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=_OUTPUT)
+    ] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)] = False,
 ) -> None:
@@ -157,8 +160,13 @@ def run(
         from painters.stack import LayerStack
     with running.status(f"Loading {model}", err, show):
         loaded, tokenizer = load_model(
-            model, revision=revision, dtype=dtype, device=device, device_map=device_map, trust_remote_code=trust_remote_code
-        )  # fmt: skip
+            model,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+        )
     num_layers = LayerStack.find(loaded).num_layers
     made = Plan.parse(plan) if plan is not None else _build(variant or "", num_layers, options)
     result = running.score_beside_intact(
@@ -180,8 +188,8 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2))
     else:
-        out.print(result.table())
-        out.print(result.footer())
+        for part in (result.header(), "", result.table(all_metrics), "", result.footer()):
+            out.print(part)
 
 
 @app.command()
@@ -259,8 +267,10 @@ def list_variants(
     if as_json:
         typer.echo(json.dumps(variants_json(layers), indent=2))
         return
-    for table in variants_tables(layers):
-        out.print(table)
+    first, *more = variants_tables(layers)
+    out.print(first)
+    for table in more:
+        out.print("", table, sep="\n")
 
 
 @app.command(name="models")
@@ -273,7 +283,7 @@ def list_models(as_json: JsonOption = False) -> None:
         return
     out.print(models_table())
     out.print(
-        "Any causal language model of the hub or a local folder works too: --model meta-llama/Llama-2-7b-hf"
+        "\nAny causal language model of the hub or a local folder works too:\n--model meta-llama/Llama-2-7b-hf"
     )
 
 
@@ -287,7 +297,7 @@ def list_tasks(as_json: JsonOption = False) -> None:
         return
     out.print(tasks_table())
     out.print(
-        "Every task of lm-eval works too: --tasks arc_challenge,hellaswag (`lm_eval ls tasks` lists them)"
+        "\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag"
     )
 
 

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 
 from painters._draw_figure import draw_figure
 from painters._draw_text import draw_text
+from painters.errors import PaintersError
 from painters.plan import Plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SUFFIXES = (".svg", ".png")
+
+
+class DrawingError(PaintersError, ValueError):
+    """A picture that cannot be written."""
+
+    exit_code = 2
 
 
 def plan_text(
@@ -53,10 +60,10 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
 def save_plan(
     plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None
 ) -> Path:
-    """The path of the figure it has written: an .svg or a .png; raises ValueError for another suffix."""
+    """The path of the figure it has written: an .svg or a .png; raises DrawingError for another suffix."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
+        raise DrawingError(
             f"cannot save a plan as {path.name!r}: its suffix is {path.suffix!r}; use {' or '.join(SUFFIXES)}"
         )
     figure = plan_figure(plan, num_layers, title)

@@ -10,6 +10,8 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
+from painters.errors import PaintersError
+
 __all__ = [
     "BUNDLED",
     "ModelError",
@@ -25,7 +27,7 @@ BUNDLED = {"nano-llama": NANO / "llama", "nano-bert": NANO / "bert"}
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
-class ModelError(ValueError):
+class ModelError(PaintersError, ValueError):
     """A model that cannot be had, or that cannot be scored this way."""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from painters import scoring
+from painters.errors import PaintersError
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Record", "ResultsError", "append", "frame", "key", "read"]
 
 
-class ResultsError(ValueError):
+class ResultsError(PaintersError, ValueError):
     """A file of records that cannot be read."""
 
 

@@ -10,13 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from painters.errors import PaintersError
+
 __all__ = ["TaskError", "bundled", "config", "describe"]
 
 FOLDER = Path(__file__).parent / "nano" / "tasks"
 
 
-class TaskError(ValueError):
+class TaskError(PaintersError, ValueError):
     """A task that does not exist, cannot be had here, or is not what lm-eval expects of one."""
+
+    exit_code = 2
 
 
 def bundled(folder: Path = FOLDER) -> dict[str, Path]:

@@ -14,13 +14,16 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+from painters.errors import PaintersError
 from painters.plan import MAX_LAYER_RUNS, MAX_LAYERS, Parallel, Plan, Step
 
 Parameter: TypeAlias = int | str
 
 
-class VariantError(ValueError):
+class VariantError(PaintersError, ValueError):
     """A variant that does not exist, or that cannot be built for a stack of this size."""
+
+    exit_code = 2
 
 
 def identity(*, num_layers: int) -> Plan:

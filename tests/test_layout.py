@@ -19,6 +19,7 @@ PACKAGE = ROOT / "painters"
 # OWN_FLOOR says so. A package stands for all its modules, and `_plan_text`, say, for a part of `plan`.
 FLOORS = {
     "__init__": 0,
+    "errors": 0,
     "plan": 0,
     "drawing": 1,
     "experiment": 1,
@@ -41,7 +42,8 @@ FLOORS = {
     "__main__": 7,
 }
 OWN_FLOOR = {
-    "__init__": {"plan", "variants"},  # the public names that need no torch
+    "__init__": {"errors", "plan", "variants"},  # the public names that need no torch
+    "plan": {"errors"},
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},
     "engine": {"cache_slots"},
