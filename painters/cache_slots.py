@@ -72,6 +72,7 @@ class _Claim:
     owner: Hashable
     text: str
     width: int
+    used: frozenset[int]
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise SurgeryError(
@@ -117,22 +118,25 @@ class CacheSlots:
         if claim is not None:
             del cache.layers[claim.width :]
             del vars(cache)["update"]
+            for index, slot in enumerate(cache.layers):
+                if index not in claim.used and isinstance(slot, CacheLayerMixin):
+                    slot.is_initialized = False  # it has the shape of a placeholder
         if cache.layer_class_to_replicate is not None:
             while len(cache.layers) < table.width:
                 cache.layers.append(cache.layer_class_to_replicate())
         if not table.width:
             raise SurgeryError(
-                "the model was given a cache, but none of its layers says which slot it asks for (layer_idx): "
-                "use_cache=False"
+                "the model was given a cache, but none of its layers says which slot it uses (layer_idx): "
+                "pass use_cache=False"
             )
         if len(cache.layers) < table.width:
             raise SurgeryError(
-                f"a layer asks for cache slot {table.width - 1}, but the cache has {len(cache.layers)}: "
+                f"a layer asks for cache slot {table.width - 1}, but there are {len(cache.layers)}: "
                 "renumber the layers' layer_idx, or pass DynamicCache() without a config"
             )
         if owner is None:
             return None
-        claim = _Claim(owner, text, len(cache.layers))
+        claim = _Claim(owner, text, len(cache.layers), frozenset(table.used))
         cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in table.copied])
         vars(cache)["update"] = claim
         return claim

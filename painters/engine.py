@@ -14,9 +14,9 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from painters._engine_recording import Recording, recorded
 from painters.cache_slots import CacheSlots, Place, SlotTable
 from painters.plan import Half, Layer, Parallel, Plan, Step
-from painters.recording import Recording, recorded
 from painters.stack import SPECIAL, LayerStack, SurgeryError
 
 __all__ = ["KV", "LayerStack", "Program", "SurgeryError", "surgery"]

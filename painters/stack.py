@@ -94,6 +94,7 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "FalconDecoderLayer": Special(returns=2),
         "GPTJBlock": Special(returns=2),
         "GPTNeoBlock": Special(returns=2),
+        "SwinLayer": Special(returns=2),
         "AlbertLayer": _SHARED_LAYER,
         "AlbertLayerGroup": _SHARED_LAYER,
         "Gemma3nTextDecoderLayer": _SHARED_KEYS,

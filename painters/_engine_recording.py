@@ -1,0 +1,242 @@
+"""Record how a model's own loop calls its layers, then execute something else in the loop's place.
+
+For the length of one forward a stand-in takes the place of the list of layers. The model's loop meets
+recorders in it: each notes the arguments meant for its layer and hands the stream back untouched; the last
+one executes. So every layer later runs with the mask, rotary table or other arguments that the model's loop
+had for that layer, and the model, its parameters, names and other people's hooks stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, SupportsIndex, overload
+
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from painters.plan import Half
+from painters.stack import LayerStack, SurgeryError
+
+
+class Call(NamedTuple):
+    """What the model's loop gave one layer besides the stream, and where among it caches lie."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    cached_args: tuple[int, ...]
+    cached_kwargs: tuple[str, ...]
+
+
+class Recording:
+    """One forward of the stack: the stream that entered it and the arguments of every layer.
+
+    It runs the layers of the module that is being executed, so that it holds for a copy of the model too.
+    """
+
+    def __init__(
+        self, stack: LayerStack, layers: nn.ModuleList, execute: Callable[[Recording], Tensor]
+    ) -> None:
+        self.layers: list[nn.Module] = list(layers)
+        self.calls: list[Call] = []
+        self.done = False
+        self._stack = stack
+        self._execute = execute
+        self._rest = (None,) * ((stack.returns or 1) - 1)
+
+    stream: Tensor
+    """What entered the first layer, [batch, seq, hidden]."""
+
+    def visit(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the loop gets from layer `index`: the untouched stream, and from the last the executed one."""
+        if not args or index != len(self.calls) or (index and args[0] is not self.stream):
+            raise SurgeryError(self._not_a_chain(index, args))
+        self.stream = args[0]
+        self.calls.append(
+            Call(
+                args[1:],
+                kwargs,
+                tuple(i for i, value in enumerate(args[1:]) if isinstance(value, Cache)),
+                tuple(name for name, value in kwargs.items() if isinstance(value, Cache)),
+            )
+        )
+        hidden = self.stream
+        if len(self.calls) == len(self.layers):
+            hidden = self._execute(self)
+            self.done = True
+        return (hidden, *self._rest) if self._stack.returns else hidden
+
+    def cache(self) -> Cache | None:
+        """The cache that the layers were given; raises SurgeryError where they were given several."""
+        found: Cache | None = None
+        for call in self.calls:
+            for cache in (
+                *(call.args[i] for i in call.cached_args),
+                *(call.kwargs[n] for n in call.cached_kwargs),
+            ):
+                if found is not None and cache is not found:
+                    raise SurgeryError(f"{self._stack.name} gives its layers several caches: not supported")
+                found = cache
+        return found
+
+    def run(self, index: int, hidden: Tensor, half: Half | None = None, cache: Cache | None = None) -> Tensor:
+        """The stream after layer `index` (or one half of it) on `hidden`, with the layer's own arguments.
+
+        `cache` takes the place of the cache that the loop gave the layer.
+        """
+        args, kwargs, cached_args, cached_kwargs = self.calls[index]
+        if cached_kwargs:
+            kwargs = kwargs | dict.fromkeys(cached_kwargs, cache)
+        if cached_args:
+            args = tuple(cache if i in cached_args else value for i, value in enumerate(args))
+        layer = self.layers[index]
+        if half is not None:
+            return self._run_half(layer, half, hidden, args, kwargs)
+        output = layer(hidden, *args, **kwargs)
+        returns = self._stack.returns
+        if (len(output) if isinstance(output, tuple) else None) != returns:
+            raise SurgeryError(
+                f"{self._stack.name}: {type(layer).__name__} returns a {type(output).__name__}, and "
+                f"{'a tensor' if returns is None else f'a tuple of {returns}'} was expected: it needs a row "
+                "in painters.stack.SPECIAL"
+            )
+        result: Tensor = output if returns is None else output[0]
+        return result
+
+    def _run_half(
+        self, layer: nn.Module, half: Half, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        halves = self._stack.halves
+        if halves is None or args:
+            raise SurgeryError(f"{self._stack.name}: the halves of {type(layer).__name__} are not known")
+        return halves.run(layer, half, hidden, kwargs)
+
+    def _not_a_chain(self, index: int, args: tuple[Any, ...]) -> str:
+        where = f"{self._stack.name}: the loop over {self._stack.path}"
+        if not args:
+            return f"{where} passes the stream to layer {index} by name: not supported"
+        if self.done:
+            return f"{where} runs layer {index} again after the last one: shared layers are not supported"
+        if index != len(self.calls):
+            return f"{where} came to layer {index} when {len(self.calls)} was due: it must keep the order"
+        return (
+            f"{where} does not hand layer {index} what layer {index - 1} returned: there is work between the "
+            "layers, or they return tuples (and need a row in painters.stack.SPECIAL)"
+        )
+
+
+class _Recorder:
+    """What the loop meets in place of a layer. Attributes are the layer's: some loops ask for its attention
+    type."""
+
+    def __init__(self, recording: Recording, index: int) -> None:
+        self._recording = recording
+        self._index = index
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._recording.visit(self._index, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recording.layers[self._index], name)
+
+
+class _StandIn(nn.ModuleList):
+    """The list of layers as the loop sees it: the same children under the same names, but iteration and
+    indexing meet the recorders. Whoever walks the module tree meanwhile (to install hooks, say) finds the
+    real layers."""
+
+    def __init__(self, original: nn.ModuleList, recording: Recording, key: object) -> None:
+        recorders = [_Recorder(recording, index) for index in range(len(recording.layers))]
+        vars(self).update(
+            vars(original), original=original, recording=recording, recorders=recorders, key=key
+        )
+
+    original: nn.ModuleList
+    recording: Recording
+    recorders: list[_Recorder]
+    key: object
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.recorders)
+
+    @overload
+    def __getitem__(self, index: slice) -> Any: ...
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Any: ...
+    def __getitem__(self, index: slice | SupportsIndex) -> Any:
+        return self.recorders[index]
+
+
+class _Watch:
+    """How often the stack was executed, and how often it had been when the model was last called."""
+
+    executed = 0
+    before = 0
+
+
+@contextmanager
+def recorded(model: nn.Module, stack: LayerStack, execute: Callable[[Recording], Tensor]) -> Iterator[None]:
+    """Nothing; within the context every forward of `model` runs `execute` in place of its layers.
+
+    Nested contexts: the inner one executes. A deep copy of the model made inside keeps executing. Raises
+    SurgeryError where a forward ended without `execute`, and at the end where somebody removed the hooks.
+    """
+    *holder, attribute = stack.inner_path.split(".")
+    holder_path = ".".join(holder)
+    key, watch = object(), _Watch()
+
+    # The hooks find the list through the module they are called with, so that a deep copy runs its own.
+    def enter(owner: nn.Module, args: Any) -> None:
+        children = owner.get_submodule(holder_path)._modules
+        layers = children[attribute]
+        original = layers.original if isinstance(layers, _StandIn) else layers
+        assert isinstance(original, nn.ModuleList)
+        children[attribute] = _StandIn(original, Recording(stack, original, execute), key)
+
+    def leave(owner: nn.Module, args: Any, output: Any) -> None:
+        children = owner.get_submodule(holder_path)._modules
+        layers = children[attribute]
+        if not isinstance(layers, _StandIn) or layers.key is not key:
+            watch.executed += 1  # an inner context executed in this one's place
+            return
+        children[attribute] = layers.original
+        if layers.recording.done:
+            watch.executed += 1
+        elif output is not None:  # None: the forward raised, which is the error to see
+            raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=len(layers.recording.calls)))
+
+    def begin(module: nn.Module, args: Any) -> None:
+        watch.before = watch.executed
+
+    def end(module: nn.Module, args: Any, output: Any) -> None:
+        if watch.executed == watch.before:
+            raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=0))
+
+    handles = (
+        stack.owner.register_forward_pre_hook(enter),
+        stack.owner.register_forward_hook(leave, always_call=True),
+        model.register_forward_pre_hook(begin),
+        model.register_forward_hook(end),
+    )
+    try:
+        yield
+        present = all(handle.id in (handle.hooks_dict_ref() or ()) for handle in handles)
+    finally:
+        for handle in handles:
+            handle.remove()
+        # torch runs no hooks after a KeyboardInterrupt
+        children = stack.owner.get_submodule(holder_path)._modules
+        layers = children[attribute]
+        if isinstance(layers, _StandIn) and layers.key is key:
+            children[attribute] = layers.original
+    if not present:
+        raise SurgeryError(
+            f"{stack.name}: another tool removed the hooks that make it follow the plan, so that it ran "
+            "intact: use the two one after the other"
+        )
+
+
+_NOT_EXECUTED = (
+    "{stack.name}: the forward ended without the plan, for its loop met {visited} of the {stack.num_layers} "
+    "layers at {stack.path}: does it run another list, or stop at config.num_hidden_layers?"
+)

@@ -1,0 +1,151 @@
+"""What the engine refuses, and that its messages say what was found and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import reference
+import torch
+from models import make_model, shared_model, tokens
+from reference import assert_same
+from torch import Tensor, nn
+
+from painters import Plan, PlanError, surgery
+from painters.engine import SurgeryError
+
+
+def test_a_layer_that_is_not_there() -> None:
+    with pytest.raises(PlanError, match=r"plan runs layer 13, but LlamaForCausalLM has 7 layers \(0 to 6\)"):
+        surgery(shared_model("llama", 7), "0-6 13").__enter__()
+
+
+def test_an_unknown_kind_of_cache_slots() -> None:
+    with pytest.raises(ValueError, match="kv is 'mean': it must be one of 'exact', 'averaged'"):
+        surgery(shared_model("llama", 7), "0-6", kv="mean").__enter__()  # type: ignore[arg-type]
+
+
+def test_a_loop_that_stops_early() -> None:
+    """`self.layers[: config.num_hidden_layers]` cuts the list without a word."""
+    model, ids = make_model("llama", 7), tokens(2, 9)
+    model.config.num_hidden_layers = 5
+    with torch.inference_mode(), surgery(model, "6-0"):
+        with pytest.raises(
+            SurgeryError, match=r"met 5 of the 7 layers at model\.layers: .*num_hidden_layers"
+        ):
+            model(ids)
+        assert isinstance(model.model.layers[0], nn.Module)
+
+
+def test_a_model_that_bypasses_the_list() -> None:
+    class Bypass(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, ids: Tensor) -> Any:
+            return self.inner.forward(ids)  # no hook is called
+
+    model = Bypass(make_model("llama", 7, head="bare"))
+    with (
+        torch.inference_mode(),
+        surgery(model, "6-0"),
+        pytest.raises(SurgeryError, match="the forward ended without the plan, for its loop met 0 of the 7"),
+    ):
+        model(tokens(2, 9))
+
+
+def test_hooks_that_another_tool_removes() -> None:
+    model, ids = make_model("llama", 7), tokens(2, 9)
+
+    def run_while_hooks_go() -> None:
+        with surgery(model, "6-0"), torch.inference_mode():
+            model.model._forward_hooks.clear()
+            model.model._forward_pre_hooks.clear()
+            model._forward_hooks.clear()
+            model(ids)
+
+    with pytest.raises(SurgeryError, match="another tool removed the hooks"):
+        run_while_hooks_go()
+    with torch.inference_mode():
+        assert_same(model(ids).logits, reference.logits("llama", model, Plan.identity(7), ids))
+
+
+def test_work_between_the_layers() -> None:
+    model = make_model("llama", 7)
+
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = model.model.layers
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.layers:
+                stream = layer(stream) + 1
+            return stream
+
+    with (
+        surgery(shifted := Shifted(), "0-6", path="layers"),
+        pytest.raises(SurgeryError, match="does not hand layer 1 what layer 0 returned"),
+    ):
+        shifted(torch.zeros(1, 3, 32))
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ([0, 1, 0], "runs layer 0 again after the last one: shared layers are not supported"),
+        ([1, 0], "came to layer 1 when 0 was due: it must keep the order"),
+    ],
+)
+def test_loops_that_are_no_chain(order: list[int], message: str) -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for index in order:
+                stream = self.layers[index](stream)
+            return stream
+
+    with surgery(model := Odd(), "1 0", path="layers"), pytest.raises(SurgeryError, match=message):
+        model(torch.zeros(1, 3, 4))
+
+
+def test_a_stream_given_by_name() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.layers:
+                stream = layer(input=stream)
+            return stream
+
+    with (
+        surgery(model := Named(), "1 0", path="layers"),
+        pytest.raises(SurgeryError, match="passes the stream to layer 0 by name: not supported"),
+    ):
+        model(torch.zeros(1, 3, 4))
+
+
+def test_layers_that_return_something_else() -> None:
+    class Pair(nn.Linear):
+        def forward(self, stream: Tensor) -> Any:
+            return super().forward(stream), None
+
+    class Pairs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList([Pair(4, 4)])
+
+        def forward(self, stream: Tensor) -> Tensor:
+            return self.layers[0](stream)[0]
+
+    with (
+        surgery(model := Pairs(), "0", path="layers"),
+        pytest.raises(SurgeryError, match=r"Pair returns a tuple, and a tensor was expected: .*SPECIAL"),
+    ):
+        model(torch.zeros(1, 3, 4))
