@@ -23,6 +23,8 @@ from rich.table import Table
 from rich.text import Text
 
 from painters import results
+from painters._cli_list import local_layers as local_layers
+from painters.errors import PaintersError
 from painters.plan import Plan
 from painters.results import Record
 
@@ -158,7 +160,7 @@ def score_beside_intact(
     with status("Building the requests", console, console is not None):
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
-    with _bar(console) as tell:
+    with stoppable(out), _bar(console) as tell:
         for record in score_all(
             model, tokenizer, [identity, plan], prepared, kv=kv, batch_size=batch_size, progress=tell
         ):
@@ -190,6 +192,21 @@ def status(text: str, console: Console | None, shown: bool) -> Iterator[None]:
     else:
         console.print(text)
         yield
+
+
+class Stopped(PaintersError):
+    """Ctrl-C."""
+
+    exit_code = 130
+
+
+@contextlib.contextmanager
+def stoppable(out: Path) -> Iterator[None]:
+    """Nothing; Ctrl-C meanwhile says what is kept in `out`."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped. The records of finished tasks are kept in {out}; run it again for the rest") from None
 
 
 class _Tell:

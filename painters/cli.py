@@ -16,9 +16,9 @@ import typer
 from rich.console import Console
 
 from painters import __version__, variants
-from painters.plan import Plan, PlanError
+from painters.plan import Plan
 
-USAGE, FAILURE, STOPPED = 2, 1, 130
+FAILURE = 1
 DEFAULT_MODEL = "nano-llama"
 DEFAULT_OUT = Path("runs/records.jsonl")
 
@@ -149,10 +149,12 @@ def run(
         raise typer.BadParameter(
             f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself"
         )
-    if plan is not None:  # before minutes of loading
-        Plan.parse(plan)
-    else:
-        variants.find(variant or "")
+    # What can be wrong is found before minutes of loading.
+    read = Plan.parse(plan) if plan is not None else None
+    name = None if variant is None else variants.find(variant).name
+    count = running.local_layers(model)
+    if count is not None:
+        (read or _build(name or "", count, options)).check(count, model)
     running.check_writable(to)
     show = not quiet and not as_json
     with running.status("Loading torch, transformers and lm-eval", err, show):
@@ -168,13 +170,12 @@ def run(
             trust_remote_code=trust_remote_code,
         )
     num_layers = LayerStack.find(loaded).num_layers
-    made = Plan.parse(plan) if plan is not None else _build(variant or "", num_layers, options)
     result = running.score_beside_intact(
         loaded,
         tokenizer,
-        made,
-        variant=None if variant is None else variants.find(variant).name,
-        params=_with_default_start(variant, num_layers, options) if variant else None,
+        read or _build(name or "", num_layers, options),
+        variant=name,
+        params=_with_default_start(name, num_layers, options) if name else None,
         num_layers=num_layers,
         name=model,
         tasks=_names(tasks),
@@ -236,6 +237,7 @@ def show(
     made = Plan.parse(plan) if plan is not None else _build(variant or "", count or 0, options)
     if count is not None:
         made.check(count, model or ("the model" if layers is not None or plan is not None else DEFAULT_MODEL))
+    written = None if to is None else save_plan(made, to, count)
     cost = {"layer_runs": made.layer_runs, "depth": made.depth, "distinct_layers": len(made.layers)}
     if as_json:
         typer.echo(json.dumps({"plan": str(made), "num_layers": count, **cost}, indent=2))
@@ -248,9 +250,7 @@ def show(
             f"\n{made.layer_runs} layer runs, depth {made.depth} (longest chain), {len(made.layers)} distinct layers"
             + (f" of {count}" if count else "")
         )
-    if to is not None:
-        written = save_plan(made, to, count)
-        if not as_json:
+        if written is not None:
             typer.echo(f"Drawn to {written}")
 
 
@@ -336,12 +336,6 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
         app()
-    except KeyboardInterrupt:
-        _stop(
-            "Stopped. Records of finished tasks are kept; run the same command again for the rest.", STOPPED
-        )
-    except PlanError as error:
-        _stop(str(error), USAGE)
     except Exception as error:
         code = _code(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):

@@ -161,6 +161,8 @@ def score_all(
     num_layers = LayerStack.find(model).num_layers
     for plan in wanted:
         plan.check(num_layers, name)
+        with surgery(model, plan, kv=kv):  # refuses what this model or cache cannot do
+            pass
     prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
     about = _about(model, name, revision, num_layers)
     tell = _Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
 
 from painters.errors import PaintersError
@@ -62,15 +66,16 @@ def load_model(
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
-        model = auto.from_pretrained(
-            source,
-            config=config,
-            dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
-            device_map=device_map,
-            use_safetensors=True,
-            **shared,
-        )
-    except (OSError, ValueError) as error:
+        with _bars(shown=name not in BUNDLED and sys.stderr.isatty()):
+            model = auto.from_pretrained(
+                source,
+                config=config,
+                dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
+                device_map=device_map,
+                use_safetensors=True,
+                **shared,
+            )
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
             f"model {name!r}: its config is there, and the rest cannot be read: {_first_line(error)}. "
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
@@ -188,6 +193,19 @@ def _not_found(name: str, error: Exception) -> str:
     )
     advice = "check the path" if looks_local else fetch
     return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {found}. To go on, {advice}"
+
+
+@contextlib.contextmanager
+def _bars(shown: bool) -> Iterator[None]:
+    """Nothing; meanwhile transformers draws its progress bars or not."""
+    before = transformers.utils.logging.is_progress_bar_enabled()
+    if not shown:
+        transformers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            transformers.utils.logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

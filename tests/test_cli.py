@@ -1,0 +1,290 @@
+"""The command line as a user meets it: tables, JSON, records, and one clear message for every mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from painters import cli, results
+
+LLAMA = Path(cli.__file__).parent / "nano" / "llama"
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def painters(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Runs the command line in this process, in an empty folder; `{tmp}` in arguments is that folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(
+            sys, "argv", ["painters", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)]
+        )
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capfd.readouterr()
+        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+QUICK = ("--tasks", "nano_winogrande", "--limit", "8", "--batch-size", "8")
+
+
+# -------------------------------------------------------------------------------------------------------------- mistakes
+
+
+def _save_encoder(folder: Path) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    BertForMaskedLM(BertConfig(vocab_size=32, **sizes)).save_pretrained(folder)
+
+
+def _save_corrupt(folder: Path) -> None:
+    shutil.copytree(LLAMA, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+
+
+def _save_without_config(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"")
+
+
+def _file(path: Path) -> None:
+    path.write_text("in the way")
+
+
+# name: (arguments, exit code, what the message must say, what to prepare at {tmp}/x)
+MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...], Callable[[Path], object] | None]] = {
+    "nothing to run": (("run",), 2, ("--plan or --variant",), None),
+    "a plan and a variant": (("run", "--plan", "0-11", "--variant", "skip"), 2, ("either --plan or --variant",), None),
+    "a malformed plan": (("run", "--plan", "0-3 {4-8 9"), 2, ("\n", "^"), None),
+    "an empty plan": (("run", "--plan", ""), 2, ("plan",), None),
+    "an enormous plan": (("run", "--plan", "(0-11)*999999999"), 2, ("repeat number is too large", "10000"), None),
+    "an unknown layer": (("run", "--plan", "0-12", *QUICK), 2, ("layer 12", "12 layers (0 to 11)"), None),
+    "an unknown variant": (("run", "--variant", "paralel"), 2, ("'paralel'", "'parallel'"), None),
+    "an empty window": (("run", "--variant", "skip", "--start", "6", *QUICK), 2, ("start 6", "0 to 5"), None),
+    "a negative start": (("run", "--variant", "skip", "--start", "-1", *QUICK), 2, ("start -1", "0 to 5"), None),
+    "no loops": (("run", "--variant", "parallel", "--loops", "0", *QUICK), 2, ("loops 0", "1 to"), None),
+    "an option of another variant": (("run", "--variant", "skip", "--loops", "3", *QUICK), 2, ("'loops'", "start"), None),
+    "a plan with a variant's option": (("run", "--plan", "0-11", "--start", "3"), 2, ("--start",), None),
+    "no layer to skip": (("run", "--variant", "skip-layer", *QUICK), 2, ("'layer'",), None),
+    "a layer that is not there": (("run", "--variant", "swap", "--layer", "11", *QUICK), 2, ("layer 11", "0 to 10"), None),
+    "an unknown task": (("run", "--plan", "0-11", "--tasks", "nano_ark"), 2, ("'nano_ark'", "nano_arc"), None),
+    "no task": (("run", "--plan", "0-11", "--tasks", " ,"), 2, ("names no task",), None),
+    "a limit of nothing": (("run", "--plan", "0-11", "--limit", "0"), 2, ("--limit",), None),
+    "shots where there are none": (
+        ("run", "--plan", "0-11", "--tasks", "nano_lambada", "--shots", "2"), 2, ("nano_lambada", "shots"), None),
+    "an unknown cache": (("run", "--plan", "0-11", "--kv", "mean"), 2, ("--kv",), None),
+    "an unknown dtype": (("run", "--plan", "0-11", "--dtype", "int3"), 2, ("--dtype",), None),
+    "an unknown device": (("run", "--plan", "0-11", "--device", "gpu"), 1, ("'gpu'", "cuda"), None),
+    "a device that is not there": (("run", "--plan", "0-11", "--device", "cuda:77"), 1, ("cuda:77",), None),
+    "a missing model": (("run", "--plan", "0-11", "--model", "nobody/nothing"), 1, ("nobody/nothing", "nano-llama"), None),
+    "a folder without a model": (
+        ("run", "--plan", "0-11", "--model", "{tmp}/x"), 1, ("config.json",), _save_without_config),
+    "corrupt weights": (("run", "--plan", "0-11", "--model", "{tmp}/x"), 1, ("safetensors",), _save_corrupt),
+    "an encoder on a decoder's tasks": (("run", "--plan", "0-1", "--model", "{tmp}/x"), 1, ("encoder",), _save_encoder),
+    "halves that are not known": (
+        ("run", "--plan", "{0 (1 2)}", "--kv", "averaged", "--tasks", "nano_gsm8k", "--limit", "1"), 1, ("averaged",), None),
+    "records into a folder": (("run", "--plan", "0-11", "--out", "{tmp}"), 1, ("directory",), None),
+    "records under a file": (("run", "--plan", "0-11", "--out", "{tmp}/x/r.jsonl"), 1, ("x",), _file),
+    "a drawing of an unknown kind": (("show", "0-11", "--out", "plan.gif"), 2, (".svg or .png",), None),
+    "a drawing of an unknown layer": (("show", "0-12", "--layers", "12"), 2, ("layer 12",), None),
+    "two numbers of layers": (("show", "0-3", "--layers", "12", "--model", "nano-llama"), 2, ("not both",), None),
+    "an unknown command": (("paint",), 2, ("paint",), None),
+    "an unknown option": (("run", "--plam", "0-11"), 2, ("--plam",), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_message_and_its_exit_code(
+    painters: Callable[..., Outcome], tmp_path: Path, mistake: str
+) -> None:
+    arguments, code, says, prepare = MISTAKES[mistake]
+    if prepare is not None:
+        prepare(tmp_path / "x")
+    found = painters(*arguments)
+    assert found.code == code, found.err
+    told = " ".join(found.err.replace("│", " ").split())
+    for words in says:
+        assert (words in found.err) or (words in told), found.err
+    assert "Traceback" not in found.err
+    assert found.out == ""
+    assert not (tmp_path / "runs" / "records.jsonl").exists(), "a mistake leaves no file behind"
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    painters: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from painters import harness
+
+    whole = harness.score_all
+
+    def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
+        yield next(whole(*args, **kwargs))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(harness, "score_all", interrupted)
+    found = painters("run", "--plan", "0-10", *QUICK, "--out", "r.jsonl")
+    assert found.code == 130
+    assert "kept" in found.err
+    assert "Traceback" not in found.err
+    assert len(results.read("r.jsonl")) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_message(painters: Callable[..., Outcome]) -> None:
+    found = painters("run", "--plan", "0-10", *QUICK, "--out", "/dev/full")
+    assert found.code == 1
+    assert "No space left" in found.err
+    assert "Traceback" not in found.err
+
+
+# --------------------------------------------------------------------------------------------------------------- scoring
+
+
+def test_run_prints_a_table_and_keeps_the_records(painters: Callable[..., Outcome]) -> None:
+    found = painters("run", "--variant", "parallel", "--loops", "3", *QUICK)
+    assert found.code == 0, found.err
+    for words in (
+        "0-3 {4-8}*3 9-11",
+        "nano_winogrande",
+        "median",
+        "layer runs 22 (intact 12)",
+        "depth 10 (intact 12)",
+    ):
+        assert words in found.out
+    kept = results.read("runs/records.jsonl")
+    assert [record.plan for record in kept] == ["0-11", "0-3 {4-8}*3 9-11"]
+    assert kept[1].variant == "parallel"
+    assert kept[1].params == {"start": 3, "loops": 3}
+    assert all(len(record.outcomes or ()) == 8 for record in kept)
+
+
+def test_json_holds_the_numbers_of_the_table(painters: Callable[..., Outcome]) -> None:
+    found = painters("run", "--plan", "0-4 6-11", *QUICK, "--json")
+    assert found.code == 0, found.err
+    assert found.err == ""
+    told = json.loads(found.out)
+    (row,) = told["rows"]
+    intact, planned = results.read("runs/records.jsonl")
+    assert (row["intact"], row["value"]) == (intact.value, planned.value)
+    assert row["difference"] == pytest.approx(row["value"] - row["intact"])
+    assert told["layer_runs"] == 11
+    assert told["median_normalised"] == row["normalised"]
+
+
+def test_the_identity_changes_nothing(painters: Callable[..., Outcome]) -> None:
+    found = painters("run", "--plan", "0-11", *QUICK, "--json")
+    (row,) = json.loads(found.out)["rows"]
+    assert row["difference"] == 0
+    assert row["difference_stderr"] == 0
+
+
+def test_records_of_two_runs_are_in_one_file(painters: Callable[..., Outcome]) -> None:
+    for plan in ("0-10", "1-11"):
+        assert painters("run", "--plan", plan, *QUICK, "--out", "a/b.jsonl", "--quiet").code == 0
+    assert [record.plan for record in results.read("a/b.jsonl")] == ["0-11", "0-10", "0-11", "1-11"]
+
+
+def test_a_local_folder_is_a_model(painters: Callable[..., Outcome], tmp_path: Path) -> None:
+    shutil.copytree(LLAMA, tmp_path / "copy")
+    told = [
+        json.loads(
+            painters("run", "--plan", "0-10", *QUICK, "--json", "--dtype", "float32", "--model", model).out
+        )
+        for model in ("nano-llama", str(tmp_path / "copy"))
+    ]
+    assert told[0]["rows"] == told[1]["rows"]
+
+
+# ---------------------------------------------------------------------------------------------------------------- showing
+
+
+def test_show_draws_the_plan_and_says_its_cost(painters: Callable[..., Outcome], tmp_path: Path) -> None:
+    found = painters(
+        "show", "--variant", "parallel", "--start", "14", "--layers", "32", "--out", "{tmp}/plan.svg"
+    )
+    assert found.code == 0, found.err
+    assert found.out.startswith("0-14 {15-17} 18-31\n")
+    assert "32 layer runs, depth 30" in found.out
+    assert (tmp_path / "plan.svg").read_text().startswith("<?xml")
+
+
+def test_show_takes_the_layers_from_a_model(painters: Callable[..., Outcome]) -> None:
+    found = painters("show", "--variant", "skip-layer", "--layer", "5", "--json")
+    assert json.loads(found.out) == {
+        "plan": "0-4 6-11", "num_layers": 12, "layer_runs": 11, "depth": 11, "distinct_layers": 11,
+    }  # fmt: skip
+    assert painters("show", "0-12", "--model", "nano-llama").code == 2
+
+
+def test_variants_lists_every_variant_and_window(painters: Callable[..., Outcome]) -> None:
+    from painters.variants import VARIANTS
+
+    found = painters("variants", "--layers", "12")
+    assert all(name in found.out for name in VARIANTS)
+    assert "3 (default)" in found.out
+    told = json.loads(painters("variants", "--layers", "12", "--json").out)
+    assert [row["name"] for row in told] == list(VARIANTS)
+    assert next(row for row in told if row["name"] == "skip")["starts"] == [0, 1, 2, 3, 4, 5]
+
+
+def test_models_and_tasks_are_listed(painters: Callable[..., Outcome]) -> None:
+    (llama,) = json.loads(painters("models", "--json").out)
+    assert (llama["name"], llama["layers"]) == ("nano-llama", 12)
+    assert llama["bytes"] <= 8_000_000
+    assert "nano-llama" in painters("models").out
+    told = json.loads(painters("tasks", "--json").out)
+    assert {task["name"] for task in told} == {
+        f"nano_{n}" for n in ("arc", "hellaswag", "gsm8k", "winogrande", "lambada")
+    }
+    assert all(task["documents"] == 500 and task["about"] for task in told)
+    assert "nano_gsm8k" in painters("tasks").out
+
+
+def test_version_and_help(painters: Callable[..., Outcome]) -> None:
+    from painters import __version__
+
+    assert painters("--version").out.strip() == f"painters {__version__}"
+    for command in ((), ("run",), ("show",), ("variants",), ("models",), ("tasks",)):
+        found = painters(*command, "--help")
+        assert found.code == 0
+        assert "Usage" in found.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("show", "0-14 {15-17}*3 18-31"), ("variants",), ("models",), ("tasks",), ("show", "--variant", "skip")],
+    ids=" ".join,
+)
+def test_the_light_commands_load_no_torch(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    code = f"import sys; from painters import cli; sys.argv = ['painters', *{arguments!r}]\n"
+    code += "try: cli.main()\nexcept SystemExit as end: print('LOADED', end.code, 'torch' in sys.modules)"
+    root = str(Path(cli.__file__).parents[1])
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        env=os.environ | {"PYTHONPATH": root},
+    )
+    assert "LOADED 0 False" in found.stdout, found.stderr
