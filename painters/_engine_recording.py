@@ -175,11 +175,14 @@ class _Watch:
 
 
 @contextmanager
-def recorded(model: nn.Module, stack: LayerStack, execute: Callable[[Recording], Tensor]) -> Iterator[None]:
+def recorded(
+    model: nn.Module, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool = True
+) -> Iterator[None]:
     """Nothing; within the context every forward of `model` runs `execute` in place of its layers.
 
     Nested contexts: the inner one executes. A deep copy of the model made inside keeps executing. Raises
-    SurgeryError where a forward ended without `execute`, and at the end where somebody removed the hooks.
+    SurgeryError where a forward ended without `execute` (unless `always` is False: some forwards do not run
+    the stack), and at the end where somebody removed the hooks.
     """
     *holder, attribute = stack.inner_path.split(".")
     holder_path = ".".join(holder)
@@ -209,7 +212,7 @@ def recorded(model: nn.Module, stack: LayerStack, execute: Callable[[Recording],
         watch.before = watch.executed
 
     def end(module: nn.Module, args: Any, output: Any) -> None:
-        if watch.executed == watch.before:
+        if always and watch.executed == watch.before:
             raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=0))
 
     handles = (

@@ -11,7 +11,6 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils.output_capturing import OutputRecorder
 
 from painters.errors import PaintersError
 
@@ -103,7 +102,7 @@ def _recorded_classes(module: nn.Module) -> Iterator[type[nn.Module]]:
     """The classes whose outputs the model reports as hidden states."""
     specs = (getattr(module, "_can_record_outputs", None) or {}).get("hidden_states")
     for spec in specs if isinstance(specs, list) else [specs]:
-        kind = spec.target_class if isinstance(spec, OutputRecorder) else spec
+        kind = getattr(spec, "target_class", spec)
         if isinstance(kind, type):
             yield kind
 

@@ -58,7 +58,8 @@ def surgery(
         plan = Plan.parse(plan)
     stack = LayerStack.find(model, path)
     program = Program(plan, stack, kv, observe)
-    with _uncompiled(model), recorded(model, stack, program.execute):
+    # A stack that was named may be one that not every forward runs, such as that of a vision tower.
+    with _uncompiled(model), recorded(model, stack, program.execute, always=path is None):
         yield model
 
 

@@ -110,6 +110,8 @@ def test_a_path_names_another_stack() -> None:
     model = composite()
     stack = LayerStack.find(model, "model.vision_tower.encoder.layers")
     assert stack.num_layers == 9
+    with torch.inference_mode(), surgery(model, "8-0", path=stack.path):
+        model(tokens(2, 9) % 90)  # no image, so that this forward does not run the stack
     with pytest.raises(SurgeryError, match=r"has nothing at 'model\.layers': give the path of a ModuleList"):
         LayerStack.find(model, "model.layers")
     with pytest.raises(SurgeryError, match=r"has a Gemma3TextModel at 'model\.language_model'"):
