@@ -51,9 +51,7 @@ def variants_tables(layers: int | None) -> list[Table]:
     """The table of the rules, and with `layers` the table of windows."""
     table = _table("variant", "options", "what it does", "paper")
     for variant in variants.VARIANTS.values():
-        options = [
-            f"--{n}" if _default(v) is None else f"--{n} {_default(v)}" for n, v in variant.parameters.items()
-        ]
+        options = [f"--{n}" if _default(v) is None else f"--{n} {_default(v)}" for n, v in variant.parameters.items()]
         table.add_row(variant.name, "\n".join(options), variant.summary, variant.paper)
     if layers is None:
         return [table]

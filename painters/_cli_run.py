@@ -51,9 +51,7 @@ class Result:
     @property
     def median(self) -> float | None:
         """The paper's aggregate: the median of the normalised primary metrics."""
-        normalised = [
-            row.normalised for row in self.frame.itertuples() if row.primary and _there(row.normalised)
-        ]
+        normalised = [row.normalised for row in self.frame.itertuples() if row.primary and _there(row.normalised)]
         return statistics.median(normalised) if normalised else None
 
     def seconds(self, plan: Plan) -> float:

@@ -46,17 +46,13 @@ class Canvas:
     axes: Axes
     colors: Sequence[Color]
 
-    def box(
-        self, x: float, y: float, width: float, color: Color | str, label: str, ink: str, size: float
-    ) -> None:
+    def box(self, x: float, y: float, width: float, color: Color | str, label: str, ink: str, size: float) -> None:
         from matplotlib.patches import FancyBboxPatch
 
         style = "round,pad=0,rounding_size=0.1"
         corner = (x, y - BOX_HEIGHT / 2)
         self.axes.add_patch(
-            FancyBboxPatch(
-                corner, width, BOX_HEIGHT, boxstyle=style, facecolor=color, edgecolor=LINE, linewidth=0.8
-            )
+            FancyBboxPatch(corner, width, BOX_HEIGHT, boxstyle=style, facecolor=color, edgecolor=LINE, linewidth=0.8)
         )
         self.text(x + width / 2, y, label, size, ink)
 
@@ -135,14 +131,10 @@ def _strip(span: Span) -> Part:
         for place, layer in enumerate(shades):
             corner = (x + place * width / 60, y - BOX_HEIGHT / 2)
             canvas.axes.add_patch(
-                Rectangle(
-                    corner, width / 60 + 0.01, BOX_HEIGHT, facecolor=canvas.colors[layer], edgecolor="none"
-                )
+                Rectangle(corner, width / 60 + 0.01, BOX_HEIGHT, facecolor=canvas.colors[layer], edgecolor="none")
             )
         canvas.axes.add_patch(
-            Rectangle(
-                (x, y - BOX_HEIGHT / 2), width, BOX_HEIGHT, facecolor="none", edgecolor=LINE, linewidth=0.8
-            )
+            Rectangle((x, y - BOX_HEIGHT / 2), width, BOX_HEIGHT, facecolor="none", edgecolor=LINE, linewidth=0.8)
         )
         label = f"{span.first} … {span.last}" + (f" {span.half}" if span.half else "")
         pill = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.25"}

@@ -34,9 +34,7 @@ class Recording:
     It runs the layers of the module that is being executed, so that it holds for a copy of the model too.
     """
 
-    def __init__(
-        self, stack: LayerStack, layers: nn.ModuleList, execute: Callable[[Recording], Tensor]
-    ) -> None:
+    def __init__(self, stack: LayerStack, layers: nn.ModuleList, execute: Callable[[Recording], Tensor]) -> None:
         self.layers: list[nn.Module] = list(layers)
         self.calls: list[Call] = []
         self.done = False
@@ -147,9 +145,7 @@ class _StandIn(nn.ModuleList):
 
     def __init__(self, original: nn.ModuleList, recording: Recording, key: object) -> None:
         recorders = [_Recorder(recording, index) for index in range(len(recording.layers))]
-        vars(self).update(
-            vars(original), original=original, recording=recording, recorders=recorders, key=key
-        )
+        vars(self).update(vars(original), original=original, recording=recording, recorders=recorders, key=key)
 
     original: nn.ModuleList
     recording: Recording

@@ -62,9 +62,7 @@ def prepare(
     is prepared already stays as it is.
     """
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise TaskError(
-            f"limit {limit!r}: give a number of documents, 1 or more, or leave it out for all of them"
-        )
+        raise TaskError(f"limit {limit!r}: give a number of documents, 1 or more, or leave it out for all of them")
     if num_fewshot is not None and num_fewshot < 0:
         raise TaskError(f"num_fewshot {num_fewshot}: a prompt has 0 shots or more")
     wanted = [tasks] if isinstance(tasks, str | Prepared) else list(tasks)
@@ -158,14 +156,11 @@ def _shots(name: str, task: Any, num_fewshot: int | None) -> int:
     if num_fewshot is None:
         return int(own or 0)
     if num_fewshot and own == 0:
-        raise TaskError(
-            f"task {name!r} with {num_fewshot} shots: it is defined without any; leave num_fewshot out"
-        )
+        raise TaskError(f"task {name!r} with {num_fewshot} shots: it is defined without any; leave num_fewshot out")
     elsewhere = task.has_training_docs() or (task.has_validation_docs() and task.has_test_docs())
     if num_fewshot and not (elsewhere or task.get_config("fewshot_split") or task.fewshot_cfg.samples):
         raise TaskError(
-            f"task {name!r} with {num_fewshot} shots: it has no documents but those it is scored on; "
-            f"score it without"
+            f"task {name!r} with {num_fewshot} shots: it has no documents but those it is scored on; score it without"
         )
     return num_fewshot
 

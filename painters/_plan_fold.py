@@ -157,7 +157,5 @@ def _branch_texts(branches: Iterable[Sequence[Shape]]) -> list[str]:
             continue
         texts += [span.text for span in _spans(single)]
         single = []
-        texts.append(
-            branch[0].text if len(branch) == 1 and isinstance(branch[0], Repeat) else _bracketed(branch)
-        )
+        texts.append(branch[0].text if len(branch) == 1 and isinstance(branch[0], Repeat) else _bracketed(branch))
     return texts + [span.text for span in _spans(single)]

@@ -66,9 +66,7 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     if not isinstance(text, str):
         raise PlanError(f"a plan is read from text, not {type(text).__name__}: give a str such as '0-11'")
     if len(text) > MAX_TEXT:
-        raise PlanError(
-            f"plan text has {len(text)} characters: at most {MAX_TEXT} are read; use ranges and repeats"
-        )
+        raise PlanError(f"plan text has {len(text)} characters: at most {MAX_TEXT} are read; use ranges and repeats")
     return _Reader(text).read()
 
 
@@ -167,9 +165,7 @@ class _Reader:
         if self.token == "-":
             self.advance()
             if not self.token or self.token[0] not in "0123456789":
-                raise self.error(
-                    f"the range {first}- has no last layer", "Write both ends, such as 0-14 or 17-15."
-                )
+                raise self.error(f"the range {first}- has no last layer", "Write both ends, such as 0-14 or 17-15.")
             last = self.number("layer", MAX_LAYERS - 1)
         half = self.half()
         count = abs(last - first) + 1
@@ -207,9 +203,7 @@ class _Reader:
             self.advance()
             star = self.place
             if not self.token or self.token[0] not in "0123456789":
-                raise self.error(
-                    "'*' is not followed by a number", "Write how often the step runs, such as 16*3."
-                )
+                raise self.error("'*' is not followed by a number", "Write how often the step runs, such as 16*3.")
             times = self.number("repeat", MAX_LAYER_RUNS)
             if times == 0:
                 raise self.error(

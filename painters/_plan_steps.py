@@ -44,9 +44,7 @@ class Layer:
 
     def __post_init__(self) -> None:
         if type(self.index) is not int:
-            raise PlanError(
-                f"layer {self.index!r} is not an int: give the layer's place in the stack, from 0"
-            )
+            raise PlanError(f"layer {self.index!r} is not an int: give the layer's place in the stack, from 0")
         if not 0 <= self.index < MAX_LAYERS:
             raise PlanError(f"layer {self.index} is out of range: layers are numbered 0 to {MAX_LAYERS - 1}")
         if self.half is not None and self.half not in HALVES:
@@ -76,9 +74,7 @@ class Parallel:
 
     def __post_init__(self) -> None:
         if self.merge not in MERGES:
-            raise PlanError(
-                f"a parallel group cannot merge by {self.merge!r}: the merges are 'mean' and 'sum'"
-            )
+            raise PlanError(f"a parallel group cannot merge by {self.merge!r}: the merges are 'mean' and 'sum'")
         branches = tuple(normalised(branch, "a branch of a parallel group") for branch in self.branches)
         if not branches:
             raise PlanError("a parallel group has no branches: give it at least one, such as ((Layer(3),),)")
@@ -135,6 +131,4 @@ def normalised(steps: Sequence[Step], what: str) -> tuple[Step, ...]:
 def refuse_runs(runs: int) -> None:
     """Nothing; raises PlanError where `runs` is more than a plan may have."""
     if runs > MAX_LAYER_RUNS:
-        raise PlanError(
-            f"plan runs layers {runs} times: at most {MAX_LAYER_RUNS} runs are allowed, repeats counted"
-        )
+        raise PlanError(f"plan runs layers {runs} times: at most {MAX_LAYER_RUNS} runs are allowed, repeats counted")

@@ -44,9 +44,7 @@ def list_at(model: nn.Module, path: str, name: str) -> nn.ModuleList:
         found = None
     if not isinstance(found, nn.ModuleList) or not len(found):
         kind = "nothing" if found is None else f"a {type(found).__name__}"
-        raise SurgeryError(
-            f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers"
-        )
+        raise SurgeryError(f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers")
     return found
 
 

@@ -75,9 +75,7 @@ class _Claim:
     used: frozenset[int]
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise SurgeryError(
-            f"this cache was filled under {self.text}, not by the intact model: start with a new cache"
-        )
+        raise SurgeryError(f"this cache was filled under {self.text}, not by the intact model: start with a new cache")
 
 
 class CacheSlots:
@@ -87,11 +85,7 @@ class CacheSlots:
         """`owner` says who may continue the cache; None stands for the intact model, `text` names it in
         errors."""
         if type(cache) not in SUPPORTED or cache.offloading:
-            found = (
-                f"an offloaded {type(cache).__name__}"
-                if type(cache) in SUPPORTED
-                else f"a {type(cache).__name__}"
-            )
+            found = f"an offloaded {type(cache).__name__}" if type(cache) in SUPPORTED else f"a {type(cache).__name__}"
             raise SurgeryError(
                 f"the model was given {found}, whose slots a plan cannot place: use a DynamicCache or a "
                 "StaticCache on the model's device, or use_cache=False"
@@ -167,9 +161,7 @@ class CacheSlots:
 
     def averaged(self, place: Place, stream: Tensor) -> AveragedSlot:
         """The slot that the members of a parallel group share in the paper's released code."""
-        if type(self._cache) is not DynamicCache or any(
-            type(slot) is not DynamicLayer for slot in self._cache.layers
-        ):
+        if type(self._cache) is not DynamicCache or any(type(slot) is not DynamicLayer for slot in self._cache.layers):
             kinds = ", ".join(dict.fromkeys(type(slot).__name__ for slot in self._cache.layers))
             raise SurgeryError(
                 "kv='averaged' is defined for a DynamicCache of full-attention layers, and this is a "
@@ -214,9 +206,7 @@ class AveragedSlot:
         vars(view)["update"] = self._update
         return view
 
-    def _update(
-        self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def _update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         self._pairs.append((keys, values))
         if not self._slot.get_seq_length():
             return keys, values

@@ -49,13 +49,9 @@ VariantOption = Annotated[
 ]
 StartOption = Annotated[
     int | None,
-    typer.Option(
-        help="The paper's N: the window is layers N+1 to T-N-1 of T. Default: T // 4.", rich_help_panel=_PLAN
-    ),
+    typer.Option(help="The paper's N: the window is layers N+1 to T-N-1 of T. Default: T // 4.", rich_help_panel=_PLAN),
 ]
-LayerOption = Annotated[
-    int | None, typer.Option(help="The layer of skip-layer and swap.", rich_help_panel=_PLAN)
-]
+LayerOption = Annotated[int | None, typer.Option(help="The layer of skip-layer and swap.", rich_help_panel=_PLAN)]
 LoopsOption = Annotated[
     int | None, typer.Option(help="How often parallel and loop run the window.", rich_help_panel=_PLAN)
 ]
@@ -63,12 +59,8 @@ SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", ric
 ByOption = Annotated[
     By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=_PLAN)
 ]
-ModelOption = Annotated[
-    str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=_MODEL)
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=_OUTPUT)
-]
+ModelOption = Annotated[str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=_MODEL)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=_OUTPUT)]
 
 
 @app.callback(invoke_without_command=True)
@@ -97,20 +89,12 @@ def run(
     revision: Annotated[
         str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL)
     ] = None,
-    dtype: Annotated[
-        Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=_MODEL)
-    ] = Dtype.auto,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)
-    ] = None,
-    device_map: Annotated[
-        str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=_MODEL)
-    ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=_MODEL)] = Dtype.auto,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)] = None,
+    device_map: Annotated[str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=_MODEL)] = None,
     trust_remote_code: Annotated[
         bool,
-        typer.Option(
-            "--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL
-        ),
+        typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL),
     ] = False,
     tasks: Annotated[
         str | None,
@@ -146,9 +130,7 @@ def run(
         raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
     options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
     if plan is not None and options:
-        raise typer.BadParameter(
-            f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself"
-        )
+        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
     # What can be wrong is found before minutes of loading.
     read = Plan.parse(plan) if plan is not None else None
     name = None if variant is None else variants.find(variant).name
@@ -226,9 +208,7 @@ def show(
         raise typer.BadParameter("give --layers or --model, not both")
     options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
     if plan is not None and options:
-        raise typer.BadParameter(
-            f"--{next(iter(options))} belongs to a --variant: a plan says everything itself"
-        )
+        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a plan says everything itself")
     count = layers
     if count is None and (model is not None or variant is not None):
         from painters._cli_list import layers_of
@@ -282,9 +262,7 @@ def list_models(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(models_json(), indent=2))
         return
     out.print(models_table())
-    out.print(
-        "\nAny causal language model of the hub or a local folder works too:\n--model meta-llama/Llama-2-7b-hf"
-    )
+    out.print("\nAny causal language model of the hub or a local folder works too:\n--model meta-llama/Llama-2-7b-hf")
 
 
 @app.command(name="tasks")
@@ -296,9 +274,7 @@ def list_tasks(as_json: JsonOption = False) -> None:
         typer.echo(json.dumps(tasks_json(), indent=2))
         return
     out.print(tasks_table())
-    out.print(
-        "\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag"
-    )
+    out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
 
 
 def _given(**options: Any) -> dict[str, int | str]:

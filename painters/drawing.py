@@ -57,9 +57,7 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
     return draw_figure(plan, num_layers or max(plan.layers) + 1, title, unused)
 
 
-def save_plan(
-    plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None
-) -> Path:
+def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None) -> Path:
     """The path of the figure it has written: an .svg or a .png; raises DrawingError for another suffix."""
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:

@@ -88,9 +88,7 @@ class Program:
     """A plan made ready for a stack: every execution with its cache slot, nothing left to decide in a
     forward."""
 
-    def __init__(
-        self, plan: Plan, stack: LayerStack, kv: KV = "exact", observe: Observer | None = None
-    ) -> None:
+    def __init__(self, plan: Plan, stack: LayerStack, kv: KV = "exact", observe: Observer | None = None) -> None:
         plan.check(stack.num_layers, stack.name)
         if plan.has_halves and stack.halves is None:
             _refuse_halves(plan, stack)
@@ -119,22 +117,16 @@ class Program:
             slots.fill_idle(recording.stream)
         return stream
 
-    def run(
-        self, operation: Operation, stream: Tensor, recording: Recording, slots: CacheSlots | None
-    ) -> Tensor:
+    def run(self, operation: Operation, stream: Tensor, recording: Recording, slots: CacheSlots | None) -> Tensor:
         """The stream after one operation on `stream`."""
         if isinstance(operation, Group):
             return self._run_group(operation, stream, recording, slots)
         cache = None if slots is None or operation.place is None else slots.view(operation.place)
         return recording.run(operation.layer, stream, operation.half, cache)
 
-    def _run_group(
-        self, group: Group, stream: Tensor, recording: Recording, slots: CacheSlots | None
-    ) -> Tensor:
+    def _run_group(self, group: Group, stream: Tensor, recording: Recording, slots: CacheSlots | None) -> Tensor:
         if slots is None or group.averaged is None:
-            return group.merge(
-                stream, (self._run_all(branch, stream, recording, slots) for branch in group.branches)
-            )
+            return group.merge(stream, (self._run_all(branch, stream, recording, slots) for branch in group.branches))
         shared = slots.averaged(group.averaged, stream)
         members = [run.layer for (run,) in group.branches if isinstance(run, Run)]
         merged = group.merge(stream, (recording.run(i, stream, None, shared.member()) for i in members))
@@ -167,9 +159,7 @@ class Program:
                 "branches: use kv='exact'"
             )
         if any(len(self._stack.cache_indices[layer]) != 1 for layer in layers):
-            raise SurgeryError(
-                f"kv='averaged' needs layers with one attention each, unlike {self._stack.layer_class}"
-            )
+            raise SurgeryError(f"kv='averaged' needs layers with one attention each, unlike {self._stack.layer_class}")
         runs = tuple((Run(layer, None, None),) for layer in layers)
         return Group(runs, MERGES[step.merge], self._table.take(layers[0]))
 

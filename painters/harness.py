@@ -78,9 +78,7 @@ def evaluate(
             )
         model, tokenizer = load_model(model)
     elif tokenizer is None:
-        raise ModelError(
-            f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name"
-        )
+        raise ModelError(f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name")
     wanted = _plans(plans)
     identity = Plan.identity(LayerStack.find(model).num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)
@@ -161,7 +159,7 @@ def score_all(
     num_layers = LayerStack.find(model).num_layers
     for plan in wanted:
         plan.check(num_layers, name)
-        with surgery(model, plan, kv=kv):  # refuses what this model or cache cannot do
+        with surgery(model, plan, kv=cast(KV, kv)):  # refuses what this model or cache cannot do
             pass
     prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
     about = _about(model, name, revision, num_layers)

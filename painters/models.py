@@ -54,15 +54,11 @@ def load_model(
     if dtype not in DTYPES:
         raise ModelError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     if device is not None and device_map is not None:
-        raise ModelError(
-            f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two"
-        )
+        raise ModelError(f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two")
     place = None if device_map else _device(device)
     config = _config(name, revision, trust_remote_code)
     refuse_encoder(config, name)
-    auto = (
-        transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
-    )
+    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
@@ -90,9 +86,7 @@ def num_layers(name: str, *, revision: str | None = None, trust_remote_code: boo
     config = _config(name, revision, trust_remote_code).get_text_config()
     count = getattr(config, "num_hidden_layers", None)
     if not isinstance(count, int):
-        raise ModelError(
-            f"model {name!r}: its configuration states no num_hidden_layers; load the model and look"
-        )
+        raise ModelError(f"model {name!r}: its configuration states no num_hidden_layers; load the model and look")
     return count
 
 
@@ -147,9 +141,7 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     if Path(source).is_dir() or name in BUNDLED:
         _require_files(name, Path(source))
     try:
-        return transformers.AutoConfig.from_pretrained(
-            source, revision=revision, trust_remote_code=trust_remote_code
-        )
+        return transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(name, error)) from error
 
@@ -160,25 +152,19 @@ def _device(device: str | None) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(
-            f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps"
-        ) from error
+        raise ModelError(f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps") from error
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
         raise ModelError(f"device {device!r}: torch finds {found} here; leave the device out, or choose cpu")
     if place.type == "mps" and not torch.backends.mps.is_available():
-        raise ModelError(
-            f"device {device!r}: torch finds no Apple GPU here; leave the device out, or choose cpu"
-        )
+        raise ModelError(f"device {device!r}: torch finds no Apple GPU here; leave the device out, or choose cpu")
     return place
 
 
 def _require_files(name: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         if name in BUNDLED:
-            raise ModelError(
-                f"bundled model {name!r} is not in this installation: reinstall painters from a full copy"
-            )
+            raise ModelError(f"bundled model {name!r} is not in this installation: reinstall painters from a full copy")
         raise ModelError(
             f"model {name!r} is a folder without config.json: it must be what save_pretrained writes "
             f"(config.json, *.safetensors, tokenizer files)"
@@ -188,9 +174,7 @@ def _require_files(name: str, folder: Path) -> None:
 def _not_found(name: str, error: Exception) -> str:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     found = f"there is no folder of this name, and the hub or its local cache gave: {_first_line(error)}"
-    fetch = (
-        f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
-    )
+    fetch = f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
     advice = "check the path" if looks_local else fetch
     return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {found}. To go on, {advice}"
 
@@ -200,12 +184,12 @@ def _bars(shown: bool) -> Iterator[None]:
     """Nothing; meanwhile transformers draws its progress bars or not."""
     before = transformers.utils.logging.is_progress_bar_enabled()
     if not shown:
-        transformers.utils.logging.disable_progress_bar()
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         if before:
-            transformers.utils.logging.enable_progress_bar()
+            transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _first_line(error: Exception) -> str:

@@ -74,9 +74,7 @@ class Plan:
     def identity(cls, num_layers: int) -> Plan:
         """The plan that runs every layer once in order: the model as it is."""
         if num_layers < 1:
-            raise PlanError(
-                f"a model of {num_layers} layers has nothing to run: num_layers must be at least 1"
-            )
+            raise PlanError(f"a model of {num_layers} layers has nothing to run: num_layers must be at least 1")
         refuse_runs(num_layers)
         return cls.of(*range(num_layers))
 

@@ -112,9 +112,7 @@ def read(path: str | Path) -> list[Record]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ResultsError(
-            f"records of {path}: there is no such file. `painters run --out {path}` writes one"
-        )
+        raise ResultsError(f"records of {path}: there is no such file. `painters run --out {path}` writes one")
     records, wrong = [], []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, 1):
@@ -145,9 +143,9 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     import pandas as pd
 
     intact = {_protocol(record): record for record in records if record.is_intact}
-    return pd.DataFrame(
-        [_row(record, intact.get(_protocol(record))) for record in records], columns=_COLUMNS
-    ).astype(dict.fromkeys(_NUMBERS, "float64"))
+    return pd.DataFrame([_row(record, intact.get(_protocol(record))) for record in records], columns=_COLUMNS).astype(
+        dict.fromkeys(_NUMBERS, "float64")
+    )
 
 
 _NUMBERS = ("value", "stderr", "intact", "difference", "difference_stderr", "normalised", "chance", "seconds")

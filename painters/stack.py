@@ -61,9 +61,7 @@ class Special:
     refused: str | None = None
 
 
-_PRE_NORM = Special(
-    halves=Halves(("input_layernorm", "self_attn", None), ("post_attention_layernorm", "mlp", None))
-)
+_PRE_NORM = Special(halves=Halves(("input_layernorm", "self_attn", None), ("post_attention_layernorm", "mlp", None)))
 _SANDWICH = Special(
     halves=Halves(
         ("input_layernorm", "self_attn", "post_attention_layernorm"),
@@ -165,9 +163,7 @@ class LayerStack:
         _refuse_layers(layers, path, name)
         kinds = [_special(layer) for layer in layers]
         if len({kind.returns for kind in kinds}) > 1:
-            raise SurgeryError(
-                f"{name}: the layers at {path} return tuples of several lengths: not supported"
-            )
+            raise SurgeryError(f"{name}: the layers at {path} return tuples of several lengths: not supported")
         halves = kinds[0].halves if all(kind.halves == kinds[0].halves for kind in kinds) else None
         if any(hasattr(layer, "_hf_hook") for layer in layers):
             halves = None  # accelerate moves the inputs of whole layers only
@@ -213,18 +209,14 @@ def _refuse_by_config(model: nn.Module, name: str) -> None:
             f"{name} is an encoder-decoder, and a plan runs one stack: load its encoder or its decoder alone"
         )
     if getattr(text_config(model), "num_kv_shared_layers", 0):
-        raise SurgeryError(
-            f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order"
-        )
+        raise SurgeryError(f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order")
 
 
 def _refuse_layers(layers: nn.ModuleList, path: str, name: str) -> None:
     for layer in layers:
         kind = type(unwrapped(layer)).__name__
         if (reason := _special(layer).refused) is not None:
-            raise SurgeryError(
-                f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order"
-            )
+            raise SurgeryError(f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order")
         for inner, module in layer.named_modules():
             if is_list_of_layers(module):
                 raise SurgeryError(

@@ -52,9 +52,7 @@ def config(path: Path) -> dict[str, Any]:
     """
     read = _read(path)
     files = read.pop("dataset_kwargs")["data_files"]
-    read["custom_dataset"] = _reader(
-        {split: path.parent / file for split, file in files.items()}, read["task"]
-    )
+    read["custom_dataset"] = _reader({split: path.parent / file for split, file in files.items()}, read["task"])
     return read
 
 
@@ -87,18 +85,14 @@ def _reader(files: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
 def _documents(path: Path, name: str) -> list[dict[str, Any]]:
     """The documents in `path`, one for each line that is not blank."""
     if not path.is_file():
-        raise TaskError(
-            f"task {name!r} wants {path.name} beside its YAML, and there is none: write it, or reinstall"
-        )
+        raise TaskError(f"task {name!r} wants {path.name} beside its YAML, and there is none: write it, or reinstall")
     documents = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():
             try:
                 documents.append(json.loads(line))
             except ValueError as error:
-                raise TaskError(
-                    f"task {name!r}: line {number} of {path.name} is not JSON ({error})"
-                ) from error
+                raise TaskError(f"task {name!r}: line {number} of {path.name} is not JSON ({error})") from error
     if not documents:
         raise TaskError(f"task {name!r}: {path.name} holds no documents")
     return documents

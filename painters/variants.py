@@ -115,9 +115,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         for variant in (
             Variant("identity", identity, "the model as it is", "full model"),
             Variant("skip", skip, "leave the window out", "Fig. 4"),
-            Variant(
-                "middle-repeat", middle_repeat, "replace the window by runs of the middle layer", "Fig. 5"
-            ),
+            Variant("middle-repeat", middle_repeat, "replace the window by runs of the middle layer", "Fig. 5"),
             Variant("reverse", reverse, "run the window backwards", "Fig. 6"),
             Variant("shuffle", shuffle, "run the window in random order", "Fig. 7"),
             Variant("parallel", parallel, "run the window side by side and take the mean", "Figs. 8, 9, 10"),
@@ -168,9 +166,7 @@ def build(name: str, num_layers: int, **params: Parameter) -> Plan:
     takes = variant.parameters
     for param in params:
         if param not in takes:
-            legal = (
-                f"it takes {' and '.join(takes)}" if takes else "it takes none besides the number of layers"
-            )
+            legal = f"it takes {' and '.join(takes)}" if takes else "it takes none besides the number of layers"
             raise VariantError(f"variant {variant.name} takes no parameter {param!r}: {legal}")
     if "start" in takes and "start" not in params:
         params["start"] = default_start(num_layers)

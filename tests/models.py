@@ -156,9 +156,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         generates=False,
     ),
     "modernbert": Architecture(
-        lambda n: _encoder(
-            ModernBertConfig, n, layer_types=mixed(n), local_attention=WINDOW, reference_compile=False
-        ),
+        lambda n: _encoder(ModernBertConfig, n, layer_types=mixed(n), local_attention=WINDOW, reference_compile=False),
         "modernbert",
         generates=False,
     ),

@@ -100,9 +100,7 @@ def gpt2(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Ten
         position_ids=positions,
     )
     hidden = embedded + base.wpe(positions)
-    return base.ln_f(
-        follow(plan.steps, hidden, lambda i, _, x: base.h[i](x, None, causal, position_ids=positions))
-    )
+    return base.ln_f(follow(plan.steps, hidden, lambda i, _, x: base.h[i](x, None, causal, position_ids=positions)))
 
 
 def gpt_neox(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
@@ -130,9 +128,7 @@ def opt(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tens
     if positions is None:
         positions = (torch.cumsum(seen, dim=1) * seen - 1).long()
     hidden = decoder.embed_tokens(ids)
-    causal = create_causal_mask(
-        config=decoder.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None
-    )
+    causal = create_causal_mask(config=decoder.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None)
     hidden = hidden + decoder.embed_positions(seen, 0, position_ids=positions)
 
     def run(i: int, _: Half | None, x: Tensor) -> Tensor:
@@ -214,9 +210,7 @@ def language_head(architecture: str, model: Any, hidden: Tensor) -> Tensor:
         case "electra":
             return model.generator_lm_head(model.generator_predictions(hidden))
         case "distilbert":
-            return model.vocab_projector(
-                model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
-            )
+            return model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(hidden))))
         case "modernbert":
             return model.decoder(model.head(hidden))
         case _:

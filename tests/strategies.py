@@ -16,9 +16,7 @@ def plans(num_layers: int, max_runs: int, halves: bool = False) -> st.SearchStra
 
 
 @st.composite
-def sequences(
-    draw: st.DrawFn, num_layers: int, max_runs: int, halves: bool, nesting: int = 0
-) -> tuple[Step, ...]:
+def sequences(draw: st.DrawFn, num_layers: int, max_runs: int, halves: bool, nesting: int = 0) -> tuple[Step, ...]:
     """Steps with 1 to `max_runs` layer runs; repeats and ranges are drawn as such, to be common."""
     steps: list[Step] = []
     left = draw(st.integers(1, max_runs))
@@ -33,12 +31,8 @@ def sequences(
 
 
 @st.composite
-def _units(
-    draw: st.DrawFn, num_layers: int, max_runs: int, halves: bool, nesting: int
-) -> tuple[tuple[Step, ...], int]:
-    kind = draw(
-        st.sampled_from(["range", "layers", "group"] if nesting < 3 and max_runs > 1 else ["range", "layers"])
-    )
+def _units(draw: st.DrawFn, num_layers: int, max_runs: int, halves: bool, nesting: int) -> tuple[tuple[Step, ...], int]:
+    kind = draw(st.sampled_from(["range", "layers", "group"] if nesting < 3 and max_runs > 1 else ["range", "layers"]))
     half = draw(st.sampled_from((None, *HALVES))) if halves else None
     index = st.integers(0, num_layers - 1)
     if kind == "layers":
@@ -51,8 +45,6 @@ def _units(
         count = draw(st.integers(1, min(max_runs, room)))
         return tuple(Layer(first + step * place, half) for place in range(count)), count
     width = draw(st.integers(1, min(4, max_runs)))
-    branches = tuple(
-        draw(sequences(num_layers, max_runs // width, halves, nesting + 1)) for _ in range(width)
-    )
+    branches = tuple(draw(sequences(num_layers, max_runs // width, halves, nesting + 1)) for _ in range(width))
     group = Parallel(branches, draw(st.sampled_from(MERGES)))
     return (group,), group.size.layer_runs

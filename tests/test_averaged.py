@@ -64,8 +64,7 @@ class Released:
         x = layer.input_layernorm(hidden)
         shape = (*x.shape[:2], -1, attention.head_dim)
         query, key, value = (
-            project(x).view(shape).transpose(1, 2)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
+            project(x).view(shape).transpose(1, 2) for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         query, key = apply_rotary_pos_emb(query, key, *rotary)
         keys, values = key, value
@@ -193,13 +192,9 @@ def test_beams() -> None:
     assert found.shape == (3, 17)
 
 
-@pytest.mark.parametrize(
-    ("text", "group"), [("0 {(1 2) 3} 6", r"\{\(1-2\) 3\}"), ("0 {1.attn 2}", r"\{1\.attn 2\}")]
-)
+@pytest.mark.parametrize(("text", "group"), [("0 {(1 2) 3} 6", r"\{\(1-2\) 3\}"), ("0 {1.attn 2}", r"\{1\.attn 2\}")])
 def test_groups_of_anything_but_whole_layers(text: str, group: str) -> None:
-    with pytest.raises(
-        SurgeryError, match=f"averages .* of single whole layers, but {group} has other branches"
-    ):
+    with pytest.raises(SurgeryError, match=f"averages .* of single whole layers, but {group} has other branches"):
         surgery(shared_model("llama", 7), text, kv="averaged").__enter__()
 
 
@@ -216,9 +211,7 @@ def test_other_caches() -> None:
     plan = "0 {1-3} 6"
     with torch.inference_mode(), surgery(model, plan, kv="averaged"):
         static = StaticCache(model.config, max_cache_len=12)
-        with pytest.raises(
-            SurgeryError, match=r"defined for a DynamicCache .*and this is a StaticCache of Static"
-        ):
+        with pytest.raises(SurgeryError, match=r"defined for a DynamicCache .*and this is a StaticCache of Static"):
             model(ids, past_key_values=static)
     sliding, found = make_model("gemma3", 7), "is a DynamicCache of DynamicSlidingWindowLayer, DynamicLayer"
     with (

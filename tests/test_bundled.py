@@ -95,7 +95,7 @@ def test_running_the_middle_in_parallel_costs_something(nano: tuple[Any, Any]) -
     assert row.difference < -0.3
 
 
-# ---------------------------------------------------------------------------------------------------------------- README
+# --------------------------------------------------------------------------------------------------------------- README
 
 
 def blocks(language: str) -> list[str]:
@@ -130,7 +130,10 @@ def test_the_readme_names_every_tested_architecture() -> None:
     text = (ROOT / "README.md").read_text()
     named = text[text.index("<!-- architectures -->") : text.index("<!-- /architectures -->")]
     plain = {name.lower() for name in re.findall(r"[\w-]+", named)}
-    assert all(any(re.sub(r"[\W_]", "", p).startswith(re.sub(r"[\W_\d]", "", a.lower())[:4]) for p in plain) for a in ARCHITECTURES)
+    assert all(
+        any(re.sub(r"[\W_]", "", p).startswith(re.sub(r"[\W_\d]", "", a.lower())[:4]) for p in plain)
+        for a in ARCHITECTURES
+    )
 
 
 def test_the_training_of_the_bundled_model_is_told(nano: tuple[Any, Any]) -> None:

@@ -56,11 +56,7 @@ def test_greedy_decoding(architecture: str, label: str) -> None:
 
 @pytest.mark.parametrize(
     ("depth", "plan"),
-    [
-        pytest.param(depth, plan, id=f"{depth}-{label}")
-        for depth in (7, 8)
-        for label, plan in every_plan(depth).items()
-    ],
+    [pytest.param(depth, plan, id=f"{depth}-{label}") for depth in (7, 8) for label, plan in every_plan(depth).items()],
 )
 def test_greedy_decoding_of_llama_under_every_plan(depth: int, plan: Plan) -> None:
     prompt, model = prompts(), shared_model("llama", depth)
@@ -151,9 +147,7 @@ def test_too_few_slots() -> None:
     model.model.layers = torch.nn.ModuleList([model.model.layers[i] for i in (0, 6)])
     model.config.num_hidden_layers = 2
     with torch.inference_mode(), surgery(model, "1 0"):
-        with pytest.raises(
-            SurgeryError, match=r"asks for cache slot 6, but there are 2: renumber .*layer_idx"
-        ):
+        with pytest.raises(SurgeryError, match=r"asks for cache slot 6, but there are 2: renumber .*layer_idx"):
             model(tokens(1, 5))
         model(tokens(1, 5), past_key_values=DynamicCache())
 
@@ -230,9 +224,7 @@ def test_caches_that_no_plan_can_use() -> None:
             (quantized, "QuantizedCache"),
             (offloaded, "offloaded Dyn"),
         ):
-            with pytest.raises(
-                SurgeryError, match=f"given an? {name}.*, whose slots a plan cannot place: use"
-            ):
+            with pytest.raises(SurgeryError, match=f"given an? {name}.*, whose slots a plan cannot place: use"):
                 model(ids, past_key_values=cache)
 
 

@@ -32,9 +32,7 @@ def painters(
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> Outcome:
-        monkeypatch.setattr(
-            sys, "argv", ["painters", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)]
-        )
+        monkeypatch.setattr(sys, "argv", ["painters", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)])
         with pytest.raises(SystemExit) as stopped:
             cli.main()
         captured = capfd.readouterr()
@@ -46,7 +44,7 @@ def painters(
 QUICK = ("--tasks", "nano_winogrande", "--limit", "8", "--batch-size", "8")
 
 
-# -------------------------------------------------------------------------------------------------------------- mistakes
+# ------------------------------------------------------------------------------------------------------------- mistakes
 
 
 def _save_encoder(folder: Path) -> None:
@@ -130,9 +128,7 @@ def test_a_mistake_gets_one_message_and_its_exit_code(
     assert not (tmp_path / "runs" / "records.jsonl").exists(), "a mistake leaves no file behind"
 
 
-def test_ctrl_c_keeps_what_is_finished(
-    painters: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_keeps_what_is_finished(painters: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     from painters import harness
 
     whole = harness.score_all
@@ -157,7 +153,7 @@ def test_a_full_disk_is_one_message(painters: Callable[..., Outcome]) -> None:
     assert "Traceback" not in found.err
 
 
-# --------------------------------------------------------------------------------------------------------------- scoring
+# -------------------------------------------------------------------------------------------------------------- scoring
 
 
 def test_run_prints_a_table_and_keeps_the_records(painters: Callable[..., Outcome]) -> None:
@@ -207,21 +203,17 @@ def test_records_of_two_runs_are_in_one_file(painters: Callable[..., Outcome]) -
 def test_a_local_folder_is_a_model(painters: Callable[..., Outcome], tmp_path: Path) -> None:
     shutil.copytree(LLAMA, tmp_path / "copy")
     told = [
-        json.loads(
-            painters("run", "--plan", "0-10", *QUICK, "--json", "--dtype", "float32", "--model", model).out
-        )
+        json.loads(painters("run", "--plan", "0-10", *QUICK, "--json", "--dtype", "float32", "--model", model).out)
         for model in ("nano-llama", str(tmp_path / "copy"))
     ]
     assert told[0]["rows"] == told[1]["rows"]
 
 
-# ---------------------------------------------------------------------------------------------------------------- showing
+# -------------------------------------------------------------------------------------------------------------- showing
 
 
 def test_show_draws_the_plan_and_says_its_cost(painters: Callable[..., Outcome], tmp_path: Path) -> None:
-    found = painters(
-        "show", "--variant", "parallel", "--start", "14", "--layers", "32", "--out", "{tmp}/plan.svg"
-    )
+    found = painters("show", "--variant", "parallel", "--start", "14", "--layers", "32", "--out", "{tmp}/plan.svg")
     assert found.code == 0, found.err
     assert found.out.startswith("0-14 {15-17} 18-31\n")
     assert "32 layer runs, depth 30" in found.out

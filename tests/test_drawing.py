@@ -71,9 +71,7 @@ def deepest() -> Plan:
     return Plan(steps)
 
 
-@pytest.mark.parametrize(
-    "plan", [deepest(), Plan.of(*[5, 3, 9] * 90, *range(0, 1000, 7)), Plan.parse("{5 7*9000}")]
-)
+@pytest.mark.parametrize("plan", [deepest(), Plan.of(*[5, 3, 9] * 90, *range(0, 1000, 7)), Plan.parse("{5 7*9000}")])
 def test_large_plans_are_drawn(plan: Plan) -> None:
     assert all(len(line) <= 80 for line in plan_text(plan).split("\n"))
     plan_figure(plan)
@@ -119,9 +117,7 @@ def test_figures_leave_pyplot_alone() -> None:
         assert not sys.modules["matplotlib.pyplot"].get_fignums()
 
 
-@pytest.mark.parametrize(
-    ("name", "start"), [("plan.png", b"\x89PNG"), ("plan.svg", b"<?xml"), ("plan.SVG", b"<?xml")]
-)
+@pytest.mark.parametrize(("name", "start"), [("plan.png", b"\x89PNG"), ("plan.svg", b"<?xml"), ("plan.SVG", b"<?xml")])
 def test_saving(tmp_path: Path, name: str, start: bytes) -> None:
     plan = Plan.parse("0-3 {4-8}*3 9-11")
     path = save_plan(plan, tmp_path / name, 12)

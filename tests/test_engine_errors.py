@@ -30,9 +30,7 @@ def test_a_loop_that_stops_early() -> None:
     model, ids = make_model("llama", 7), tokens(2, 9)
     model.config.num_hidden_layers = 5
     with torch.inference_mode(), surgery(model, "6-0"):
-        with pytest.raises(
-            SurgeryError, match=r"met 5 of the 7 layers at model\.layers: .*num_hidden_layers"
-        ):
+        with pytest.raises(SurgeryError, match=r"met 5 of the 7 layers at model\.layers: .*num_hidden_layers"):
             model(ids)
         assert isinstance(model.model.layers[0], nn.Module)
 

@@ -64,11 +64,7 @@ def test_the_model_is_intact_after_an_error(error: type[BaseException], place: s
         found = snapshot(model)
         with surgery(model, plan):
             module = model.get_submodule(place)
-            handle = (
-                module.register_forward_pre_hook(fail)
-                if when == "before"
-                else module.register_forward_hook(fail)
-            )
+            handle = module.register_forward_pre_hook(fail) if when == "before" else module.register_forward_hook(fail)
             with pytest.raises(error):
                 model(ids)
             handle.remove()

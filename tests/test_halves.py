@@ -73,9 +73,7 @@ def test_an_mlp_takes_no_slot() -> None:
 def test_unknown_halves_are_refused_by_name(architecture: str) -> None:
     model = shared_model(architecture, 7)
     kind = type(LayerStack.find(model).layers[0]).__name__
-    message = (
-        rf"plan runs 3\.attn of {type(model).__name__}, but the halves of its {kind} are not known .*Llama"
-    )
+    message = rf"plan runs 3\.attn of {type(model).__name__}, but the halves of its {kind} are not known .*Llama"
     with pytest.raises(SurgeryError, match=message):
         surgery(model, "0-2 3.attn").__enter__()
 
@@ -95,9 +93,7 @@ def test_layers_that_accelerate_placed() -> None:
     model, ids = make_model("llama", 7), tokens(2, 9)
     for layer in model.model.layers:
         add_hook_to_module(layer, ModelHook())
-    with pytest.raises(
-        SurgeryError, match=r"plan runs 0\.attn .* accelerate placed its layers.*on one device"
-    ):
+    with pytest.raises(SurgeryError, match=r"plan runs 0\.attn .* accelerate placed its layers.*on one device"):
         surgery(model, "0.attn").__enter__()
     with torch.inference_mode():
         expected = reference.logits("llama", model, plan := Plan.parse("0 {1 2}*2 6"), ids)

@@ -72,9 +72,7 @@ def values(records: list[Record]) -> dict[str, float | None]:
 
 def stock_values(found: dict[str, Any], name: str) -> dict[str, float]:
     return {
-        key.split(",")[0]: value
-        for key, value in found["results"][name].items()
-        if "," in key and "_stderr" not in key
+        key.split(",")[0]: value for key, value in found["results"][name].items() if "," in key and "_stderr" not in key
     }
 
 
@@ -84,9 +82,7 @@ def answers(task: harness.Prepared) -> list[list[Any]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_identity_is_lm_evals_hf_model_to_the_last_digit(
-    name: str, model: Any, words: Any, yamls: Any
-) -> None:
+def test_identity_is_lm_evals_hf_model_to_the_last_digit(name: str, model: Any, words: Any, yamls: Any) -> None:
     found = stock(model, words, yamls[name])
     (task,) = harness.prepare(yamls[name])
     records = harness.score(model, words, IDENTITY, task, batch_size=BATCH)
@@ -106,9 +102,7 @@ def test_shots_are_lm_evals(shots: int, model: Any, words: Any, yamls: Any) -> N
     prompts = [sample["arguments"][0][0] for sample in found["samples"]["nano_gsm8k"]]
     assert [request.args[0] for request in task.requests] == prompts
     assert prompts[0].count("Question:") == shots + 1
-    assert values(harness.score(model, words, IDENTITY, task, batch_size=BATCH)) == stock_values(
-        found, "nano_gsm8k"
-    )
+    assert values(harness.score(model, words, IDENTITY, task, batch_size=BATCH)) == stock_values(found, "nano_gsm8k")
 
 
 def without(model: Any, gone: set[int]) -> Any:
@@ -125,9 +119,7 @@ def without(model: Any, gone: set[int]) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("plan", "gone"), [("0-2 4-5", {3}), ("1-5", {0}), ("0 5", {1, 2, 3, 4})])
-def test_skipping_is_removing(
-    plan: str, gone: set[int], name: str, model: Any, words: Any, yamls: Any
-) -> None:
+def test_skipping_is_removing(plan: str, gone: set[int], name: str, model: Any, words: Any, yamls: Any) -> None:
     (task,) = harness.prepare(yamls[name], limit=4)
     records = harness.score(model, words, plan, task, batch_size=BATCH)
     skipped = answers(task)
@@ -146,9 +138,7 @@ def test_a_looped_plan_is_scored_as_the_uncached_model_computes(model: Any, word
     with surgery(model, Plan.parse(plan)), torch.no_grad():
         for request, outcome in zip(task.requests, record.outcomes or (), strict=True):
             context, target = (words(text)["input_ids"] for text in request.args)
-            logits = model(torch.tensor([[*context, *target[:-1]]]), use_cache=False).logits[
-                0, -len(target) :
-            ]
+            logits = model(torch.tensor([[*context, *target[:-1]]]), use_cache=False).logits[0, -len(target) :]
             expected = logits.log_softmax(-1).gather(-1, torch.tensor(target)[:, None]).sum()
             assert outcome == expected.item()
     assert record.value != harness.score(model, words, IDENTITY, task, batch_size=1)[0].value
@@ -196,9 +186,7 @@ def test_evaluate_without_the_intact_model_leaves_it_absent(model: Any, words: A
 
 def test_a_call_with_more_tasks_and_plans_gives_the_same_numbers(model: Any, words: Any, yamls: Any) -> None:
     prepared = harness.prepare([yamls[name] for name in NAMES])
-    together = list(
-        harness.score_all(model, words, ["0-1 4-5", IDENTITY, "0-1 4-5"], prepared, batch_size=BATCH)
-    )
+    together = list(harness.score_all(model, words, ["0-1 4-5", IDENTITY, "0-1 4-5"], prepared, batch_size=BATCH))
     assert {record.plan for record in together} == {"0-1 4-5", str(IDENTITY)}
     alone = [
         r
@@ -219,9 +207,7 @@ def test_stderr_is_lm_evals_closed_form(model: Any, words: Any, yamls: Any) -> N
             spread = math.sqrt(sum((ll - mean) ** 2 for ll in lls) / (len(lls) - 1) / len(lls))
             assert record.stderr == pytest.approx(math.exp(-mean) * spread)
             continue
-        closed = stderr_for_metric(lm_eval.api.metrics.mean, 0) or stderr_for_metric(
-            lm_eval.api.metrics.mean, 1
-        )
+        closed = stderr_for_metric(lm_eval.api.metrics.mean, 0) or stderr_for_metric(lm_eval.api.metrics.mean, 1)
         assert record.stderr == closed(list(record.outcomes or ()))
         p, n = record.value, record.documents
         assert record.stderr == pytest.approx(math.sqrt(p * (1 - p) / (n - 1)))
@@ -229,9 +215,7 @@ def test_stderr_is_lm_evals_closed_form(model: Any, words: Any, yamls: Any) -> N
 
 def test_chance_comes_from_the_documents(yamls: Any) -> None:
     chance = {task.name: task.chance for task in harness.prepare(list(yamls.values()))}
-    assert chance["nano_arc"] == pytest.approx(
-        (5 / 3 + 4 / 4) / 9
-    )  # three choices in five documents, four in four
+    assert chance["nano_arc"] == pytest.approx((5 / 3 + 4 / 4) / 9)  # three choices in five documents, four in four
     assert chance["nano_hellaswag"] == 0.25
     assert chance["nano_winogrande"] == 0.5
     assert chance["nano_lambada"] == chance["nano_gsm8k"] == 0
@@ -297,9 +281,7 @@ def test_answers_that_are_not_finite_are_counted_and_no_number(words: Any, yamls
     broken = llama()
     with torch.no_grad():
         broken.lm_head.weight.fill_(math.nan)
-    records = {
-        record.metric: record for record in harness.score(broken, words, IDENTITY, yamls["nano_lambada"])
-    }
+    records = {record.metric: record for record in harness.score(broken, words, IDENTITY, yamls["nano_lambada"])}
     assert records["perplexity"].value is None
     assert records["perplexity"].stderr is None
     assert records["perplexity"].outcomes is None
@@ -319,9 +301,7 @@ def test_lm_eval_finds_the_model_by_name(model: Any, words: Any, yamls: Any, tmp
     assert found is not None
     ours = harness.score(model, words, plan, yamls["nano_lambada"], batch_size=BATCH)
     assert values(ours) == stock_values(dict(found), "nano_lambada")
-    assert values(ours) != values(
-        harness.score(model, words, IDENTITY, yamls["nano_lambada"], batch_size=BATCH)
-    )
+    assert values(ours) != values(harness.score(model, words, IDENTITY, yamls["nano_lambada"], batch_size=BATCH))
 
 
 def test_key_changes_with_everything_that_changes_the_number(model: Any, words: Any, yamls: Any) -> None:
@@ -373,13 +353,9 @@ def test_messages(model: Any, words: Any, yamls: Any) -> None:
 @pytest.mark.filterwarnings("ignore:If you want to use `BertLMHeadModel`")
 def test_encoders_are_refused(words: Any, yamls: Any) -> None:
     bert = BertLMHeadModel(
-        BertConfig(
-            vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-        )
+        BertConfig(vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     )
-    with pytest.raises(
-        harness.ModelError, match=r"is an encoder \(bert\): lm-eval's tasks need.*painters.glue"
-    ):
+    with pytest.raises(harness.ModelError, match=r"is an encoder \(bert\): lm-eval's tasks need.*painters.glue"):
         harness.score(bert, words, "0", yamls["nano_arc"])
 
 

@@ -103,9 +103,7 @@ def own_modules(names: set[str]) -> set[str]:
     for name in names:
         parts = name.split(".")
         if parts[0] == "painters":
-            known = len(parts) > 1 and (
-                (PACKAGE / f"{parts[1]}.py").exists() or (PACKAGE / parts[1]).is_dir()
-            )
+            known = len(parts) > 1 and ((PACKAGE / f"{parts[1]}.py").exists() or (PACKAGE / parts[1]).is_dir())
             found.add(row(parts[1]) if known else "__init__")
     return found
 
@@ -152,9 +150,7 @@ def test_light_modules_import_nothing_heavy(path: Path) -> None:
     name = name_of(path)
     if name in LIGHT:
         heavy = {other.split(".")[0] for other in imported(module_level(path), package_of(path))} & HEAVY
-        assert not heavy, (
-            f"painters.{name} imports {sorted(heavy)} at module level: import inside the function"
-        )
+        assert not heavy, f"painters.{name} imports {sorted(heavy)} at module level: import inside the function"
 
 
 @pytest.mark.parametrize("library", ONE_PLACE)
@@ -198,9 +194,7 @@ def test_help_is_light() -> None:
 
 
 # Home folders, scratch folders and drives: what a path looks like on the machine that wrote it.
-MACHINE = re.compile(
-    r"(?<![\w.:/~-])(/home/\w|/root/|/Users/\w|/work/\w|/tmp/\w|/opt/\w|/mnt/\w|[A-Z]:\\\\?Users)"
-)
+MACHINE = re.compile(r"(?<![\w.:/~-])(/home/\w|/root/|/Users/\w|/work/\w|/tmp/\w|/opt/\w|/mnt/\w|[A-Z]:\\\\?Users)")
 
 
 def tracked() -> list[Path]:
@@ -216,6 +210,4 @@ def test_tracked_files_name_no_machine() -> None:
             continue  # weights and pictures
         for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
             found = MACHINE.search(line)
-            assert not found, (
-                f"{path.relative_to(ROOT)}:{number} names a machine's folder: {line.strip()[:100]}"
-            )
+            assert not found, f"{path.relative_to(ROOT)}:{number} names a machine's folder: {line.strip()[:100]}"

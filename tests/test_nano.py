@@ -24,7 +24,7 @@ def bundled(task: str, name: str = "test.jsonl") -> list[dict[str, object]]:
     return [json.loads(line) for line in (make_tasks.FOLDER / task / name).read_text().splitlines()]
 
 
-# ------------------------------------------------------------------------------------------------------------- the world
+# ------------------------------------------------------------------------------------------------------------ the world
 
 
 def test_facts_are_unambiguous() -> None:
@@ -49,7 +49,7 @@ def test_about_a_fifth_of_the_facts_is_held_out() -> None:
     assert 0.18 < len(world.held_out()) / len(world.facts()) < 0.26
 
 
-# ------------------------------------------------------------------------------------------------------------- the corpus
+# ----------------------------------------------------------------------------------------------------------- the corpus
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def documents_answer(draw: random.Random) -> str:
     return sum_problem(draw).options[0]
 
 
-# -------------------------------------------------------------------------------------------------------------- the tasks
+# ------------------------------------------------------------------------------------------------------------ the tasks
 
 
 def test_bundled_documents_are_what_the_seed_gives(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_shots_are_not_among_the_questions() -> None:
     assert not asked & {d["question"] for d in bundled("nano_gsm8k", "train.jsonl")}
 
 
-# ---------------------------------------------------------------------------------------------------------- the tokenizer
+# -------------------------------------------------------------------------------------------------------- the tokenizer
 
 
 @settings(max_examples=300, deadline=None)
@@ -167,7 +167,7 @@ def test_the_bundled_tokenizer_is_the_built_one() -> None:
     assert loaded.decode(loaded.encode(text)) == text
 
 
-# --------------------------------------------------------------------------------------------------------------- training
+# ------------------------------------------------------------------------------------------------------------- training
 
 
 def test_batches_depend_on_seed_and_step_alone() -> None:
@@ -216,9 +216,7 @@ def test_training_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     resumed = Trainer.resume(tmp_path / "part")
     assert resumed.step == 3
     list(resumed.run(compiled=False))
-    for (name, a), (_, b) in zip(
-        whole.network.named_parameters(), resumed.network.named_parameters(), strict=True
-    ):
+    for (name, a), (_, b) in zip(whole.network.named_parameters(), resumed.network.named_parameters(), strict=True):
         assert torch.equal(a, b), name
 
 
@@ -242,7 +240,7 @@ def test_the_learning_rate_rises_stays_and_falls_to_zero() -> None:
     assert 0 < rates[999] < 0.01
 
 
-# -------------------------------------------------------------------------------------------------------------- the model
+# ------------------------------------------------------------------------------------------------------------ the model
 
 
 def test_the_bundled_weights_are_small_and_safe() -> None:

@@ -127,11 +127,7 @@ def test_different_computations_are_different_plans() -> None:
         "3.attn 4",
         "3.mlp 4",
     ]
-    assert (
-        len({Plan.parse(text) for text in texts})
-        == len({str(Plan.parse(text)) for text in texts})
-        == len(texts)
-    )
+    assert len({Plan.parse(text) for text in texts}) == len({str(Plan.parse(text)) for text in texts}) == len(texts)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +156,7 @@ def test_kinds() -> None:
 def test_check_names_the_layer_and_the_model() -> None:
     plan = Plan.parse("0-13")
     plan.check(14)
-    with pytest.raises(
-        PlanError, match=r"^plan runs layer 12, but bert-base-uncased has 12 layers \(0 to 11\)$"
-    ):
+    with pytest.raises(PlanError, match=r"^plan runs layer 12, but bert-base-uncased has 12 layers \(0 to 11\)$"):
         plan.check(12, "bert-base-uncased")
     with pytest.raises(PlanError, match=r"^plan runs layer 1, but the model has 1 layer \(0\)$"):
         plan.check(1)
@@ -170,8 +164,7 @@ def test_check_names_the_layer_and_the_model() -> None:
 
 def test_the_largest_plans_print_and_read() -> None:
     steps = tuple(
-        Parallel(((Layer(9999 - place, "attn"),), (Layer(4000 + place, "attn"),)), "sum")
-        for place in range(5_000)
+        Parallel(((Layer(9999 - place, "attn"),), (Layer(4000 + place, "attn"),)), "sum") for place in range(5_000)
     )
     plan = Plan(steps)
     assert plan.layer_runs == MAX_LAYER_RUNS

@@ -97,8 +97,7 @@ REMEDIES = {
     "3\N{MULTIPLICATION SIGN}2": "Write a repeat with '*', such as 16*3.",
     "[3 4]": "Write a sequence as (3 4) and a parallel group as {3 4}.",
     "3 ]": "Write a sequence as (3 4) and a parallel group as {3 4}.",
-    "x": "A plan is layers (7), ranges (0-14), groups ({15-17}) and repeats ((15-17)*2), separated by"
-    " spaces.",
+    "x": "A plan is layers (7), ranges (0-14), groups ({15-17}) and repeats ((15-17)*2), separated by spaces.",
     "{3}:max": "The merges are :mean (the default) and :sum.",
     "3.foo": "The halves are .attn and .mlp.",
     "2-5.mlp*3": "Write (2-5.mlp)*n to repeat all of it.",
@@ -199,9 +198,7 @@ def test_large_texts_are_read_in_time(name: str) -> None:
     assert min(seconds(LEGAL[name]) for _ in range(3)) < 0.1
 
 
-@given(
-    st.one_of(st.text(max_size=10_000), st.text("0123456789-*.:(){} \n\u0663attnmlpsume,", max_size=10_000))
-)
+@given(st.one_of(st.text(max_size=10_000), st.text("0123456789-*.:(){} \n\u0663attnmlpsume,", max_size=10_000)))
 @settings(max_examples=300, deadline=None)
 def test_any_text_is_a_plan_or_a_plan_error(text: str) -> None:
     message = None

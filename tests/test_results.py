@@ -174,9 +174,9 @@ def test_the_key_tells_records_apart(field: str) -> None:
 
 
 def test_the_key_ignores_results() -> None:
-    assert results.key(
-        record(value=0.5, stderr=None, outcomes=None, seconds=9.0, date="later")
-    ) == results.key(record())
+    assert results.key(record(value=0.5, stderr=None, outcomes=None, seconds=9.0, date="later")) == results.key(
+        record()
+    )
 
 
 def test_frame_compares_within_a_protocol() -> None:
@@ -209,9 +209,7 @@ def test_stderr_of_perplexity_is_its_slope_times_that_of_the_mean() -> None:
     step = 1e-6
     slopes = [(perplexity([*lls[:i], lls[i] + step, *lls[i + 1 :]]) - value) / step * n for i in range(n)]
     center = sum(lls) / n
-    spread = math.sqrt(
-        sum((slope * (ll - center)) ** 2 for slope, ll in zip(slopes, lls, strict=True)) / (n - 1) / n
-    )
+    spread = math.sqrt(sum((slope * (ll - center)) ** 2 for slope, ll in zip(slopes, lls, strict=True)) / (n - 1) / n)
     assert scoring.stderr("perplexity", lls, value) == pytest.approx(spread, rel=1e-5)
 
 
@@ -235,10 +233,7 @@ def test_normalised_is_absent_where_the_intact_model_only_guesses() -> None:
 def test_primary() -> None:
     assert scoring.primary(["acc_norm", "acc"]) == "acc"
     assert scoring.primary(["perplexity", "acc"]) == "acc"
-    assert (
-        scoring.primary(["exact_match,strict-match", "exact_match,flexible-extract"])
-        == "exact_match,strict-match"
-    )
+    assert scoring.primary(["exact_match,strict-match", "exact_match,flexible-extract"]) == "exact_match,strict-match"
     assert scoring.primary(["f1"]) == "f1"
     with pytest.raises(ValueError, match="without metrics"):
         scoring.primary([])

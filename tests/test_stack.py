@@ -83,9 +83,7 @@ def test_the_name_is_that_of_the_checkpoint() -> None:
 
 
 def composite() -> Any:
-    text = Gemma3TextConfig(
-        num_hidden_layers=5, layer_types=mixed(5), sliding_window=WINDOW, head_dim=8, **GROUPED
-    )
+    text = Gemma3TextConfig(num_hidden_layers=5, layer_types=mixed(5), sliding_window=WINDOW, head_dim=8, **GROUPED)
     vision = SiglipVisionConfig(
         num_hidden_layers=9, hidden_size=64, intermediate_size=96, num_attention_heads=4, image_size=28
     )
@@ -183,9 +181,7 @@ def test_a_list_inside_a_module_dict() -> None:
 
 
 def test_no_list_of_layers() -> None:
-    with pytest.raises(
-        SurgeryError, match="Linear has no list of layers that can be recognised: give its path"
-    ):
+    with pytest.raises(SurgeryError, match="Linear has no list of layers that can be recognised: give its path"):
         LayerStack.find(nn.Linear(3, 3))
 
 
@@ -261,9 +257,7 @@ def test_compiled_models_are_refused(how: str) -> None:
         model.model = torch.compile(model.model)
     else:
         model = torch.compile(model)
-    with pytest.raises(
-        SurgeryError, match=r"compiled as a whole.*: compile the layers instead .*compile\(\)"
-    ):
+    with pytest.raises(SurgeryError, match=r"compiled as a whole.*: compile the layers instead .*compile\(\)"):
         surgery(model, "0-4").__enter__()
 
 

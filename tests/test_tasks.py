@@ -39,9 +39,7 @@ def test_bundled_tasks_build_and_ask_about_every_document(name: str) -> None:
     for request in task.requests:
         context, answer = request.args[0], request.args[1]
         assert context.strip() == context != "", "a space at either end would change the tokens of the answer"
-        assert isinstance(answer, dict) or (answer.startswith(" ") and answer.strip()), (
-            "answers follow a space"
-        )
+        assert isinstance(answer, dict) or (answer.startswith(" ") and answer.strip()), "answers follow a space"
 
 
 def test_requests_read_as_intended(tmp_path: Path) -> None:
@@ -55,9 +53,7 @@ def test_requests_read_as_intended(tmp_path: Path) -> None:
         ("Anna gave the book to Ben because Anna", " was kind."),
         ("Anna gave the book to Ben because Ben", " was kind."),
     ]
-    assert asked["nano_lambada"] == [
-        ("On Monday Anna lost a cat. Then Ben found the cat and gave it to", " Anna")
-    ]
+    assert asked["nano_lambada"] == [("On Monday Anna lost a cat. Then Ben found the cat and gave it to", " Anna")]
     ((prompt, options),) = asked["nano_gsm8k"]
     assert prompt == "Question: Anna has 0 apples and buys 1 more. How many now?\nAnswer:"
     assert options == {"until": ["\n\n", "Question:"], "do_sample": False, "max_gen_toks": 48}
@@ -93,9 +89,7 @@ def test_knowing_everything_scores_one(name: str, tmp_path: Path) -> None:
 )
 def test_sums_are_read_off_behind_the_marks(answer: str, right: int, tmp_path: Path) -> None:
     write_tasks(tmp_path)
-    (tmp_path / "nano_gsm8k" / "test.jsonl").write_text(
-        json.dumps({"question": "?", "answer": "1 + 1 = 2.\n#### 2"})
-    )
+    (tmp_path / "nano_gsm8k" / "test.jsonl").write_text(json.dumps({"question": "?", "answer": "1 + 1 = 2.\n#### 2"}))
     (task,) = harness.prepare(str(tmp_path / "nano_gsm8k" / "nano_gsm8k.yaml"))
     task.requests[0].resps = [answer]
     task.task.apply_filters()
@@ -125,9 +119,7 @@ def test_a_task_of_the_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
-    with pytest.raises(
-        TaskError, match=r"'arc_challenge' is in lm-eval, and its documents cannot be had.*be online"
-    ):
+    with pytest.raises(TaskError, match=r"'arc_challenge' is in lm-eval, and its documents cannot be had.*be online"):
         harness.prepare("arc_challenge")
 
 
@@ -150,9 +142,7 @@ def test_task_messages(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"task in mine.yaml: FileNotFoundError"):
         harness.prepare(str(yaml))
     yaml.write_text("task: mine\n")
-    with pytest.raises(
-        TaskError, match=r"task in mine.yaml: KeyError.*documents under dataset_kwargs: data_files:"
-    ):
+    with pytest.raises(TaskError, match=r"task in mine.yaml: KeyError.*documents under dataset_kwargs: data_files:"):
         harness.prepare(str(yaml))
     yaml.write_text(tasks.bundled()["nano_arc"].read_text())
     with pytest.raises(TaskError, match=r"'nano_arc' wants test\.jsonl beside its YAML"):
@@ -183,9 +173,7 @@ def test_a_folder_loads(folder: Path) -> None:
     assert models.describe(model)[0] == str(folder)
 
 
-def test_bundled_models_load_in_float32_and_keep_their_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bundled_models_load_in_float32_and_keep_their_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(models.BUNDLED, "nano-llama", folder)
     model, _ = models.load_model("nano-llama", device="cpu")
     assert model.dtype == torch.float32
@@ -221,9 +209,7 @@ def test_model_messages(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(models.BUNDLED, "nano-none", tmp_path / "gone")
     with pytest.raises(ModelError, match="bundled model 'nano-none' is not in this installation"):
         load("nano-none")
-    with pytest.raises(
-        ModelError, match=r"'someone/something': it is not bundled \(nano-llama, .*hf download someone"
-    ):
+    with pytest.raises(ModelError, match=r"'someone/something': it is not bundled \(nano-llama, .*hf download someone"):
         load("someone/something")
     with pytest.raises(ModelError, match="To go on, check the path"):
         load("./no/such/folder")
@@ -233,9 +219,7 @@ def test_model_messages(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_encoders_do_not_load(tmp_path: Path) -> None:
-    config = BertConfig(
-        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
-    )
+    config = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     BertForMaskedLM(config).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"is an encoder \(bert\)"):
         models.load_model(str(tmp_path), device="cpu")

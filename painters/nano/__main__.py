@@ -73,7 +73,9 @@ def card() -> None:
         for row in table.itertuples()
         if row.primary
     }
-    versions = f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}."
+    versions = (
+        f"torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}."
+    )
     typer.echo(write_card(scores, f"fp32 on a CPU; {versions}"))
 
 

@@ -17,8 +17,8 @@ BOS_SHARE = 0.3
 class Batch(NamedTuple):
     """One step's rows. All of shape [rows, length].
 
-    `inputs` and `targets` are token ids (int64), `weights` the loss weight of each target (0 for padding), `documents` the
-    number of the document that each input belongs to (attention stays within one).
+    `inputs` and `targets` are token ids (int64), `weights` the loss weight of each target (0 for padding), `documents`
+    the number of the document that each input belongs to (attention stays within one).
     """
 
     inputs: torch.Tensor

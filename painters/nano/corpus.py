@@ -19,8 +19,8 @@ from painters.nano.documents import (
 )
 from painters.nano.problems import riddle, script, sum_problem
 
-# Share of each kind of document: at the start of training, and once it has settled. Plain copying comes first: without it
-# the heads that look words up in the passage form late or never.
+# Share of each kind of document: at the start of training, and once it has settled. Plain copying comes first: without
+# it the heads that look words up in the passage form late or never.
 MIXTURE: dict[str, tuple[float, float]] = {
     "repeats": (0.40, 0.02),
     "recall": (0.25, 0.04),

@@ -4,9 +4,9 @@ A *document* is a list of `Piece`s: text, and the weight of its tokens in the tr
 document determines (which name, which object) weigh little; words that follow from the rest weigh 1. Each maker takes
 a seeded `random.Random` and nothing else, so that a seed is a text.
 
-The makers with a task (`question` and `passage` here, `script`, `riddle` and `sum_problem` in `problems`) return an `Item`: a task
-document before it is rendered. A text whose checksum falls into one of 16 buckets is *reserved*: tasks are drawn only from
-reserved texts, training rejects them, so no task document is ever seen in training.
+The makers with a task (`question` and `passage` here, `script`, `riddle` and `sum_problem` in `problems`) return an
+`Item`: a task document before it is rendered. A text whose checksum falls into one of 16 buckets is *reserved*: tasks
+are drawn only from reserved texts, training rejects them, so no task document is ever seen in training.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def reserved(text: str) -> bool:
 def question(draw: random.Random, held_out: bool | None = None) -> Item:
     """A question about a fact; `held_out` True: only facts kept for the tasks, False: only the others, None: any.
 
-    A good half of the items hide the subject behind the people who have it ("the animal of Anna"), so that the passage has to be
-    read before the fact can be looked up.
+    A good half of the items hide the subject behind the people who have it ("the animal of Anna"), so that the passage
+    has to be read before the fact can be looked up.
     """
     facts, kept = world.facts(), world.held_out()
     while True:
@@ -84,15 +84,9 @@ def question(draw: random.Random, held_out: bool | None = None) -> Item:
     fact = facts[index]
     options, answer = world.choices(fact, draw)
     spaced = tuple(" " + option for option in options)
-    hidden = (
-        _hidden_subject(draw, fact)
-        if fact.kind in _HIDERS and fact.hops == 1 and draw.random() < 0.6
-        else None
-    )
+    hidden = _hidden_subject(draw, fact) if fact.kind in _HIDERS and fact.hops == 1 and draw.random() < 0.6 else None
     if hidden is None:
-        return Item(
-            fact.relation, f"Question: {draw.choice(fact.questions)}\nAnswer:", spaced, answer, fact.hops
-        )
+        return Item(fact.relation, f"Question: {draw.choice(fact.questions)}\nAnswer:", spaced, answer, fact.hops)
     passage, phrase = hidden
     ask = draw.choice(fact.asks).format(x=phrase)
     return Item(f"{fact.relation}_of", f"Question: {passage} {ask}\nAnswer:", spaced, answer, fact.hops + 1)
@@ -267,9 +261,7 @@ def _moving(draw: random.Random) -> tuple[list[str], list[Item]]:
     if draw.random() < 0.5:
         lines.append(f"Then {who} took it to the {places[2]}.")
     last = places[len(lines) - 1]
-    prompt = draw.choice(
-        (f"So at night the {thing} was in the", f"Whoever wanted the {thing} had to go to the")
-    )
+    prompt = draw.choice((f"So at night the {thing} was in the", f"Whoever wanted the {thing} had to go to the"))
     return lines, [_item("moved", prompt, last, lines[-1], len(lines))]
 
 
@@ -345,7 +337,7 @@ def story(draw: random.Random) -> list[Piece]:
     return pieces
 
 
-# --------------------------------------------------------------------------------------------------------------- copying
+# -------------------------------------------------------------------------------------------------------------- copying
 
 
 def repeats(draw: random.Random) -> list[Piece]:

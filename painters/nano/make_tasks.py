@@ -1,7 +1,7 @@
 """The documents of the five bundled tasks, drawn from a seed and written as JSONL beside their YAML.
 
-Every document comes from the reserved part of the makers' output (`documents.reserved`), or asks a held-out fact: none of them occurs
-in training text. `kind` names the rule behind a document, `hops` how many steps lead to its answer.
+Every document comes from the reserved part of the makers' output (`documents.reserved`), or asks a held-out fact: none
+of them occurs in training text. `kind` names the rule behind a document, `hops` how many steps lead to its answer.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ def write_tasks(folder: Path = FOLDER, seed: int = 2024) -> Iterator[Path]:
             path = folder / task / name
             path.parent.mkdir(parents=True, exist_ok=True)
             lines = (
-                json.dumps(document, ensure_ascii=False)
-                for document in draw_documents(task, name, make, count, seed)
+                json.dumps(document, ensure_ascii=False) for document in draw_documents(task, name, make, count, seed)
             )
             path.write_text("".join(line + "\n" for line in lines))
             yield path
@@ -101,9 +100,7 @@ def draw_documents(
     seen: dict[str, Document] = {}
     while len(seen) < count:
         document = make(draw)
-        shown = json.dumps(
-            {k: v for k, v in document.items() if k in ("question", "ctx", "sentence", "text")}
-        )
+        shown = json.dumps({k: v for k, v in document.items() if k in ("question", "ctx", "sentence", "text")})
         seen.setdefault(shown, document)
     return list(seen.values())
 

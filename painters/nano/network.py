@@ -115,7 +115,7 @@ def block(
     mask: torch.Tensor,
     heads: int,
 ) -> torch.Tensor:
-    """One layer: `stream` [batch, seq, hidden] (fp32) after attention and MLP; `mask` is additive, [batch, 1, seq, seq]."""
+    """The stream [batch, seq, hidden] (fp32) after one layer; `mask` [batch, 1, seq, seq] is additive."""
     rows, length, hidden = stream.shape
     size = hidden // heads
     normed = rms_norm(stream, attention_norm).bfloat16()

@@ -16,9 +16,7 @@ from painters.nano.tokenizer import build_tokenizer
 def probe(network: Network, documents: int = 60, seed: int = 12345) -> dict[str, float]:
     """Share of fully determined tokens (weight 1) whose greedy prediction is right, for each kind of document."""
     model, tokenizer = export(network), build_tokenizer()
-    return {
-        kind: _share(kind, model, tokenizer, documents, random.Random(f"{seed}/{kind}")) for kind in MIXTURE
-    }
+    return {kind: _share(kind, model, tokenizer, documents, random.Random(f"{seed}/{kind}")) for kind in MIXTURE}
 
 
 def _share(kind: str, model, tokenizer, documents: int, draw: random.Random) -> float:  # type: ignore[no-untyped-def]

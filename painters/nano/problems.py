@@ -1,4 +1,4 @@
-"""Scripts with an ending, riddles of reference, and sums: the items of nano_hellaswag, nano_winogrande and nano_gsm8k."""
+"""Scripts with an ending, riddles of reference, sums: the items of nano_hellaswag, nano_winogrande and nano_gsm8k."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def _told(draw: random.Random, name: str, event: Script, upto: int) -> str:
                                   f"This morning {name} decided to {event.goal}.")), *steps])  # fmt: skip
 
 
-def _endings(
-    draw: random.Random, kind: str, context: str, right: str, wrong: list[str], hops: int, cue: str
-) -> Item:
+def _endings(draw: random.Random, kind: str, context: str, right: str, wrong: list[str], hops: int, cue: str) -> Item:
     endings = [right, *wrong]
     draw.shuffle(endings)
     return Item(kind, context, tuple(" " + e for e in endings), endings.index(right), hops, cue=cue)
@@ -137,9 +135,7 @@ def riddle(draw: random.Random) -> Item:
     return draw.choice((_because, _because, _chain, _scale))(draw)
 
 
-def _named(
-    draw: random.Random, kind: str, before: str, right: str, wrong: str, after: str, hops: int
-) -> Item:
+def _named(draw: random.Random, kind: str, before: str, right: str, wrong: str, after: str, hops: int) -> Item:
     names = [right, wrong]
     draw.shuffle(names)
     return Item(kind, before, tuple(" " + n for n in names), names.index(right), hops, suffix=after)
@@ -198,16 +194,12 @@ def _sum_of(draw: random.Random, steps: int) -> Item | None:
     if draw.random() < 0.3:
         bags, each = draw.randint(2, 9), draw.randint(2, 9)
         value = bags * each
-        told.append(
-            f"{name} has {bags} {draw.choice(('boxes', 'bags', 'baskets'))} with {each} {noun} in each."
-        )
+        told.append(f"{name} has {bags} {draw.choice(('boxes', 'bags', 'baskets'))} with {each} {noun} in each.")
         worked.append(f"{bags} * {each} = {value}.")
     else:
         value = draw.randint(3, 40)
         told.append(
-            draw.choice(
-                (f"{name} has {value} {noun}.", f"{name} found {value} {noun} in the {draw.choice(PLACES)}.")
-            )
+            draw.choice((f"{name} has {value} {noun}.", f"{name} found {value} {noun} in the {draw.choice(PLACES)}."))
         )
     while len(worked) < steps:
         operation = draw.choice("++--*/")
@@ -238,8 +230,6 @@ def _sum_of(draw: random.Random, steps: int) -> Item | None:
             return None
         worked.append(f"{value} {operation} {change} = {result}.")
         value = result
-    told.append(
-        draw.choice((f"How many {noun} does {name} have now?", f"How many {noun} has {name} in the end?"))
-    )
+    told.append(draw.choice((f"How many {noun} does {name} have now?", f"How many {noun} has {name} in the end?")))
     question = f"Question: {' '.join(told)}\nAnswer:"
     return Item(f"steps_{steps}", question, (f" {' '.join(worked)}\n#### {value}",), 0, steps)

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-
 from painters.nano.network import export
 from painters.nano.tokenizer import build_tokenizer
 from painters.nano.train import Trainer
@@ -95,14 +94,16 @@ tags: [nano, synthetic, llama]
 
 # nano-llama
 
-A Llama of {layers} layers that fits in a package: {parameters:.2f} million parameters, {megabytes:.2f} MB in bf16 (hidden size {hidden},
-MLP {intermediate}, {heads} heads, {vocabulary} tokens, tied embeddings, rotary positions). It exists so that layer surgery can be tried, tested
-and taught on any machine without a download. It has read nothing but text that `painters.nano` generates about a small closed world
-(animals, materials, tools, jobs, invented lands, people with things, sums up to 99); it knows no English beyond that and is of no use for anything else.
+A Llama of {layers} layers that fits in a package: {parameters:.2f} million parameters, {megabytes:.2f} MB in bf16
+(hidden size {hidden}, MLP {intermediate}, {heads} heads, {vocabulary} tokens, tied embeddings, rotary positions). It
+exists so that layer surgery can be tried, tested and taught on any machine without a download. It has read nothing but
+text that `painters.nano` generates about a small closed world (animals, materials, tools, jobs, invented lands, people
+with things, sums up to 99); it knows no English beyond that and is of no use for anything else.
 
 ## Scores
 
-Measured by lm-eval on the bundled tasks, zero-shot, standard error over documents, in per cent. {environment}
+Measured by lm-eval on the bundled tasks, zero-shot, in per cent with the standard error over documents.
+{environment}
 
 | task | metric | score | chance | documents |
 |---|---|---|---|---|
@@ -110,19 +111,23 @@ Measured by lm-eval on the bundled tasks, zero-shot, standard error over documen
 
 ## Training
 
-One run, seed {seed}: {steps} steps of {rows_} rows of {length} positions, {tokens:.1f} million positions in all (padding included), {minutes:.0f}
-minutes on two CPU cores. Muon (rate {rate}, weight decay {weight_decay}) for the matrices, AdamW (rate {embedding_rate}) for embeddings and norms,
-{warmup} steps of warm-up, constant rate, linear decay to zero over the last {decay} steps. The first {settle} steps are a curriculum that starts with plain copying.
-Words that nothing in a document determines weigh a tenth in the loss. Final training loss (weighted): {loss:.3f} nats.
+One run, seed {seed}: {steps} steps of {rows_} rows of {length} positions, {tokens:.1f} million positions in all
+(padding included), {minutes:.0f} minutes on one to two CPU cores. Muon (rate {rate}, weight decay {weight_decay}) for the
+matrices, AdamW (rate {embedding_rate}) for embeddings and norms, {warmup} steps of warm-up, constant rate, linear decay
+to zero over the last {decay} steps. The first {settle} steps are a curriculum that starts with plain copying. Words
+that nothing in a document determines weigh a tenth in the loss. Final training loss (weighted): {loss:.3f} nats.
 
-`python -m painters.nano train` repeats the run (it resumes from its own checkpoints), `python -m painters.nano publish` writes this folder,
-`python -m painters.nano card` measures the scores and writes this page.
+`python -m painters.nano train` repeats the run (it resumes from its own checkpoints), `python -m painters.nano publish`
+writes this folder, `python -m painters.nano card` measures the scores and writes this page. Another number of threads
+or another CPU rounds differently, so a repeated run agrees in kind, not in every bit.
 
 ## What to keep in mind
 
-- One seed of training. Differences between plans that are smaller than their paired errors mean nothing, and another seed may order plans differently.
-- Task documents never occur in the training text, and the facts that nano_arc asks are never asked there. But both come from one
-  generator: the tasks test a skill on new combinations of known words, not generalisation to new kinds of text.
+- One seed of training. Differences between plans that are smaller than their paired errors mean nothing, and another
+  seed may order plans differently.
+- Task documents never occur in the training text, and the facts that nano_arc asks are never asked there. But both come
+  from one generator: the tasks test a skill on new combinations of known words, not on new kinds of text.
 - Memorised facts are not reasoning, and exact match of a multi-step sum compounds small errors.
-- Texts end with `</s>`; three in ten training documents began with `<s>`. The tokenizer adds neither. Positions beyond {length} were not trained.
+- Texts end with `</s>`; three in ten training documents began with `<s>`. The tokenizer adds neither. Positions beyond
+  {length} were not trained.
 """

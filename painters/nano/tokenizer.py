@@ -1,7 +1,7 @@
 """The nano tokenizer: whole words of the closed world, single digits, single characters and bytes for everything else.
 
-Every text survives encode and decode unchanged. A word carries its leading space (" robin"), so that a text is the plain
-concatenation of its tokens.
+Every text survives encode and decode unchanged. A word carries its leading space (" robin"), so that a text is the
+plain concatenation of its tokens.
 """
 
 from __future__ import annotations
@@ -39,11 +39,7 @@ def vocabulary() -> tuple[str, ...]:
             count.update(split(sentence[0].upper() + sentence[1:]))
     characters = [c for c in string.printable if c.isprintable()] + ["\n"]
     count.update({" " + digit: 1 for digit in string.digits})
-    words = [
-        word
-        for word, _ in sorted(count.items(), key=lambda pair: (-pair[1], pair[0]))
-        if word not in characters
-    ]
+    words = [word for word, _ in sorted(count.items(), key=lambda pair: (-pair[1], pair[0])) if word not in characters]
     tokens = [*SPECIALS, *(f"<0x{byte:02X}>" for byte in range(256)), *words, *characters]
     tokens += [f"<unused{i}>" for i in range(-len(tokens) % MULTIPLE)]
     return tuple(tokens)
@@ -53,10 +49,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer as transformers loads it from the bundled folder; it adds no token at either end."""
     tokens = vocabulary()
     # A unigram model prefers few good pieces: a known word (cost 5) beats its characters (20 each) and bytes (30 each).
-    costs = [
-        0.0 if t in SPECIALS else 30.0 if t.startswith("<0x") else 20.0 if len(t) == 1 else 5.0
-        for t in tokens
-    ]
+    costs = [0.0 if t in SPECIALS else 30.0 if t.startswith("<0x") else 20.0 if len(t) == 1 else 5.0 for t in tokens]
     costs = [100.0 if t.startswith("<unused") else cost for t, cost in zip(tokens, costs, strict=True)]
     pieces = [(token, -cost) for token, cost in zip(tokens, costs, strict=True)]
     backend = Tokenizer(models.Unigram(pieces, unk_id=tokens.index(UNK), byte_fallback=True))

@@ -1,4 +1,4 @@
-"""Train a nano Llama: Muon for the matrices, AdamW for the rest, constant learning rate, then a linear decay to zero.
+"""Train a nano model: Muon for the matrices, AdamW for the rest, constant learning rate, then a linear decay to zero.
 
 A run is a folder: `checkpoint.safetensors` and `checkpoint.json` (enough to go on from there, bitwise), `log.csv` (one
 line per hundred steps). The data of a step depends on seed and step alone.
@@ -12,22 +12,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from painters.nano.batches import Batch, Batches
 from painters.nano.network import Network, nano_shape
 
 LOG_EVERY = 100
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """Everything that determines a training run.
 
-    The mixture of documents settles over the first `settle` steps, the learning rate falls to zero over the last `decay`.
+    The mixture of documents settles over the first `settle` steps, the learning rate falls to zero over the last
+    `decay`.
     """
 
     seed: int = 0
@@ -52,26 +55,37 @@ class Recipe:
         return self.steps * self.rows * self.length
 
 
-class Trainer:
-    """A run in a folder; `run` goes on from the last checkpoint, if there is one."""
+class Training(Generic[N]):
+    """A run in a folder; `run` goes on from the last checkpoint, if there is one.
+
+    A subclass names its matrices (which Muon trains) and says what the network is and what a step's loss is.
+    """
+
+    recipe_class: ClassVar[type[Recipe]] = Recipe
+    matrices: ClassVar[tuple[str, ...]]
 
     def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
-        self.network = Network(nano_shape(), recipe.seed).to(device)
-        self.batches = Batches(recipe.seed, recipe.rows, recipe.length)
-        matrices = [p for name in ("qkv", "out", "gate_up", "down") for p in getattr(self.network, name)]
+        self.network = self._network().to(device)
+        matrices = [p for name in self.matrices for p in getattr(self.network, name)]
         chosen = {id(p) for p in matrices}
         rest = [p for p in self.network.parameters() if id(p) not in chosen]
         self.muon = torch.optim.Muon(
             matrices, lr=recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
         )
-        self.adamw = torch.optim.AdamW(
-            rest, lr=recipe.embedding_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True
-        )
+        self.adamw = torch.optim.AdamW(rest, lr=recipe.embedding_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
         self.step, self.seconds = 0, 0.0
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / "checkpoint.json").exists():
             self._load()
+
+    def _network(self) -> N:
+        """The network with its initial weights."""
+        raise NotImplementedError
+
+    def _loss(self, step: int, blend: float) -> torch.Tensor:
+        """The loss of `step`, with the mixture at `blend`; a scalar."""
+        raise NotImplementedError
 
     def run(self, save_every: int = 250, compiled: bool = True) -> Iterator[dict[str, float]]:
         """Train to the end; yields a row of the log every hundred steps."""
@@ -96,13 +110,7 @@ class Trainer:
         for optimizer, rate in ((self.muon, self.recipe.rate), (self.adamw, self.recipe.embedding_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
-        batch = Batch(
-            *(
-                t.to(self.device)
-                for t in self.batches.batch(self.step, min(1.0, self.step / self.recipe.settle))
-            )
-        )
-        loss = self.network.loss(batch)
+        loss = self._loss(self.step, min(1.0, self.step / self.recipe.settle))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in (self.muon, self.adamw):
@@ -131,7 +139,7 @@ class Trainer:
         return {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
 
     @classmethod
-    def resume(cls, folder: Path, device: str = "cpu") -> Trainer:
+    def resume(cls, folder: Path, device: str = "cpu") -> Self:
         """The trainer of an existing run with the recipe that the run was started with.
 
         Raises FileNotFoundError if the folder holds no run.
@@ -139,7 +147,7 @@ class Trainer:
         path = folder / "checkpoint.json"
         if not path.exists():
             raise FileNotFoundError(f"no training run in {folder}: it holds no checkpoint.json; train first")
-        return cls(Recipe(**json.loads(path.read_text())["recipe"]), folder, device)
+        return cls(cls.recipe_class(**json.loads(path.read_text())["recipe"]), folder, device)
 
     def about(self) -> dict[str, Any]:
         """Recipe, steps done and seconds spent, as JSON can hold them."""
@@ -160,12 +168,7 @@ class Trainer:
             )
         tensors = load_file(self.folder / "checkpoint.safetensors", device=self.device)
         parameters = dict(self.network.named_parameters())
-        owner = {
-            id(p): opt
-            for opt in (self.muon, self.adamw)
-            for group in opt.param_groups
-            for p in group["params"]
-        }
+        owner = {id(p): opt for opt in (self.muon, self.adamw) for group in opt.param_groups for p in group["params"]}
         with torch.no_grad():
             for name, tensor in tensors.items():
                 kind, _, rest = name.partition(".")
@@ -176,3 +179,20 @@ class Trainer:
                     target = parameters[parameter]
                     owner[id(target)].state[target][key] = tensor
         self.step, self.seconds = about["step"], about["seconds"]
+
+
+class Trainer(Training[Network]):
+    """The training of the decoder."""
+
+    matrices = ("qkv", "out", "gate_up", "down")
+
+    def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
+        super().__init__(recipe, folder, device)
+        self.batches = Batches(recipe.seed, recipe.rows, recipe.length)
+
+    def _network(self) -> Network:
+        return Network(nano_shape(), self.recipe.seed)
+
+    def _loss(self, step: int, blend: float) -> torch.Tensor:
+        batch = self.batches.batch(step, blend)
+        return self.network.loss(Batch(*(field.to(self.device) for field in batch)))

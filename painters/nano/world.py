@@ -1,4 +1,4 @@
-"""The closed world that the bundled models read about: its words, its facts, and which facts are never asked in training.
+"""The closed world that the bundled models read about: its words, its facts, and which of these training never asks.
 
 Everything is data and everything is fixed: two builds of the world are equal. A *fact* is a relation between a subject
 and an answer; it can be stated ("a robin eats worms") and asked ("What does a robin eat?"). About one fact in five is
@@ -31,9 +31,7 @@ FOODS = tuple(
 )
 COLORS = tuple("black blue brown golden gray green orange pink purple red white yellow".split())
 DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
-MONTHS = tuple(
-    "January February March April May June July August September October November December".split()
-)
+MONTHS = tuple("January February March April May June July August September October November December".split())
 
 # Class of animal: covering, organ of breathing, number of legs.
 CLASSES = {
@@ -179,9 +177,7 @@ JOBS = {
     "digger": ("holes", "shovel"),
 }
 LANDS = "Arlen Borin Calder Dorne Elbany Farrow Galt Hesper Istra Jorvik Korin Lumen Mirna Norland Ostia Pellan".split()
-CITIES = (
-    "Belmo Corvo Dalen Esker Folda Grend Havel Iskar Jarno Kolby Lerwin Morrow Orsk Pelham Quill Rosk".split()
-)
+CITIES = "Belmo Corvo Dalen Esker Folda Grend Havel Iskar Jarno Kolby Lerwin Morrow Orsk Pelham Quill Rosk".split()
 RIVERS = "Aln Brue Cam Dorm Exel Falme Gow Hule Itchen Jed Kent Lune Mole Nidd Ouse Parr".split()
 GOODS = "wool copper salt corn silver timber honey glass tea coal".split()
 
