@@ -42,6 +42,7 @@ run: $(VENV)/.installed  ## set up, then score the bundled model with its middle
 	@$(BIN)/painters run --variant parallel --loops 3
 
 test: $(VENV)/.installed-dev  ## set up with the tools, then lint, types and tests
+	@echo "Running: ruff and mypy, then the tests (some minutes)"
 	@$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
 

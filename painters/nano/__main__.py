@@ -46,6 +46,15 @@ def train(
             typer.echo("  " + report(probe(trainer.network)))
 
 
+@app.command("all")
+def everything(run: Run = RUN) -> None:
+    """Rebuild everything: tasks, training, folder, card. Hours; stop and repeat it at will."""
+    tasks()
+    train(run)
+    publish(run)
+    card()
+
+
 @app.command()
 def publish(run: Run = RUN) -> None:
     """Write the trained model into the package as a Hugging Face folder."""

@@ -112,10 +112,10 @@ Measured by lm-eval on the bundled tasks, zero-shot, in per cent with the standa
 ## Training
 
 One run, seed {seed}: {steps} steps of {rows_} rows of {length} positions, {tokens:.1f} million positions in all
-(padding included), {minutes:.0f} minutes on one to two CPU cores. Muon (rate {rate}, weight decay {weight_decay}) for the
-matrices, AdamW (rate {embedding_rate}) for embeddings and norms, {warmup} steps of warm-up, constant rate, linear decay
-to zero over the last {decay} steps. The first {settle} steps are a curriculum that starts with plain copying. Words
-that nothing in a document determines weigh a tenth in the loss. Final training loss (weighted): {loss:.3f} nats.
+(padding included), {minutes:.0f} minutes on one to two CPU cores. Muon (rate {rate}, weight decay {weight_decay}) for
+the matrices, AdamW (rate {embedding_rate}) for embeddings and norms, {warmup} steps of warm-up, constant rate, linear
+decay to zero over the last {decay} steps. The first {settle} steps are a curriculum that starts with plain copying.
+Words that nothing in a document determines weigh a tenth in the loss. Final training loss (weighted): {loss:.3f} nats.
 
 `python -m painters.nano train` repeats the run (it resumes from its own checkpoints), `python -m painters.nano publish`
 writes this folder, `python -m painters.nano card` measures the scores and writes this page. Another number of threads
