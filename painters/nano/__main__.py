@@ -76,7 +76,7 @@ def card() -> None:
     from painters.nano.make_tasks import FILES
     from painters.nano.publish import Score, write_card
 
-    table = evaluate("nano-llama", [], list(FILES))
+    table = evaluate("nano-llama", "0-11", list(FILES), batch_size=32)
     scores = {
         row.task: Score(row.metric, row.value, row.stderr, row.chance, row.documents)
         for row in table.itertuples()

@@ -34,7 +34,7 @@ class Recipe:
     """
 
     seed: int = 0
-    steps: int = 9000
+    steps: int = 6000
     rows: int = 24
     length: int = 112
     rate: float = 3e-3
@@ -42,7 +42,7 @@ class Recipe:
     weight_decay: float = 0.1
     warmup: int = 100
     settle: int = 1800
-    decay: int = 3000
+    decay: int = 2400
 
     def rate_at(self, step: int) -> float:
         """The learning rate of `step` as a share of the full one."""
