@@ -125,7 +125,7 @@ def test_the_table_of_the_readme_is_the_cards(nano: tuple[Any, Any]) -> None:
 
 
 def test_the_readme_names_every_tested_architecture() -> None:
-    from tests.models import ARCHITECTURES
+    from models import ARCHITECTURES
 
     text = (ROOT / "README.md").read_text()
     named = text[text.index("<!-- architectures -->") : text.index("<!-- /architectures -->")]

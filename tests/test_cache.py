@@ -68,6 +68,17 @@ def test_greedy_decoding_of_llama_under_every_plan(depth: int, plan: Plan) -> No
     torch.testing.assert_close(found_scores, scores, **TOLERANCE)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("depth", [7, 8])
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_greedy_decoding_under_every_plan(architecture: str, depth: int) -> None:
+    """What the two tests above sample, whole: every decoder, every variant at every window, and the plans by hand."""
+    model = shared_model(architecture, depth)
+    with torch.inference_mode():
+        for plan in every_plan(depth).values():
+            check_generation(architecture, model, plan)
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "gpt2"])
 @pytest.mark.parametrize("label", ["skip-layer-0", "middle-repeat-1", "parallel-1-3", "nested"])
 def test_beams(architecture: str, label: str) -> None:
