@@ -8,9 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from painters import tasks, variants
-
-NANO = Path(__file__).parent / "nano"
+from painters import bundled, tasks, variants
 
 
 def layers_of(model: str) -> int:
@@ -25,7 +23,7 @@ def layers_of(model: str) -> int:
 
 def local_layers(model: str) -> int | None:
     """The number of layers by the config.json of a bundled model or a folder; None where that does not say."""
-    config = _bundled_models().get(model, Path(model)) / "config.json"
+    config = bundled.models().get(model, Path(model)) / "config.json"
     try:
         count = json.loads(config.read_text()).get("num_hidden_layers")
     except (OSError, ValueError):
@@ -67,7 +65,7 @@ def variants_tables(layers: int | None) -> list[Table]:
 def models_json() -> list[dict[str, Any]]:
     """The bundled models: name, architecture, layers, parameters, bytes of weights, folder."""
     found = []
-    for name, folder in _bundled_models().items():
+    for name, folder in bundled.models().items():
         config = json.loads((folder / "config.json").read_text())
         weights = folder / "model.safetensors"
         found.append(
@@ -118,10 +116,6 @@ def tasks_table() -> Table:
 
 def _table(*columns: str) -> Table:
     return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
-
-
-def _bundled_models() -> dict[str, Path]:
-    return {f"nano-{path.parent.name}": path.parent for path in sorted(NANO.glob("*/config.json"))}
 
 
 def _parameters(weights: Path) -> int:

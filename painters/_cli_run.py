@@ -253,6 +253,6 @@ def _plain(value: Any) -> Any:
 def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:
     if not _there(value):
         return "–"
-    digits = 1 if scale != 1.0 else 2
+    digits = 1 if scale != 1.0 or abs(value) >= 10 else 2
     text = f"{scale * value:+.{digits}f}" if signed else f"{scale * value:.{digits}f}"
     return f"{text} ± {scale * error:.{digits}f}" if _there(error) else text

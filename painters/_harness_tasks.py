@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from painters import tasks as bundled_tasks
-from painters.tasks import TaskError
+from painters.tasks import TaskError, TaskUnavailableError
 
 SEED = 1234  # lm-eval's own, so that few-shot prompts are the ones of its command line
 
@@ -97,7 +97,7 @@ def _load(name: str) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = manager.load([name if file is None else str(file)])["tasks"]
     except Exception as error:  # datasets, the hub and the task's own code each raise what they like
-        raise TaskError(
+        raise TaskUnavailableError(
             f"task {name!r} is in lm-eval, and its documents cannot be had: {type(error).__name__}: "
             f"{_first_line(error)}. They come from the hub: be online the first time (without "
             f"HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), afterwards the cache serves them. "

@@ -14,6 +14,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
 
+from painters import bundled
 from painters.errors import PaintersError
 
 __all__ = [
@@ -26,8 +27,7 @@ __all__ = [
     "weights_digest",
 ]
 
-NANO = Path(__file__).parent / "nano"
-BUNDLED = {"nano-llama": NANO / "llama", "nano-bert": NANO / "bert"}
+BUNDLED = bundled.models()
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from painters.errors import PaintersError
 
-__all__ = ["TaskError", "bundled", "config", "describe"]
+__all__ = ["TaskError", "TaskUnavailableError", "bundled", "config", "describe"]
 
 FOLDER = Path(__file__).parent / "nano" / "tasks"
 
@@ -21,6 +21,12 @@ class TaskError(PaintersError, ValueError):
     """A task that does not exist, cannot be had here, or is not what lm-eval expects of one."""
 
     exit_code = 2
+
+
+class TaskUnavailableError(TaskError):
+    """A task that exists, whose documents cannot be had at the moment."""
+
+    exit_code = 1
 
 
 def bundled(folder: Path = FOLDER) -> dict[str, Path]:
