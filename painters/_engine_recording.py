@@ -20,12 +20,10 @@ from painters.stack import LayerStack, SurgeryError
 
 
 class Call(NamedTuple):
-    """What the model's loop gave one layer besides the stream, and where among it caches lie."""
+    """What the model's loop gave one layer besides the stream."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    cached_args: tuple[int, ...]
-    cached_kwargs: tuple[str, ...]
 
 
 class Recording:
@@ -38,6 +36,7 @@ class Recording:
         self.layers: list[nn.Module] = list(layers)
         self.calls: list[Call] = []
         self.done = False
+        self.cache: Cache | None = None
         self._stack = stack
         self._execute = execute
         self._rest = (None,) * ((stack.returns or 1) - 1)
@@ -50,31 +49,23 @@ class Recording:
         if not args or index != len(self.calls) or (index and args[0] is not self.stream):
             raise SurgeryError(self._not_a_chain(index, args))
         self.stream = args[0]
-        self.calls.append(
-            Call(
-                args[1:],
-                kwargs,
-                tuple(i for i, value in enumerate(args[1:]) if isinstance(value, Cache)),
-                tuple(name for name, value in kwargs.items() if isinstance(value, Cache)),
-            )
-        )
+        self.calls.append(Call(args[1:], kwargs))
         hidden = self.stream
         if len(self.calls) == len(self.layers):
+            self.cache = self._find_cache()
             hidden = self._execute(self)
             self.done = True
         return (hidden, *self._rest) if self._stack.returns else hidden
 
-    def cache(self) -> Cache | None:
+    def _find_cache(self) -> Cache | None:
         """The cache that the layers were given; raises SurgeryError where they were given several."""
         found: Cache | None = None
-        for call in self.calls:
-            for cache in (
-                *(call.args[i] for i in call.cached_args),
-                *(call.kwargs[n] for n in call.cached_kwargs),
-            ):
-                if found is not None and cache is not found:
-                    raise SurgeryError(f"{self._stack.name} gives its layers several caches: not supported")
-                found = cache
+        for args, kwargs in self.calls:
+            for value in (*args, *kwargs.values()):
+                if value is not found and isinstance(value, Cache):
+                    if found is not None:
+                        raise SurgeryError(f"{self._stack.name} gives its layers several caches: not supported")
+                    found = value
         return found
 
     def run(self, index: int, hidden: Tensor, half: Half | None = None, cache: Cache | None = None) -> Tensor:
@@ -82,11 +73,10 @@ class Recording:
 
         `cache` takes the place of the cache that the loop gave the layer.
         """
-        args, kwargs, cached_args, cached_kwargs = self.calls[index]
-        if cached_kwargs:
-            kwargs = kwargs | dict.fromkeys(cached_kwargs, cache)
-        if cached_args:
-            args = tuple(cache if i in cached_args else value for i, value in enumerate(args))
+        args, kwargs = self.calls[index]
+        if self.cache is not None and cache is not self.cache:
+            args = tuple(cache if value is self.cache else value for value in args)
+            kwargs = {name: cache if value is self.cache else value for name, value in kwargs.items()}
         layer = self.layers[index]
         if half is not None:
             return self._run_half(layer, half, hidden, args, kwargs)

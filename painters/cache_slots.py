@@ -29,10 +29,8 @@ class Place:
     of an appended one."""
 
     slots: Mapping[int, int | None]
-
-    @property
-    def is_own(self) -> bool:
-        return all(extra is None for extra in self.slots.values())
+    is_own: bool
+    """Whether they are the layer's own slots, every one."""
 
 
 class SlotTable:
@@ -59,7 +57,7 @@ class SlotTable:
             else:
                 slots[index] = None
                 self.used.add(index)
-        return Place(slots)
+        return Place(slots, all(extra is None for extra in slots.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Program:
 
     def execute(self, recording: Recording) -> Tensor:
         """The stream that leaves the plan, from the one that entered the recorded stack."""
-        cache = recording.cache()
+        cache = recording.cache
         slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
         stream = recording.stream
         if self._observe is not None:

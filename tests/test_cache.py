@@ -261,3 +261,19 @@ def test_prompt_lookup_crops_every_slot() -> None:
         expected = model.generate(**prompt, max_new_tokens=12, do_sample=False, use_cache=False)
         found = model.generate(**prompt, max_new_tokens=12, do_sample=False, prompt_lookup_num_tokens=3)
     assert torch.equal(found, expected)
+
+
+def test_a_loop_that_gives_every_layer_a_cache_of_its_own() -> None:
+    class Caches(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = make_model("llama", 2).model.layers
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.layers:
+                stream = layer(stream, past_key_values=DynamicCache())
+            return stream
+
+    with surgery(model := Caches(), "1 0", path="layers"):
+        with pytest.raises(SurgeryError, match="Caches gives its layers several caches: not supported"):
+            model(torch.zeros(1, 3, 32))
