@@ -274,6 +274,6 @@ def test_a_loop_that_gives_every_layer_a_cache_of_its_own() -> None:
                 stream = layer(stream, past_key_values=DynamicCache())
             return stream
 
-    with surgery(model := Caches(), "1 0", path="layers"):
-        with pytest.raises(SurgeryError, match="Caches gives its layers several caches: not supported"):
-            model(torch.zeros(1, 3, 32))
+    model, found = Caches(), "Caches gives its layers several caches: not supported"
+    with surgery(model, "1 0", path="layers"), pytest.raises(SurgeryError, match=found):
+        model(torch.zeros(1, 3, 32))
