@@ -14,16 +14,19 @@ from painters.plan import Plan, PlanError
 
 __version__ = "0.1.0"
 
-__all__ = ["PaintersError", "Plan", "PlanError", "__version__", "evaluate", "surgery", "variants"]
+__all__ = ["PaintersError", "Plan", "PlanError", "SurgeryError", "__version__", "evaluate", "surgery", "variants"]
 
-_LAZY = {"evaluate": "painters.harness", "similarity": "painters.similarity", "surgery": "painters.engine"}
+_LAZY = {
+    "SurgeryError": "painters.stack",
+    "evaluate": "painters.harness",
+    "surgery": "painters.engine",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'painters' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
-    # Kept here, or importing `painters.similarity` would leave the module in the place of its function.
     globals()[name] = value
     return value
 

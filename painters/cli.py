@@ -139,6 +139,8 @@ def run(
         (read or _build(name or "", count, options)).check(count, model)
     running.check_writable(to)
     show = not quiet and not as_json
+    # On a machine with other work, threads that spin while they wait cost more than they win (small models: tenfold).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with running.status("Loading torch, transformers and lm-eval", err, show):
         from painters.harness import load_model
         from painters.stack import LayerStack
