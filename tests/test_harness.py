@@ -7,12 +7,14 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import lm_eval.api.task
 import lm_eval.evaluator
+import numpy as np
 import pytest
 import torch
 from lm_eval import simple_evaluate
@@ -263,7 +265,10 @@ def test_scoring_is_silent_and_leaves_everything_as_it_was(
     model.train()
     model.model.layers[1].eval()
     modes = [module.training for module in model.modules()]
-    state, random_state = copy.deepcopy(model.state_dict()), torch.random.get_rng_state()
+    state, random_state = (
+        copy.deepcopy(model.state_dict()),
+        (random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist()),
+    )
     level = logging.getLogger("lm_eval").level
     try:
         harness.score(model, words, "0-1 {2-3}*2 4-5", list(yamls.values()), limit=2)
@@ -271,7 +276,7 @@ def test_scoring_is_silent_and_leaves_everything_as_it_was(
     finally:
         model.eval()
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert torch.equal(torch.random.get_rng_state(), random_state)
+    assert (random.getstate(), str(np.random.get_state()), torch.random.get_rng_state().tolist()) == random_state
     assert words.pad_token is None
     assert logging.getLogger("lm_eval").level == level
     assert capfd.readouterr() == ("", "")
