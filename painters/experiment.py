@@ -1,0 +1,130 @@
+"""Experiments: a question as a grid of cells, in a YAML file; and the key of a cell.
+
+A *cell* is one model, plan, task and protocol. Its key is known before it is scored and holds everything asked that
+can change the number. What only the answer tells (the digests of weights and requests, device, versions) is in the
+record, and `painters.results` says which record answers which cell.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from painters._experiment_file import find, load, shipped
+from painters._experiment_grid import Point, spread
+from painters._experiment_model import Experiment, Model
+from painters._experiment_yaml import ExperimentError
+from painters.plan import Plan
+
+__all__ = ["Cell", "Experiment", "ExperimentError", "Model", "Point", "cell_key", "cells", "find", "load", "shipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number, or a few metrics of one task, to be had."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    plan: Plan
+    kv: str
+    task: str
+    shots: int | None
+    limit: int | None
+    seed: int
+    batch_size: int
+
+    # What follows from the above or says where it came from: not in the key.
+    num_layers: int = field(compare=False)
+    variant: str | None = field(default=None, compare=False)
+    params: Mapping[str, int | str] | None = field(default=None, compare=False)
+    source: str | None = field(default=None, compare=False)  # the path of the task's YAML
+
+    @property
+    def key(self) -> str:
+        """One text for everything asked that can change the number."""
+        return cell_key(**{name: getattr(self, name) for name in _KEY} | {"plan": str(self.plan)})
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the plan is the model as it is."""
+        return self.plan == Plan.identity(self.num_layers)
+
+    def __str__(self) -> str:
+        params = "".join(f" {name}={value}" for name, value in (self.params or {}).items())
+        what = f"{self.variant}{params}" if self.variant else str(self.plan)
+        return f"{what} on {self.task}" + ("" if self.kv == "exact" else f", kv {self.kv}")
+
+
+_KEY = ("model", "revision", "dtype", "plan", "kv", "task", "shots", "limit", "seed", "batch_size")
+
+
+def cell_key(
+    *,
+    model: str,
+    revision: str | None,
+    dtype: str,
+    plan: str,
+    kv: str,
+    task: str,
+    shots: int | None,
+    limit: int | None,
+    seed: int,
+    batch_size: int,
+) -> str:
+    """The key of a cell, from its fields as an experiment asks for them: `limit` and `shots` may be None."""
+    fields = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size)
+    return json.dumps(dict(zip(_KEY, fields, strict=True)))
+
+
+def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int]) -> tuple[Cell, ...]:
+    """The distinct cells of the experiments in the order to score them; `layers_of` tells the size of a model.
+
+    Model by model; of each the intact model first, then the variants in turn, and of each variant points that are
+    spread over its grid, so that a figure takes shape early. Where plans are equal, the first variant gives its name.
+    """
+    given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    parts = list(dict.fromkeys(part for experiment in given for part in experiment.parts))
+    models = {(model.name, model.revision): model for part in parts for model in part.models}
+    found: dict[str, Cell] = {}
+    for called, model in models.items():
+        size = layers_of(model)
+        asking = [part for part in parts if called in ((one.name, one.revision) for one in part.models)]
+        intact = Point("identity", {}, Plan.identity(size), "exact")
+        columns = [[(part, point) for point in spread(column)] for part in asking for column in part.columns(size)]
+        first = [(part, intact) for part in asking]
+        for part, point in (*first, *_in_turn(columns)):
+            for cell in _cells_of(part, point, model, size):
+                found.setdefault(cell.key, cell)
+    return tuple(found.values())
+
+
+def _in_turn(columns: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    for row in zip_longest(*columns):
+        yield from (item for item in row if item is not None)
+
+
+def _cells_of(part: Experiment, point: Point, model: Model, num_layers: int) -> Iterator[Cell]:
+    protocol = part.protocol
+    for task in part.tasks:
+        path = Path(task.name) if task.name.endswith((".yaml", ".yml")) else None
+        yield Cell(
+            model=model.name,
+            revision=model.revision,
+            dtype=protocol.dtype,
+            plan=point.plan,
+            kv=point.kv,
+            task=path.stem if path else task.name,
+            shots=protocol.shots if task.shots is None else task.shots,
+            limit=protocol.limit if task.limit is None else task.limit,
+            seed=protocol.seed,
+            batch_size=protocol.batch_size,
+            num_layers=num_layers,
+            variant=point.variant,
+            params=point.params if point.variant else None,
+            source=str(path) if path else None,
+        )
