@@ -147,13 +147,14 @@ def _plans(variant: Variant, num_layers: int, where: str) -> Iterator[tuple[str 
         axes[param] = []
         axes[param] += _every(rule.name, param, num_layers) if asked == "all" else asked
         if param in variant.only:
-            left = [value for value in axes[param] if value in variant.only[param]]
+            left: list[int | str] = [value for value in axes[param] if value in variant.only[param]]
             if not left and param in variant.params:
                 raise ExperimentError(
                     f"{where}.{param}: none of its values is among those of quick.{param}, "
                     f"{list(variant.only[param])}: give quick some that a model of {num_layers} layers has"
                 )
-            axes[param] = left or axes[param]
+            if left:
+                axes[param] = left
     for values in itertools.product(*reversed(axes.values())):
         params = dict(zip(axes, reversed(values), strict=True))
         try:
