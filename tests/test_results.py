@@ -13,6 +13,8 @@ import pytest
 from lm_eval.api.metrics import mean_stderr, perplexity
 
 from painters import results, scoring
+from painters._results_files import last_line
+from painters._results_record import NOT_IN_KEY
 from painters.results import Record, ResultsError
 
 BASE: dict[str, Any] = {
@@ -99,7 +101,7 @@ def test_the_end_of_a_long_file_is_found_block_by_block(tmp_path: Path) -> None:
     path.write_bytes(b"first\n" + b"x" * 50)
     for block in (1, 7, 49, 50, 51, 1000):
         with path.open("rb") as file:
-            assert results._last_line(file, block) == b"x" * 50
+            assert last_line(file, block) == b"x" * 50
 
 
 def test_a_killed_writer_leaves_whole_records(tmp_path: Path) -> None:
@@ -164,8 +166,8 @@ IN_KEY: dict[str, Any] = {
 
 
 def test_every_field_is_in_the_key_or_said_not_to_be() -> None:
-    assert set(Record.model_fields) == set(IN_KEY) | results._NOT_IN_KEY
-    assert not set(IN_KEY) & results._NOT_IN_KEY
+    assert set(Record.model_fields) == set(IN_KEY) | NOT_IN_KEY
+    assert not set(IN_KEY) & NOT_IN_KEY
 
 
 @pytest.mark.parametrize("field", IN_KEY)

@@ -1,0 +1,103 @@
+"""What a record holds, and the fields that make its key."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from painters import experiment
+from painters.errors import PaintersError
+from painters.plan import Plan
+
+
+class ResultsError(PaintersError, ValueError):
+    """A file of records that cannot be read."""
+
+
+class Asked(BaseModel):
+    """What an experiment asked that a record of its cell does not tell otherwise.
+
+    `limit` and `shots` may have been None and `dtype` auto, where the record holds what that came to. `metrics` are all
+    metrics of the cell, so that a cell whose last lines were lost is not taken for a whole one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    revision: str | None
+    dtype: str
+    shots: int | None
+    limit: int | None
+    metrics: tuple[str, ...] = Field(min_length=1)
+
+
+class Record(BaseModel):
+    """One metric of one scored cell: model, plan, task and protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    plan: str
+    variant: str | None = None  # the rule that made the plan, and its parameters, where they are known
+    params: dict[str, int | float | str] | None = None
+    asked: Asked | None = None  # of a cell of an experiment
+
+    model: str
+    revision: str | None  # the commit on the hub
+    weights: str | None  # a digest of the parameters: local folders and models in memory have no commit
+    num_layers: int
+    dtype: str
+    device: str
+    attention: str | None  # the implementation: sdpa, eager, ...
+    kv: str
+
+    task: str
+    task_version: str | None
+    documents: int = Field(ge=1)
+    requests: str  # a digest of every prompt, continuation and answer in order
+    shots: int = Field(ge=0)
+    seed: int
+    batch_size: int = Field(ge=1)
+
+    metric: str
+    aggregation: str
+    higher_is_better: bool
+    primary: bool  # whether this metric stands for its task
+    value: float | None
+    stderr: float | None
+    outcomes: tuple[float, ...] | None  # by document, in the task's order
+    chance: float | None
+    not_finite: int = Field(ge=0)  # answers whose log-likelihood was infinite or not a number
+
+    layer_runs: int
+    depth: int
+    seconds: float  # for all metrics of the cell together
+    versions: dict[str, str]
+    date: str  # UTC, ISO 8601
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether the plan is the model as it is."""
+        return self.plan == str(Plan.identity(self.num_layers))
+
+    @property
+    def cell_key(self) -> str | None:
+        """The key of the cell that this record answers; None where no experiment asked."""
+        if self.asked is None:
+            return None
+        return experiment.cell_key(
+            **self.asked.model_dump(exclude={"metrics"}),
+            **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size")},
+        )
+
+
+# What a number is, says or costs. Everything else can change it and belongs to its key, fields to come
+# included.
+NOT_IN_KEY = frozenset(
+    "variant params asked num_layers aggregation higher_is_better primary value stderr outcomes chance not_finite "
+    "layer_runs depth seconds date".split()
+)
+
+
+def key(record: Record) -> str:
+    """One text for all fields that can change the number; equal keys are the same cell and metric."""
+    return json.dumps(record.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)

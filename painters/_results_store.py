@@ -1,0 +1,119 @@
+"""The store: a folder of record files, one writer each, that are read as one."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import re
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from painters._results_files import append, read
+from painters._results_record import Record, ResultsError, key
+from painters.experiment import Cell
+
+Objection = Callable[[Cell, Record], str | None]
+
+
+@dataclass(slots=True)
+class Answers:
+    """Which records answer which cells.
+
+    A record answers the cell of the same model, revision, dtype, plan, kv, task, shots, limit, seed and batch size as
+    they were asked for. A scoring counts when all its metrics are there. Where a cell was scored again, because its
+    weights, requests, device or libraries had changed, the latest scoring counts.
+    """
+
+    records: dict[str, tuple[Record, ...]] = field(default_factory=dict)  # the key of the cell -> one per metric
+    missing: list[Cell] = field(default_factory=list)
+    refused: list[tuple[Cell, str]] = field(default_factory=list)  # scorings that do not count, and why
+    contested: list[Cell] = field(default_factory=list)  # scored with several weights or requests
+
+    def of(self, cell: Cell) -> tuple[Record, ...]:
+        """The records of `cell`, none where it is missing."""
+        return self.records.get(cell.key, ())
+
+
+class Store:
+    """A folder of record files. Reading merges all of them, writing appends to a file of this process alone."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._mine: Path | None = None
+
+    def records(self) -> list[Record]:
+        """All records, file by file; of equal keys the first. A store that does not exist yet has none."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ResultsError(f"store {self.folder}: a file is there. A store is a folder: give another name")
+        found: dict[str, Record] = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            for record in read(path):
+                found.setdefault(key(record), record)
+        return list(found.values())
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Nothing; the records are on the disk when this returns."""
+        if self._mine is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._mine = self._new_file()
+        append(self._mine, records)
+
+    def check_writable(self) -> None:
+        """Nothing; OSError now rather than after an hour if records cannot be kept here."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self._mine is None:
+            self._new_file().unlink()
+
+    def missing(self, cells: Sequence[Cell]) -> list[Cell]:
+        """The cells that have no whole scoring, in order."""
+        return self.answers(cells).missing
+
+    def answers(self, cells: Sequence[Cell], objection: Objection | None = None) -> Answers:
+        """What answers `cells`; `objection` says of a record why it does not count, or None."""
+        scorings = _scorings(self.records())
+        found = Answers()
+        for cell in cells:
+            counted: list[tuple[Record, ...]] = []
+            for scoring in scorings.get(cell.key, ()):
+                reason = objection(cell, scoring[0]) if objection else None
+                if reason is None:
+                    counted.append(scoring)
+                else:
+                    found.refused.append((cell, reason))
+            if not counted:
+                found.missing.append(cell)
+                continue
+            found.records[cell.key] = max(reversed(counted), key=lambda scoring: scoring[0].date)
+            if len({(scoring[0].weights, scoring[0].requests) for scoring in counted}) > 1:
+                found.contested.append(cell)
+        return found
+
+    def _new_file(self) -> Path:
+        """A file that no other writer has: named by time, machine and process, so that files sort by age."""
+        host = re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:40].strip("-") or "host"
+        while True:
+            now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S-%fZ")
+            path = self.folder / f"{now}-{host}-{os.getpid()}.jsonl"
+            try:
+                path.open("x").close()
+            except FileExistsError:
+                continue
+            return path
+
+
+def _scorings(records: Iterable[Record]) -> dict[str, list[tuple[Record, ...]]]:
+    """The key of a cell -> its scorings that have all their metrics."""
+    groups: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
+    for record in records:
+        if (asked := record.cell_key) is not None:
+            same = key(record.model_copy(update={"metric": ""}))
+            groups[asked, same][record.metric] = record
+    found: dict[str, list[tuple[Record, ...]]] = defaultdict(list)
+    for (asked, _), by_metric in groups.items():
+        wanted = next(iter(by_metric.values())).asked
+        if wanted is not None and set(wanted.metrics) <= set(by_metric):
+            found[asked].append(tuple(by_metric[metric] for metric in wanted.metrics))
+    return found

@@ -1,0 +1,144 @@
+"""A folder of records is one store: files merge, torn ends and doubles do not count, and cells know their answers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_results import BASE, record
+
+from painters import results
+from painters.experiment import Cell
+from painters.plan import Plan
+from painters.results import Asked, Record, ResultsError, Store
+
+ASKED = {"revision": None, "dtype": "auto", "shots": None, "limit": 4, "metrics": ("acc", "acc_norm")}
+
+
+def cell(**fields: Any) -> Cell:
+    asked = {
+        "model": "tiny", "revision": None, "dtype": "auto", "plan": Plan.parse("0-5"), "kv": "exact",
+        "task": "nano_arc", "shots": None, "limit": 4, "seed": 1234, "batch_size": 8, "num_layers": 6,
+    }  # fmt: skip
+    return Cell(**{**asked, **fields})
+
+
+def scored(**fields: Any) -> list[Record]:
+    """The records of one cell, one for each of its two metrics."""
+    asked = Asked.model_validate({**ASKED, **fields.pop("asked", {})})
+    return [record(asked=asked, metric=metric, **fields) for metric in asked.metrics]
+
+
+def test_a_record_answers_the_cell_that_was_asked(tmp_path: Path) -> None:
+    assert {one.cell_key for one in scored()} == {cell().key}
+    assert record().cell_key is None
+    store = Store(tmp_path / "new" / "store")
+    assert store.records() == []
+    assert store.missing([cell()]) == [cell()]
+    store.append(scored())
+    found = Store(store.folder).answers([cell(), cell(seed=1)])
+    assert found.of(cell()) == tuple(scored())
+    assert found.missing == [cell(seed=1)]
+    assert found.of(cell(seed=1)) == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ({}, {"model": "n"}), ({}, {"plan": "0-4"}), ({}, {"kv": "averaged"}), ({}, {"task": "t"}), ({}, {"seed": 1}),
+        ({}, {"batch_size": 9}), ({"revision": "main"}, {}), ({"dtype": "float32"}, {}), ({"shots": 0}, {}),
+        ({"limit": None}, {}),
+    ],
+)  # fmt: skip
+def test_a_record_of_another_cell_answers_nothing(asked: dict[str, Any], found: dict[str, Any], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append(scored(asked=asked, **found))
+    assert store.missing([cell()]) == [cell()]
+
+
+def test_a_cell_without_all_its_metrics_is_missing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append(scored()[:1])
+    assert store.missing([cell()]) == [cell()]
+    again = Store(tmp_path)
+    again.append([one.model_copy(update={"seconds": 9.0}) for one in scored()])
+    assert again.missing([cell()]) == []
+    assert [one.seconds for one in again.answers([cell()]).of(cell())] == [0.5, 9.0]  # doubles: the first is kept
+
+
+def test_each_writer_has_its_file_and_readers_all(tmp_path: Path) -> None:
+    stores = [Store(tmp_path) for _ in range(5)]
+    for seed, store in itertools.product(range(3), stores):
+        store.append(scored(seed=seed, batch_size=1 + stores.index(store)))
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 5
+    assert all(f"-{os.getpid()}" in path.name for path in files)
+    assert all(path.read_bytes().count(b"\n") == 6 for path in files)
+    assert len(Store(tmp_path).records()) == 30
+    for path in files:
+        path.write_bytes(path.read_bytes()[:-20])
+    assert len(Store(tmp_path).records()) == 25
+    (tmp_path / "doubles.jsonl").write_bytes(files[0].read_bytes())
+    (tmp_path / "notes.txt").write_text("not records")
+    assert len(Store(tmp_path).records()) == 25
+
+
+@pytest.mark.parametrize("cut", range(0, 3000, 97))
+def test_a_file_cut_anywhere_holds_a_cell_whole_or_not_at_all(cut: int, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append(scored())
+    store.append(scored(seed=1))
+    (path,) = tmp_path.iterdir()
+    data = path.read_bytes()
+    path.write_bytes(data[:cut])
+    lines = data[:cut].count(b"\n") + (cut < len(data) and data[cut : cut + 1] == b"\n")
+    again = Store(tmp_path)
+    assert len(again.missing([cell(), cell(seed=1)])) == 2 - min(lines, 4) // 2
+    again.append(scored())
+    again.append(scored(seed=1))
+    assert again.missing([cell(), cell(seed=1)]) == []
+    assert {results.key(one) for one in again.records()} == {results.key(one) for one in scored() + scored(seed=1)}
+
+
+def test_scorings_that_do_not_count(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append(scored())
+    found = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
+    assert found.missing == [cell()]
+    assert found.refused == [(cell(), "other weights")]
+    store.append(scored(weights="xyz", value=0.5, date="2026-01-02"))
+    found = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
+    assert (found.missing, found.contested) == ([], [])
+    assert [one.value for one in found.of(cell())] == [0.5, 0.5]
+    light = store.answers([cell()])
+    assert light.contested == [cell()]
+    assert [one.value for one in light.of(cell())] == [0.5, 0.5]  # the latest
+
+
+def test_metrics_of_different_scorings_are_not_mixed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append([scored()[0], scored(weights="xyz")[1]])
+    assert store.missing([cell()]) == [cell()]
+
+
+def test_what_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResultsError, match=r"a file is there\. A store is a folder"):
+        Store(tmp_path / "file").records()
+    with pytest.raises(OSError, match=r"File exists|Not a directory"):
+        Store(tmp_path / "file").check_writable()
+    Store(tmp_path / "new").check_writable()
+    assert list((tmp_path / "new").iterdir()) == []
+    (tmp_path / "new" / "bad.jsonl").write_text("nonsense\n{}\n")
+    with pytest.raises(ResultsError, match=r"bad.jsonl: line 1: .*line 2: "):
+        Store(tmp_path / "new").records()
+
+
+def test_records_from_before_there_were_experiments_are_read(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_text(json.dumps(BASE) + "\n")
+    assert Store(tmp_path).records() == [record()]
+    assert Store(tmp_path).missing([cell()]) == [cell()]
