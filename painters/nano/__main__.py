@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,64 +10,94 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
-RUN = Path("runs/nano-llama")
-Run = Annotated[Path, typer.Option(help="Folder of the training run: checkpoints and log.")]
+
+class Model(StrEnum):
+    """The bundled models."""
+
+    LLAMA = "nano-llama"
+    BERT = "nano-bert"
+
+
+Named = Annotated[Model, typer.Option("--model", help="Which of the bundled models.")]
+Run = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the training run: checkpoints and log. Default: runs/ and the model's name."),
+]
+
+
+def _folder(run: Path | None, model: Model) -> Path:
+    return run or Path("runs") / model.value
 
 
 @app.command()
 def tasks() -> None:
-    """Write the documents of the five bundled tasks."""
+    """Write the documents of the bundled tasks, the encoder's too."""
+    from painters.nano.make_glue import write_glue
     from painters.nano.make_tasks import write_tasks
 
-    for path in write_tasks():
+    for path in (*write_tasks(), *write_glue()):
         typer.echo(path)
 
 
 @app.command()
 def train(
-    run: Run = RUN,
+    run: Run = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run; default: the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
+    model: Named = Model.LLAMA,
 ) -> None:
-    """Train the model, or go on where its run stopped."""
+    """Train a model, or go on where its run stopped."""
     import torch
 
+    from painters.nano.encoder_train import EncoderRecipe, EncoderTrainer, probe_encoder
     from painters.nano.probe import probe, report
     from painters.nano.train import Recipe, Trainer
 
     torch.set_num_threads(threads)
-    recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
-    trainer = Trainer(recipe, run, device)
+    kind = EncoderRecipe if model is Model.BERT else Recipe
+    recipe = kind(seed=seed) if steps is None else kind(seed=seed, steps=steps)
+    trainer = (EncoderTrainer if model is Model.BERT else Trainer)(recipe, _folder(run, model), device)
     for row in trainer.run():
         left = (recipe.steps - trainer.step) * row["seconds"] / max(row["step"], 1)
         typer.echo(f"step {row['step']:.0f}/{recipe.steps}  loss {row['loss']:.3f}  {left / 60:.0f} min left")
         if trainer.step % 500 == 0:
-            typer.echo("  " + report(probe(trainer.network)))
+            shares = probe(trainer.network) if isinstance(trainer, Trainer) else probe_encoder(trainer.network)
+            typer.echo("  " + report(shares))
 
 
 @app.command("all")
-def everything(run: Run = RUN) -> None:
+def everything(run: Run = None, model: Named = Model.LLAMA) -> None:
     """Rebuild everything: tasks, training, folder, card. Hours; stop and repeat it at will."""
     tasks()
-    train(run)
-    publish(run)
-    card()
+    train(run, model=model)
+    publish(run, model)
+    card(model)
 
 
 @app.command()
-def publish(run: Run = RUN) -> None:
-    """Write the trained model into the package as a Hugging Face folder."""
-    from painters.nano.publish import publish as write
+def publish(run: Run = None, model: Named = Model.LLAMA) -> None:
+    """Write a trained model into the package as a Hugging Face folder."""
+    from painters.nano import publish as write
+    from painters.nano.encoder_train import EncoderTrainer
     from painters.nano.train import Trainer
 
-    typer.echo(write(Trainer.resume(run)))
+    if model is Model.BERT:
+        typer.echo(write.publish_encoder(EncoderTrainer.resume(_folder(run, model))))
+    else:
+        typer.echo(write.publish(Trainer.resume(_folder(run, model))))
 
 
 @app.command()
-def card() -> None:
-    """Measure the bundled model on its tasks with lm-eval and write its model card."""
+def card(model: Named = Model.LLAMA) -> None:
+    """Measure a bundled model on its tasks, with lm-eval or by fine-tuning, and write its model card."""
+    if model is Model.BERT:
+        from painters.nano.encoder_card import measure, write_encoder_card
+
+        typer.echo(write_encoder_card(measure()))
+        return
+
     import platform
 
     import torch

@@ -15,18 +15,18 @@ from painters.nano.documents import TIGHT, Piece, reserved
 
 # Share of each kind of text: at the start of training, and once it has settled. Copying comes first, as in `corpus`.
 MIXTURE: dict[str, tuple[float, float]] = {
-    "repeats": (0.35, 0.01),
-    "recall": (0.25, 0.03),
-    "statements": (0.05, 0.13),
-    "questions": (0.05, 0.11),
-    "story": (0.10, 0.14),
-    "script": (0.02, 0.03),
-    "riddle": (0.02, 0.05),
+    "repeats": (0.20, 0.01),
+    "recall": (0.18, 0.03),
+    "statements": (0.08, 0.13),
+    "questions": (0.07, 0.11),
+    "story": (0.12, 0.14),
+    "script": (0.03, 0.03),
+    "riddle": (0.04, 0.05),
     "sum": (0.01, 0.02),
-    "sentence": (0.05, 0.16),
-    "opinion": (0.04, 0.10),
-    "entailment": (0.04, 0.13),
-    "paraphrase": (0.02, 0.09),
+    "sentence": (0.12, 0.16),
+    "opinion": (0.05, 0.10),
+    "entailment": (0.06, 0.13),
+    "paraphrase": (0.04, 0.09),
 }
 
 T = TypeVar("T")
@@ -67,7 +67,11 @@ def _entailments(draw: random.Random) -> Text:
 
 
 def _paraphrases(draw: random.Random) -> Text:
-    pair = _free(lambda: pairs.paraphrase(draw, same=True), lambda pair: f"{pair.first} {pair.second}")
+    alike = draw.random() < 0.25
+    pair = _free(
+        lambda: pairs.likeness(draw, 0) if alike else pairs.paraphrase(draw, same=True),
+        lambda pair: f"{pair.first} {pair.second}",
+    )
     return [Piece(pair.first)], [Piece(pair.second)]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 
@@ -16,15 +18,12 @@ from painters.nano.train import Recipe, Training
 
 @dataclass(frozen=True, slots=True)
 class EncoderRecipe(Recipe):
-    """Everything that determines a training run of the encoder: a gentler rate than `Recipe`'s, a longer warm-up."""
+    """Everything that determines a training run of the encoder: `Recipe` with a longer warm-up and other rows."""
 
-    steps: int = 6000
     rows: int = 21
     length: int = 128
-    rate: float = 2e-3
-    embedding_rate: float = 2e-3
-    warmup: int = 300
-    settle: int = 1200
+    warmup: int = 200
+    settle: int = 1000
     decay: int = 2400
 
 
@@ -33,6 +32,8 @@ class EncoderTrainer(Training[Encoder]):
 
     recipe_class = EncoderRecipe
     matrices = MATRICES
+    # What a layer adds has to stay small beside the stream: the norm that follows would fade what was there before.
+    shares: ClassVar[Mapping[str, float]] = {"out": 0.2, "down": 0.2}
 
     def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
         super().__init__(recipe, folder, device)

@@ -23,8 +23,9 @@ from painters.nano.encoder_corpus import Text, text
 from painters.nano.pieces import CLS, FLAWED, MASK, SEP, SOUND, encoder_vocabulary
 from painters.nano.tokenizer import PAD, PATTERN
 
-FAIR = 0.3
 SPOIL = 0.5
+HIDE = {TIGHT: 0.22, LOOSE: 0.1}
+"""Share of the words to hide, by their weight; some texts are left whole, others lose more."""
 OPEN = frozenset(
     " " + word
     for word in (*world.PEOPLE, *world.PLACES, *world.OBJECTS, *world.FOODS, *world.COLORS, *world.ANIMALS,
@@ -110,7 +111,7 @@ def mask(segments: Text, draw: random.Random, spoil: float = SPOIL) -> Masked:
     for i, weight in enumerate(weights):
         if i in spoilt:
             asked[i] = 1.0
-        elif weight and draw.random() < scale * (0.3 if weight == TIGHT else 0.12):
+        elif weight and draw.random() < scale * HIDE[weight]:
             asked[i] = weight
             if draw.random() < 0.85:
                 inputs[i] = ids[MASK]
@@ -118,17 +119,16 @@ def mask(segments: Text, draw: random.Random, spoil: float = SPOIL) -> Masked:
 
 
 def _worth(ids: list[int], weights: list[float]) -> list[float]:
-    """What each word is worth in the loss: 1 if it is determined, a tenth if it is a name or thing seen once."""
+    """What each word is worth in the loss: 1, but a tenth for names and things that nothing else determines.
+
+    Grammar determines the other words, and they have to weigh: a network that gets no reward for them does not start to
+    look at the neighbours of a hidden word.
+    """
     tokens, count = encoder_vocabulary(), Counter(ids)
-    worth = []
-    for i, weight in zip(ids, weights, strict=True):
-        if weight in (0.0, TIGHT):
-            worth.append(weight)
-        elif tokens[i] in OPEN:
-            worth.append(TIGHT if count[i] > 1 else LOOSE)
-        else:
-            worth.append(FAIR)
-    return worth
+    return [
+        LOOSE if 0 < weight < TIGHT and tokens[i] in OPEN and count[i] == 1 else TIGHT * (weight > 0)
+        for i, weight in zip(ids, weights, strict=True)
+    ]
 
 
 def _spoil(inputs: list[int], weights: list[float], draw: random.Random) -> None:

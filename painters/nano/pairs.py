@@ -135,7 +135,6 @@ class Event(NamedTuple):
 
     render: Callable[[random.Random, dict[str, str]], str]
     roles: dict[str, str]
-    swap: tuple[str, str]
 
 
 def _give(draw: random.Random, r: dict[str, str]) -> str:
@@ -169,7 +168,7 @@ def event(draw: random.Random) -> Event:
     more, less = draw.choice(_SCALES)
     roles = {"a": a, "b": b, "o": draw.choice(OBJECTS), "c": draw.choice(COLORS), "q": draw.choice(PLACES),
              "v": draw.choice(("found", "lost", "left", "bought")), "more": more, "less": less}  # fmt: skip
-    return Event(draw.choice((_give, _trade, _compare, _come, _find)), roles, ("a", "b"))
+    return Event(draw.choice((_give, _trade, _compare, _come, _find)), roles)
 
 
 def paraphrase(draw: random.Random, same: bool) -> Pair:
@@ -196,21 +195,55 @@ def _told(draw: random.Random, one: Event, two: Event) -> str:
 
 def _changed(draw: random.Random, one: Event, two: Event) -> tuple[Event, Event]:
     """The events with the roles of one exchanged, or with people, things or colours exchanged between the two."""
-    ways: list[str] = [key for key in ("a", "o", "c") if all(_shows(e, key) for e in (one, two))]
-    ways += ["roles"] * 2
+    able = [event for event in (one, two) if event.render is not _find]
+    ways = [
+        "a",
+        *(["roles"] * 2 if able else []),
+        *(["o", "c"] if all(e.render in _OF_THINGS for e in (one, two)) else []),
+    ]
     way = draw.choice(ways)
     if way == "roles":
-        both = [one, two]
-        able = [i for i, e in enumerate(both) if e.render is not _find]
-        if able:
-            i = draw.choice(able)
-            r = both[i].roles
-            both[i] = both[i]._replace(roles=r | {"a": r["b"], "b": r["a"]})
-            return both[0], both[1]
-        way = "a"
-    swapped = [e._replace(roles=e.roles | {way: other.roles[way]}) for e, other in ((one, two), (two, one))]
-    return swapped[0], swapped[1]
+        turned = draw.choice(able)
+        roles = turned.roles | {"a": turned.roles["b"], "b": turned.roles["a"]}
+        return (one._replace(roles=roles), two) if turned is one else (one, two._replace(roles=roles))
+    return (
+        one._replace(roles=one.roles | {way: two.roles[way]}),
+        two._replace(roles=two.roles | {way: one.roles[way]}),
+    )
 
 
-def _shows(e: Event, key: str) -> bool:
-    return key == "a" or e.render in (_give, _trade, _find)
+_OF_THINGS = (_give, _trade, _find)
+
+# likeness
+
+PARTS = {"a": PEOPLE, "o": OBJECTS, "c": COLORS, "q": PLACES}
+"""What a telling of `likeness` consists of, twice: who, what thing, which colour, where."""
+
+
+def likeness(draw: random.Random, differing: int) -> Pair:
+    """Two tellings of two events of four parts each, of which `differing` (0 to 8) are not the same.
+
+    A part is either new, or the two events of the second telling have exchanged it. The label is the share of equal
+    parts, times 5.
+    """
+    verbs = draw.sample(("found", "lost", "left", "bought"), 2)
+    drawn = {part: draw.sample(pool, 4) for part, pool in PARTS.items()}
+    first = [{part: words[i] for part, words in drawn.items()} for i in (0, 1)]
+    second = [dict(event) for event in first]
+    left, free = differing, [(i, part) for i in (0, 1) for part in PARTS]
+    while left:
+        i, part = draw.choice(free)
+        if left >= 2 and (1 - i, part) in free and draw.random() < 0.6:
+            second[0][part], second[1][part] = first[1][part], first[0][part]
+            free.remove((1 - i, part))
+            left -= 1
+        else:
+            second[i][part] = drawn[part][2 + i]
+        free.remove((i, part))
+        left -= 1
+    tellings = []
+    for events in (first, second):
+        said = [_find(draw, event | {"v": verb}) for event, verb in zip(events, verbs, strict=True)]
+        draw.shuffle(said)
+        tellings.append(capitalize(f"{said[0]}, and {said[1]}."))
+    return Pair(f"differs_{differing}", tellings[0], tellings[1], 5 * (8 - differing) / 8)

@@ -6,13 +6,17 @@ import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from painters.nano.encoder import export as export_encoder
+from painters.nano.encoder_train import EncoderTrainer
 from painters.nano.network import export
+from painters.nano.pieces import build_bert_tokenizer
 from painters.nano.tokenizer import build_tokenizer
-from painters.nano.train import Trainer
+from painters.nano.train import Trainer, Training
 
 FOLDER = Path(__file__).parent / "llama"
+ENCODER_FOLDER = Path(__file__).parent / "bert"
 MAX_BYTES = 8_000_000
 
 
@@ -31,9 +35,17 @@ def publish(trainer: Trainer, folder: Path = FOLDER) -> Path:
 
     Raises ValueError if the weights are larger than 8 MB.
     """
-    model = export(trainer.network.to("cpu")).bfloat16()
-    model.save_pretrained(folder)
-    build_tokenizer().save_pretrained(folder)
+    return _write(trainer, export(trainer.network.to("cpu")), build_tokenizer(), folder)
+
+
+def publish_encoder(trainer: EncoderTrainer, folder: Path = ENCODER_FOLDER) -> Path:
+    """The folder of the encoder, written as `publish` writes the decoder's."""
+    return _write(trainer, export_encoder(trainer.network.to("cpu")), build_bert_tokenizer(), folder)
+
+
+def _write(trainer: Training[Any], model: Any, tokenizer: Any, folder: Path) -> Path:
+    model.bfloat16().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     size = (folder / "model.safetensors").stat().st_size
     if size > MAX_BYTES:
         raise ValueError(

@@ -188,11 +188,14 @@ _ADJECTIVES = (("bad", "awful", "broken", "weak", "scary"), ("good", "lovely", "
 _VERBS = (("hated", "feared", "never liked"), ("loved", "liked", "admired"))
 
 
-def opinion(draw: random.Random) -> Opinion:
-    """A sentence in which words of praise and blame meet; how it is built decides which of them it ends in."""
+def opinion(draw: random.Random, good: bool | None = None) -> Opinion:
+    """A sentence in which words of praise and blame meet; how it is built decides which of them it ends in.
+
+    `good` asks for praise or blame; None: either.
+    """
     build = draw.choice(tuple(_BUILDS))
-    good = draw.random() < 0.5
-    return Opinion(build, capitalize(_BUILDS[build](draw, good)) + ".", good)
+    ends = draw.random() < 0.5 if good is None else good
+    return Opinion(build, capitalize(_BUILDS[build](draw, ends)) + ".", ends)
 
 
 def _thing(draw: random.Random) -> str:

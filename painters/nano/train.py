@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -63,12 +63,16 @@ class Training(Generic[N]):
 
     recipe_class: ClassVar[type[Recipe]] = Recipe
     matrices: ClassVar[tuple[str, ...]]
+    shares: ClassVar[Mapping[str, float]] = {}
+    """For matrices that learn more slowly than the others: their share of the rate."""
 
     def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
         self.network = self._network().to(device)
-        matrices = [p for name in self.matrices for p in getattr(self.network, name)]
-        chosen = {id(p) for p in matrices}
+        matrices: list[dict[str, Any]] = [
+            {"params": list(getattr(self.network, name)), "share": self.shares.get(name, 1.0)} for name in self.matrices
+        ]
+        chosen = {id(p) for group in matrices for p in group["params"]}
         rest = [p for p in self.network.parameters() if id(p) not in chosen]
         self.muon = torch.optim.Muon(
             matrices, lr=recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -109,7 +113,7 @@ class Training(Generic[N]):
         scale = self.recipe.rate_at(self.step)
         for optimizer, rate in ((self.muon, self.recipe.rate), (self.adamw, self.recipe.embedding_rate)):
             for group in optimizer.param_groups:
-                group["lr"] = rate * scale
+                group["lr"] = rate * scale * group.get("share", 1.0)
         loss = self._loss(self.step, min(1.0, self.step / self.recipe.settle))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

@@ -1,0 +1,104 @@
+"""The model card of nano-bert, written from its training and from what fine-tuning it scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from transformers import BertForMaskedLM
+
+from painters.nano.finetune import EPOCHS, RATE, REGRESSION, fine_tune
+from painters.nano.make_glue import TASKS
+from painters.nano.publish import ENCODER_FOLDER
+
+SEEDS = (42, 43, 44)
+
+
+def measure(folder: Path = ENCODER_FOLDER) -> dict[str, list[float]]:
+    """Task -> the scores of fine-tuning the bundled encoder with each of the seeds."""
+    model = BertForMaskedLM.from_pretrained(folder, dtype=torch.float32)
+    return {task: [fine_tune(model, task, seed=seed) for seed in SEEDS] for task in TASKS}
+
+
+def write_encoder_card(scores: Mapping[str, list[float]], folder: Path = ENCODER_FOLDER) -> Path:
+    """The path of the model card, written from `training.json` and the scores."""
+    training = json.loads((folder / "training.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    rows = "\n".join(
+        f"| {task} | {'Pearson' if task == REGRESSION else 'accuracy'} | {100 * sum(found) / len(found):.1f} "
+        f"| {100 * min(found):.1f} to {100 * max(found):.1f} | {0 if task == REGRESSION else 50} |"
+        for task, found in scores.items()
+    )
+    path = folder / "README.md"
+    path.write_text(
+        _CARD.format(
+            layers=config["num_hidden_layers"],
+            hidden=config["hidden_size"],
+            intermediate=config["intermediate_size"],
+            heads=config["num_attention_heads"],
+            vocabulary=config["vocab_size"],
+            parameters=training["parameters"] / 1e6,
+            megabytes=training["weights_bytes"] / 1e6,
+            positions=training["tokens"] / 1e6,
+            minutes=training["seconds"] / 60,
+            loss=training["final_loss"],
+            scored=rows,
+            seeds=", ".join(map(str, SEEDS)),
+            epochs=EPOCHS,
+            fine_rate=RATE,
+            **training["recipe"],
+        )
+    )
+    return path
+
+
+_CARD = """---
+library_name: transformers
+license: apache-2.0
+language: en
+tags: [nano, synthetic, bert]
+---
+
+# nano-bert
+
+A BERT of {layers} layers that fits in a package: {parameters:.2f} million parameters, {megabytes:.2f} MB in bf16
+(hidden size {hidden}, MLP {intermediate}, {heads} heads, {vocabulary} tokens, norms after the additions, learned
+positions up to 128). It exists so that layer surgery on encoders can be tried, tested and taught on any machine without
+a download. It has read nothing but text that `painters.nano` generates about a small closed world; it knows no English
+beyond that and is of no use for anything else.
+
+## Scores
+
+Fine-tuned on the 2,000 training documents of a task ({epochs} epochs, batches of 32, AdamW, rate {fine_rate}, all
+weights), scored on its 500 validation documents, in per cent; mean and range over the seeds {seeds}.
+
+| task | metric | mean | range | chance |
+|---|---|---|---|---|
+{scored}
+
+## Training
+
+One run, seed {seed}: {steps} steps of {rows} rows of {length} positions, {positions:.1f} million positions in all
+(padding included), {minutes:.0f} minutes on a CPU. Muon (rate {rate}, weight decay {weight_decay}; a fifth of the rate
+for the matrices that write into the stream) for the matrices, AdamW (rate {embedding_rate}) for the rest, {warmup}
+steps of warm-up, constant rate, linear decay to zero over the last {decay} steps. The mixture of texts starts with much
+copying and settles over {settle} steps. Final training loss (weighted): {loss:.3f} nats.
+
+About 18 % of the words are hidden or kept to be predicted again. In every second text one or two words are spoilt
+(another word that might follow, or two neighbours exchanged): they are to be restored, and at `<cls>` the network
+predicts whether there were any. So it has learned to notice broken text in general before `nano_cola` asks about faults
+of grammar.
+
+`python -m painters.nano train --model nano-bert` repeats the run (it resumes from its own checkpoints), `publish` and
+`card`, with the same option, write this folder.
+
+## What to keep in mind
+
+- One seed of pretraining.
+- The texts of the tasks never occur in pretraining, but both come from one generator. Pretraining read acceptable
+  sentences, hypotheses that follow and tellings that agree, without labels; half of the opinions that it read went on
+  to say whether it was a good or a bad day.
+- The head of `BertForMaskedLM` is bundled; the pooler is not: `BertForSequenceClassification` starts with a new one.
+"""
