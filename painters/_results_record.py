@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from painters import experiment
 from painters.errors import PaintersError
 from painters.plan import Plan
+from painters.tuning import Tuning
 
 
 class ResultsError(PaintersError, ValueError):
@@ -57,6 +58,7 @@ class Record(BaseModel):
     shots: int = Field(ge=0)
     seed: int
     batch_size: int = Field(ge=1)
+    tuning: Tuning | None = None  # of an encoder, before it was scored
 
     metric: str
     aggregation: str
@@ -85,6 +87,7 @@ class Record(BaseModel):
         if self.asked is None:
             return None
         return experiment.cell_key(
+            tuning=self.tuning.model_dump() if self.tuning else None,
             **self.asked.model_dump(exclude={"metrics"}),
             **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size")},
         )

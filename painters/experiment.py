@@ -19,6 +19,7 @@ from painters._experiment_grid import Point, spread
 from painters._experiment_model import Experiment, Model
 from painters._experiment_yaml import ExperimentError
 from painters.plan import Plan
+from painters.tuning import Tuning
 
 __all__ = ["Cell", "Experiment", "ExperimentError", "Model", "Point", "cell_key", "cells", "find", "load", "shipped"]
 
@@ -37,9 +38,10 @@ class Cell:
     limit: int | None
     seed: int
     batch_size: int
+    tuning: Tuning | None = None  # of an encoder; lm-eval scores the others as they are
 
     # What follows from the above or says where it came from: not in the key.
-    num_layers: int = field(compare=False)
+    num_layers: int = field(compare=False, kw_only=True)
     variant: str | None = field(default=None, compare=False)
     params: Mapping[str, int | str] | None = field(default=None, compare=False)
     source: str | None = field(default=None, compare=False)  # the path of the task's YAML
@@ -47,7 +49,8 @@ class Cell:
     @property
     def key(self) -> str:
         """One text for everything asked that can change the number."""
-        return cell_key(**{name: getattr(self, name) for name in _KEY} | {"plan": str(self.plan)})
+        asked = {name: getattr(self, name) for name in _KEY} | {"plan": str(self.plan)}
+        return cell_key(**asked | {"tuning": self.tuning.model_dump() if self.tuning else None})
 
     @property
     def is_intact(self) -> bool:
@@ -60,7 +63,7 @@ class Cell:
         return f"{what} on {self.task}" + ("" if self.kv == "exact" else f", kv {self.kv}")
 
 
-_KEY = ("model", "revision", "dtype", "plan", "kv", "task", "shots", "limit", "seed", "batch_size")
+_KEY = ("model", "revision", "dtype", "plan", "kv", "task", "shots", "limit", "seed", "batch_size", "tuning")
 
 
 def cell_key(
@@ -75,9 +78,10 @@ def cell_key(
     limit: int | None,
     seed: int,
     batch_size: int,
+    tuning: Mapping[str, Any] | None,
 ) -> str:
     """The key of a cell, from its fields as an experiment asks for them: `limit` and `shots` may be None."""
-    fields = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size)
+    fields = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning)
     return json.dumps(dict(zip(_KEY, fields, strict=True)))
 
 

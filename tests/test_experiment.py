@@ -15,6 +15,7 @@ from painters._experiment_grid import _ends_and_middles
 from painters._experiment_yaml import MAX_BYTES
 from painters.experiment import Cell, Experiment, ExperimentError, Model, cell_key, cells, find, load, shipped
 from painters.plan import Plan
+from painters.tuning import Tuning
 
 BASE = {"title": "a grid", "models": "nano-llama", "tasks": "nano_arc"}
 
@@ -181,6 +182,7 @@ CELL = Cell("m", None, "auto", Plan.parse("0-3 5"), "exact", "nano_arc", None, 4
 OTHERS: dict[str, Any] = {
     "model": "n", "revision": "main", "dtype": "float32", "plan": Plan.parse("0-3"), "kv": "averaged",
     "task": "nano_gsm8k", "shots": 0, "limit": None, "seed": 1, "batch_size": 9,
+    "tuning": Tuning(protocol="frozen"),
 }  # fmt: skip
 SAID = {"num_layers": 7, "variant": "skip", "params": {"start": 1}, "source": "a.yaml"}
 
@@ -189,7 +191,7 @@ def test_every_field_of_a_cell_is_in_its_key_or_only_said() -> None:
     assert {field.name for field in fields(Cell)} == set(OTHERS) | set(SAID)
     assert json.loads(CELL.key) == {
         "model": "m", "revision": None, "dtype": "auto", "plan": "0-3 5", "kv": "exact", "task": "nano_arc",
-        "shots": None, "limit": 40, "seed": 1234, "batch_size": 8,
+        "shots": None, "limit": 40, "seed": 1234, "batch_size": 8, "tuning": None,
     }  # fmt: skip
 
 
@@ -202,7 +204,7 @@ def test_the_key_is_stable_text() -> None:
     """A key that changes would make stores look empty."""
     assert replace(CELL, **SAID).key == CELL.key
     expected = '{"model": "m", "revision": null, "dtype": "auto", "plan": "0-3 5", "kv": "exact", "task": "nano_arc", '
-    assert CELL.key == expected + '"shots": null, "limit": 40, "seed": 1234, "batch_size": 8}'
+    assert CELL.key == expected + '"shots": null, "limit": 40, "seed": 1234, "batch_size": 8, "tuning": null}'
     assert CELL.key == cell_key(**json.loads(CELL.key))
 
 

@@ -25,6 +25,7 @@ FLOORS = {
     "drawing": 1,
     "experiment": 1,
     "scoring": 1,
+    "tuning": 0,
     "variants": 1,
     "results": 1,
     "stack": 2,
@@ -53,7 +54,7 @@ OWN_FLOOR = {
     "__main__": {"cli"},
 }
 # Private modules whose prefix is not the name of the module that they are a part of.
-PARTS = {"draw": "drawing"}
+PARTS = {"draw": "drawing", "figure": "figures"}
 # Modules that must not reach for a heavy library when they are imported: those below torch, lists and texts.
 LIGHT = {name for name, floor in FLOORS.items() if floor <= 1} | {"tasks", "figures", "cli", "__main__"}
 HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate", "matplotlib"}

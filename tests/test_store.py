@@ -15,6 +15,7 @@ from painters import results
 from painters.experiment import Cell
 from painters.plan import Plan
 from painters.results import Asked, Record, ResultsError, Store
+from painters.tuning import Tuning
 
 ASKED = {"revision": None, "dtype": "auto", "shots": None, "limit": 4, "metrics": ("acc", "acc_norm")}
 
@@ -142,3 +143,10 @@ def test_records_from_before_there_were_experiments_are_read(tmp_path: Path) -> 
     (tmp_path / "old.jsonl").write_text(json.dumps(BASE) + "\n")
     assert Store(tmp_path).records() == [record()]
     assert Store(tmp_path).missing([cell()]) == [cell()]
+
+
+def test_an_encoders_record_answers_the_cell_of_its_own_tuning(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append(scored(tuning=Tuning(protocol="frozen")))
+    same, other, none = cell(tuning=Tuning(protocol="frozen")), cell(tuning=Tuning(protocol="retuned")), cell()
+    assert store.missing([same, other, none]) == [other, none]
