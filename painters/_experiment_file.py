@@ -41,8 +41,7 @@ def shipped() -> dict[str, Path]:
     folder = next((place for place in _PLACES if (place / "fig4.yaml").is_file()), None)
     if folder is None:
         return {}
-    paths = [path for path in folder.rglob("*.yaml") if path.stem != "costs"]
-    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in paths}
+    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
     return dict(sorted(named.items(), key=lambda item: (item[0].count("/"), *_natural(item[0]))))
 
 

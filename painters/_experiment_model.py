@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from painters._experiment_grid import Point, Variant, points, values
 from painters._experiment_yaml import ExperimentError
+from painters.tuning import Tuning
 
 MAX_CELLS = 100_000
 MAX_STEPS = 10_000_000  # of all plans of an experiment together
@@ -20,6 +21,10 @@ def _listed(value: Any) -> Any:
 
 def _named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
+
+
+def _protocol(value: Any) -> Any:
+    return {"protocol": value} if isinstance(value, str) else value
 
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
@@ -59,6 +64,14 @@ class Protocol(_Part):
     seed: Whole = 1234  # of the few-shot prompts; lm-eval's own
 
 
+class EncoderProtocol(Protocol):
+    """How an encoder is scored; `limit` counts validation documents, and the seed is that of its fine-tuning."""
+
+    shots: None = None
+    batch_size: Count = 32
+    seed: Whole = 42  # the paper's
+
+
 class Quick(_Part):
     """What `quickened` leaves of the grid: so many documents, and of each parameter only these values."""
 
@@ -68,59 +81,52 @@ class Quick(_Part):
     loops: Some = None
     seed: Some = None
 
+    @property
+    def only(self) -> dict[str, tuple[int, ...]]:
+        """The values left of each parameter that has some."""
+        left = {name: getattr(self, name) for name in ("start", "layer", "loops", "seed")}
+        return {name: values for name, values in left.items() if values}
+
+
+class EncoderQuick(Quick):
+    """What `quickened` leaves of an encoder's grid; it may also be trained for less time on fewer documents."""
+
+    documents: Count | None = None
+    epochs: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
+
 
 Models: TypeAlias = Annotated[tuple[Annotated[Model, BeforeValidator(_named)], ...], BeforeValidator(_listed)]
 Tasks: TypeAlias = Annotated[tuple[Annotated[Task, BeforeValidator(_named)], ...], BeforeValidator(_listed)]
+Variants: TypeAlias = Annotated[tuple[Variant, ...], BeforeValidator(_listed)]
+Tunings: TypeAlias = Annotated[tuple[Annotated[Tuning, BeforeValidator(_protocol)], ...], BeforeValidator(_listed)]
 Names: TypeAlias = tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")], ...]
 
 
-class Experiment(_Part):
-    """A validated experiment file. `include` adds the cells of other files in its folder."""
+class Grid(_Part):
+    """Models, tasks and variants, each with each."""
 
-    title: Text
-    figure: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
-    include: Names = ()
     models: Models = ()
     tasks: Tasks = ()
-    variants: Annotated[tuple[Variant, ...], BeforeValidator(_listed)] = ()
-    kv: Annotated[tuple[Kv, ...], BeforeValidator(_listed), Field(min_length=1)] = ("exact",)
+    variants: Variants = ()
     protocol: Protocol = Protocol()
     quick: Quick | None = None
 
-    name: str = Field(default="", exclude=True)
-    included: tuple[Experiment, ...] = Field(default=(), exclude=True)
-
-    @model_validator(mode="after")
-    def _whole(self) -> Experiment:
-        wanted = {"models": self.models, "tasks": self.tasks, "variants": self.variants}
-        missing = [name for name, value in wanted.items() if not value]
-        if len(missing) == 3 and not self.include:
-            raise ValueError("an experiment needs models, tasks and variants, or what to include")
-        if missing and (not self.include or len(missing) < 3):
-            raise ValueError(f"{' and '.join(missing)} must name at least one")
-        for field_name, given in wanted.items():
-            if len(set(given)) < len(given):
-                raise ValueError(f"{field_name} names one twice: keep one of them")
-        if idle := {"kv", "protocol", "quick"} & self.model_fields_set if missing else None:
-            raise ValueError(f"{min(idle)} belongs to a grid of its own: included files bring theirs")
-        return self
+    name: str = Field(default="", exclude=True)  # of the experiment
 
     @property
-    def parts(self) -> tuple[Experiment, ...]:
-        """This experiment where it has a grid of its own, and the included ones."""
-        return (*((self,) if self.models else ()), *self.included)
+    def kvs(self) -> tuple[str, ...]:
+        """The caches of parallel groups to score with."""
+        return ("exact",)
 
-    def with_model(self, name: str, revision: str | None = None) -> Experiment:
-        """The same questions asked of another model."""
-        return self._each(lambda part: {"models": (Model(name=name, revision=revision),)} if part.models else {})
+    @property
+    def tunings(self) -> tuple[Tuning | None, ...]:
+        """How the models are trained before they are scored; None where they are not."""
+        return (None,)
 
-    def with_limit(self, limit: int) -> Experiment:
-        """The same with at most the first `limit` documents of each task."""
-        return self._each(lambda part: part._limited(limit))
-
-    def quickened(self) -> Experiment:
-        """The grid that the section `quick` leaves; ExperimentError where there is none."""
-        return self._each(Experiment._quick)
+    @property
+    def where(self) -> str:
+        """What messages call the place of this grid's fields."""
+        return f"experiment {self.name}: "
 
     def grid(self, num_layers: int) -> tuple[Point, ...]:
         """Every point of the experiment's own grid for a model of this size, variant by variant, its axes in order.
@@ -129,38 +135,179 @@ class Experiment(_Part):
         """
         return tuple(point for column in self.columns(num_layers) for point in column)
 
-    def _each(self, change: Callable[[Experiment], dict[str, Any]]) -> Experiment:
-        included = tuple(part._each(change) for part in self.included)
-        return self.model_copy(update={"included": included, **change(self)})
-
-    def _limited(self, limit: int) -> dict[str, Any]:
-        least = min(limit, self.protocol.limit or limit)
-        tasks = tuple(t.model_copy(update={"limit": min(t.limit, limit)}) if t.limit else t for t in self.tasks)
-        return {"protocol": self.protocol.model_copy(update={"limit": least}), "tasks": tasks}
-
-    def _quick(self) -> dict[str, Any]:
-        if not self.models:
-            return {}
-        if self.quick is None:
-            raise ExperimentError(
-                f"experiment {self.name} has no quick form: add a section `quick: {{limit: 40}}`, or run it whole"
-            )
-        only = {name: values for name, values in self.quick.model_dump(exclude={"limit"}).items() if values}
-        variants = tuple(variant.model_copy(update={"only": only}) for variant in self.variants)
-        return {**self._limited(self.quick.limit), "variants": variants}
-
     def columns(self, num_layers: int) -> list[list[Point]]:
         """The points of each variant; ExperimentError names what does not fit a model of this size."""
         columns: list[list[Point]] = []
         count = steps = 0
         for number, variant in enumerate(self.variants):
             columns.append([])
-            for point in points(variant, num_layers, self.kv, f"experiment {self.name}: variants.{number}"):
+            for point in points(variant, num_layers, self.kvs, f"{self.where}variants.{number}"):
                 columns[-1].append(point)
-                count, steps = count + len(self.tasks), steps + len(point.plan.steps)
+                count, steps = count + len(self.tasks) * len(self.tunings), steps + len(point.plan.steps)
                 if steps > MAX_STEPS or count > MAX_CELLS:
                     raise ExperimentError(
                         f"experiment {self.name}: more than {MAX_CELLS} cells or {MAX_STEPS} steps of plans for a "
                         f"model of {num_layers} layers: ask for fewer values, in several files if need be"
                     )
         return columns
+
+    def limited(self, limit: int) -> dict[str, Any]:
+        """The fields that change where each task has at most its first `limit` documents."""
+        least = min(limit, self.protocol.limit or limit)
+        tasks = tuple(t.model_copy(update={"limit": min(t.limit, limit)}) if t.limit else t for t in self.tasks)
+        return {"protocol": self.protocol.model_copy(update={"limit": least}), "tasks": tasks}
+
+    def quick_fields(self) -> dict[str, Any]:
+        """The fields that the section `quick` changes; ExperimentError where there is none."""
+        if self.quick is None:
+            raise ExperimentError(
+                f"{self.where}this grid has no quick form: add a section `quick: {{limit: 40}}`, or run it whole"
+            )
+        variants = tuple(variant.model_copy(update={"only": self.quick.only}) for variant in self.variants)
+        return {**self.limited(self.quick.limit), "variants": variants}
+
+
+class Encoder(Grid):
+    """The section `encoder`: a grid of encoders, which learn each task before they are scored on it.
+
+    Its variants are those of the experiment unless it names its own.
+    """
+
+    tuning: Annotated[Tunings, Field(min_length=1)]
+    protocol: EncoderProtocol = EncoderProtocol()
+    quick: EncoderQuick | None = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Encoder:
+        _refuse_gaps({"models": self.models, "tasks": self.tasks})
+        _refuse_doubles({"models": self.models, "tasks": self.tasks, "variants": self.variants, "tuning": self.tuning})
+        for task in self.tasks:
+            if task.shots is not None or task.name.endswith((".yaml", ".yml")):
+                raise ValueError(f"tasks: {task.name}: an encoder's tasks have names only, no shots and no files")
+        return self
+
+    @property
+    def tunings(self) -> tuple[Tuning | None, ...]:
+        """How the encoders are trained before they are scored."""
+        return self.tuning
+
+    @property
+    def where(self) -> str:
+        """What messages call the place of this grid's fields."""
+        return f"experiment {self.name}: encoder."
+
+    def quick_fields(self) -> dict[str, Any]:
+        """The fields that the section `quick` changes; ExperimentError where there is none."""
+        fields = super().quick_fields()
+        assert self.quick is not None
+        epochs, documents = self.quick.epochs, self.quick.documents
+        return {**fields, "tuning": tuple(dict.fromkeys(_shorter(one, epochs, documents) for one in self.tuning))}
+
+
+class Experiment(Grid):
+    """A validated experiment file. `include` adds the cells of other files in its folder."""
+
+    title: Text
+    figure: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
+    include: Names = ()
+    kv: Annotated[tuple[Kv, ...], BeforeValidator(_listed), Field(min_length=1)] = ("exact",)
+    encoder: Encoder | None = None
+
+    included: tuple[Experiment, ...] = Field(default=(), exclude=True)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Experiment:
+        wanted = {"models": self.models, "tasks": self.tasks, "variants": self.variants}
+        missing = [name for name, value in wanted.items() if not value]
+        if len(missing) == 3 and not self.include and not self.encoder:
+            raise ValueError("an experiment needs models, tasks and variants, or what to include")
+        if missing and (len(missing) < 3 or not (self.include or self.encoder)):
+            _refuse_gaps(wanted)
+        if self.encoder and not (self.encoder.variants or self.variants):
+            raise ValueError("encoder: variants must name at least one, here or in the experiment")
+        _refuse_doubles(wanted)
+        if idle := {"kv", "protocol", "quick"} & self.model_fields_set if missing else None:
+            raise ValueError(f"{min(idle)} belongs to a grid of its own: included files bring theirs")
+        return self
+
+    @property
+    def kvs(self) -> tuple[str, ...]:
+        """The caches of parallel groups to score with."""
+        return self.kv
+
+    @property
+    def parts(self) -> tuple[Grid, ...]:
+        """The grids: of decoders, its own and those of included files, and then of encoders."""
+        every = (self, *self.included)
+        encoders = [one.encoders for one in every]
+        return (*(one for one in every if one.models), *(grid for grid in encoders if grid))
+
+    @property
+    def encoders(self) -> Encoder | None:
+        """The grid of its own encoders with its variants."""
+        if self.encoder is None:
+            return None
+        return self.encoder.model_copy(
+            update={"name": self.name, "variants": self.encoder.variants or self.variants},
+        )
+
+    def with_model(self, name: str, revision: str | None = None) -> Experiment:
+        """The same questions asked of another decoder; encoders stay."""
+        return self._each(lambda part: {"models": (Model(name=name, revision=revision),)} if part.models else {})
+
+    def with_encoder(self, name: str, revision: str | None = None) -> Experiment:
+        """The same questions asked of another encoder; decoders stay."""
+        return self._each_encoder(lambda _: {"models": (Model(name=name, revision=revision),)})
+
+    def without_encoders(self) -> Experiment:
+        """Only the grids of decoders; ExperimentError where nothing is left."""
+        left = self._each(lambda _: {"encoder": None})
+        if not left.parts:
+            raise ExperimentError(f"experiment {self.name} has only encoders: nothing is left without them")
+        return left
+
+    def with_dtype(self, dtype: str) -> Experiment:
+        """The same with the weights of all models in this number type."""
+
+        def change(part: Grid) -> dict[str, Any]:
+            return {"protocol": type(part.protocol).model_validate({**part.protocol.model_dump(), "dtype": dtype})}
+
+        return self._each(lambda part: change(part) if part.models else {})._each_encoder(change)
+
+    def with_limit(self, limit: int) -> Experiment:
+        """The same with at most the first `limit` documents of each task."""
+        return self._each(lambda part: part.limited(limit))._each_encoder(lambda part: part.limited(limit))
+
+    def quickened(self) -> Experiment:
+        """The grid that the sections `quick` leave; ExperimentError where there is none."""
+        quick = self._each_encoder(Encoder.quick_fields)
+        return quick._each(lambda part: part.quick_fields() if part.models else {})
+
+    def _each(self, change: Callable[[Experiment], dict[str, Any]]) -> Experiment:
+        included = tuple(part._each(change) for part in self.included)
+        return self.model_copy(update={"included": included, **change(self)})
+
+    def _each_encoder(self, change: Callable[[Encoder], dict[str, Any]]) -> Experiment:
+        def changed(part: Experiment) -> dict[str, Any]:
+            grid = part.encoders
+            return {} if grid is None else {"encoder": grid.model_copy(update=change(grid))}
+
+        return self._each(changed)
+
+
+def _refuse_gaps(wanted: Mapping[str, tuple[Any, ...]]) -> None:
+    if missing := [name for name, value in wanted.items() if not value]:
+        raise ValueError(f"{' and '.join(missing)} must name at least one")
+
+
+def _refuse_doubles(wanted: Mapping[str, tuple[Any, ...]]) -> None:
+    for name, given in wanted.items():
+        if len(set(given)) < len(given):
+            raise ValueError(f"{name} names one twice: keep one of them")
+
+
+def _shorter(tuning: Tuning, epochs: int | None, documents: int | None) -> Tuning:
+    """`tuning` with at most so many epochs and training documents."""
+    counts = {"epochs": (tuning.epochs, epochs), "documents": (tuning.documents, documents)}
+    least = {name: min(n for n in both if n is not None) for name, both in counts.items() if any(both)}
+    return tuning.model_copy(update=least)

@@ -10,18 +10,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
 from painters._experiment_file import find, load, shipped
 from painters._experiment_grid import Point, spread
-from painters._experiment_model import Experiment, Model
+from painters._experiment_model import Encoder, Experiment, Grid, Model
 from painters._experiment_yaml import ExperimentError
 from painters.plan import Plan
 from painters.tuning import Tuning
 
-__all__ = ["Cell", "Experiment", "ExperimentError", "Model", "Point", "cell_key", "cells", "find", "load", "shipped"]
+__all__ = [
+    "Cell",
+    "Encoder",
+    "Experiment",
+    "ExperimentError",
+    "Grid",
+    "Model",
+    "Point",
+    "cell_key",
+    "cells",
+    "find",
+    "load",
+    "shipped",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +73,8 @@ class Cell:
     def __str__(self) -> str:
         params = "".join(f" {name}={value}" for name, value in (self.params or {}).items())
         what = f"{self.variant}{params}" if self.variant else str(self.plan)
-        return f"{what} on {self.task}" + ("" if self.kv == "exact" else f", kv {self.kv}")
+        tuned = f", {self.tuning.protocol}" if self.tuning else ""
+        return f"{what} on {self.task}{tuned}" + ("" if self.kv == "exact" else f", kv {self.kv}")
 
 
 _KEY = ("model", "revision", "dtype", "plan", "kv", "task", "shots", "limit", "seed", "batch_size", "tuning")
@@ -88,11 +102,13 @@ def cell_key(
 def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int]) -> tuple[Cell, ...]:
     """The distinct cells of the experiments in the order to score them; `layers_of` tells the size of a model.
 
-    Model by model; of each the intact model first, then the variants in turn, and of each variant points that are
-    spread over its grid, so that a figure takes shape early. Where plans are equal, the first variant gives its name.
+    Model by model, decoders before encoders; of each the intact model first, then the variants in turn, and of each
+    variant points that are spread over its grid, so that a figure takes shape early. Where plans are equal, the first
+    variant gives its name.
     """
     given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     parts = list(dict.fromkeys(part for experiment in given for part in experiment.parts))
+    parts.sort(key=lambda part: isinstance(part, Encoder))
     models = {(model.name, model.revision): model for part in parts for model in part.models}
     found: dict[str, Cell] = {}
     for called, model in models.items():
@@ -112,9 +128,9 @@ def _in_turn(columns: Iterable[Sequence[Any]]) -> Iterator[Any]:
         yield from (item for item in row if item is not None)
 
 
-def _cells_of(part: Experiment, point: Point, model: Model, num_layers: int) -> Iterator[Cell]:
+def _cells_of(part: Grid, point: Point, model: Model, num_layers: int) -> Iterator[Cell]:
     protocol = part.protocol
-    for task in part.tasks:
+    for tuning, task in product(part.tunings, part.tasks):
         path = Path(task.name) if task.name.endswith((".yaml", ".yml")) else None
         yield Cell(
             model=model.name,
@@ -127,6 +143,7 @@ def _cells_of(part: Experiment, point: Point, model: Model, num_layers: int) -> 
             limit=protocol.limit if task.limit is None else task.limit,
             seed=protocol.seed,
             batch_size=protocol.batch_size,
+            tuning=tuning,
             num_layers=num_layers,
             variant=point.variant,
             params=point.params if point.variant else None,

@@ -147,7 +147,7 @@ def test_quick_restricts_the_grid_and_the_documents() -> None:
     assert {(cell.task, cell.limit) for cell in cells(quick, of(12))} == {("nano_arc", 20), ("nano_gsm8k", 10)}
     with pytest.raises(ExperimentError, match=r"variants.0.start: none of its values is among those of quick.start"):
         quick.grid(2)
-    with pytest.raises(ExperimentError, match="has no quick form"):
+    with pytest.raises(ExperimentError, match="this grid has no quick form"):
         experiment("identity").quickened()
 
 
