@@ -6,19 +6,33 @@ Importing it loads no torch: the names in `_LAZY` bring their libraries when the
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from painters import variants
 from painters.errors import PaintersError
 from painters.plan import Plan, PlanError
 
+if TYPE_CHECKING:
+    from painters.similarity import similarity
+
 __version__ = "0.1.0"
 
-__all__ = ["PaintersError", "Plan", "PlanError", "SurgeryError", "__version__", "evaluate", "surgery", "variants"]
+__all__ = [
+    "PaintersError",
+    "Plan",
+    "PlanError",
+    "SurgeryError",
+    "__version__",
+    "evaluate",
+    "similarity",
+    "surgery",
+    "variants",
+]
 
 _LAZY = {
     "SurgeryError": "painters.stack",
     "evaluate": "painters.harness",
+    "similarity": "painters.similarity",
     "surgery": "painters.engine",
 }
 
@@ -27,8 +41,8 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'painters' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
-    globals()[name] = value
-    return value
+    # A module of this very name is there by now, put by its import: it stays, and is callable as its function is.
+    return globals().setdefault(name, value)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from painters import __version__, results, scoring
 from painters._harness_lm import Counter, PaintersLM, language_model
 from painters._harness_tasks import SEED, Prepared, prepare, quiet, seeded
+from painters._harness_texts import texts
 from painters.engine import KV, surgery
 from painters.models import ModelError, describe, load_model, refuse_encoder, weights_digest
 from painters.plan import Plan
@@ -38,6 +39,7 @@ __all__ = [
     "prepare",
     "score",
     "score_all",
+    "texts",
 ]
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "lm_eval")

@@ -43,13 +43,15 @@ def load_model(
     device: str | None = None,
     device_map: str | None = None,
     trust_remote_code: bool = False,
+    encoders: bool = False,
 ) -> tuple[Any, Any]:
     """The model `name` in evaluation mode, and its tokenizer.
 
     `name` is a bundled model, a folder that transformers can read, or a name on the hub, in this order.
     `dtype` "auto" is the dtype of the weights, and float32 for bundled models, which are made for the CPU.
     `device` defaults to the first GPU, or the CPU; `device_map="auto"` spreads a model over several GPUs
-    instead. Only safetensors are read.
+    instead. Only safetensors are read. `encoders` allows an encoder, as the class that its configuration names;
+    without it ModelError says that lm-eval cannot score one.
     """
     if dtype not in DTYPES:
         raise ModelError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -57,8 +59,9 @@ def load_model(
         raise ModelError(f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two")
     place = None if device_map else _device(device)
     config = _config(name, revision, trust_remote_code)
-    refuse_encoder(config, name)
-    auto = transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+    if not encoders:
+        refuse_encoder(config, name)
+    auto = _auto_class(config)
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
@@ -77,7 +80,7 @@ def load_model(
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
         ) from error
     if place is not None:
-        model.to(place)  # type: ignore[arg-type]
+        model.to(place)
     return model.eval(), tokenizer
 
 
@@ -96,14 +99,25 @@ def refuse_encoder(config: Any, name: str) -> None:
     lm-eval would load one as if it were causal and return numbers that mean nothing: each position of an
     encoder already sees the token that it is asked to predict.
     """
-    kind = getattr(config, "model_type", None)
-    masked = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
-    decoder = getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False)
-    if masked and not decoder:
+    if _is_encoder(config):
         raise ModelError(
-            f"model {name!r} is an encoder ({kind}): lm-eval's tasks need a model that predicts the next "
+            f"model {name!r} is an encoder ({config.model_type}): lm-eval's tasks need a model that predicts the next "
             f"token. Encoders are fine-tuned and scored on classification tasks (painters.glue)"
         )
+
+
+def _is_encoder(config: Any) -> bool:
+    masked = getattr(config, "model_type", None) in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return masked and not (getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False))
+
+
+def _auto_class(config: Any) -> Any:
+    """What loads a model of this configuration: an encoder with the head that it was saved with, so that no weight is
+    drawn at random."""
+    if _is_encoder(config):
+        named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+        return named or transformers.AutoModelForMaskedLM
+    return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
 
 
 def describe(model: Any) -> tuple[str, str | None]:

@@ -44,13 +44,14 @@ FLOORS = {
     "__main__": 7,
 }
 OWN_FLOOR = {
-    "__init__": {"errors", "plan", "variants"},  # the public names that need no torch
+    "__init__": {"errors", "plan", "similarity", "variants"},  # the public names that need no torch
     "plan": {"errors"},
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},
     "engine": {"cache_slots"},
     "harness": {"tasks"},
     "nano": {"harness", "tasks"},
+    "similarity": {"harness", "tasks"},
     "__main__": {"cli"},
 }
 # Private modules whose prefix is not the name of the module that they are a part of.
