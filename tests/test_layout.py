@@ -49,6 +49,7 @@ OWN_FLOOR = {
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},
     "engine": {"cache_slots"},
+    "glue": {"tasks"},
     "harness": {"tasks"},
     "nano": {"harness", "tasks"},
     "similarity": {"harness", "tasks"},

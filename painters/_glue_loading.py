@@ -1,0 +1,90 @@
+"""Encoders by name, with the weights that their checkpoint holds and no others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+
+from painters import models
+from painters.models import ModelError
+
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+def load_encoder(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    device: str | None = None,
+    trust_remote_code: bool = False,
+) -> tuple[Any, Any]:
+    """The encoder `name` as a sequence classifier in evaluation mode, and its tokenizer.
+
+    Weights that the checkpoint does not hold, such as the classifier's, have no values (they lie on the meta device):
+    `Scorer` draws them for each fine-tuning. `name` is a bundled model, a folder that transformers can read, or a name
+    on the hub, in this order. `dtype` "auto" is float32, whatever the weights were saved in: a step of fine-tuning is
+    smaller than what bfloat16 resolves. `device` defaults to the first GPU, or the CPU. Only safetensors are read.
+    """
+    if dtype not in DTYPES:
+        raise ModelError(f"encoder {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+    place = models._device(device)
+    config = models._config(name, revision, trust_remote_code)
+    source, shared = models._source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
+        with _quiet():
+            model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+                source,
+                config=config,
+                dtype="float32" if dtype == "auto" else dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                **shared,
+            )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"model {name!r}: its config is there, and it cannot be read as an encoder: {models._first_line(error)}. "
+            f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
+        ) from error
+    require_classifier(model, name)
+    model.to(place)
+    _empty(model, found["missing_keys"])
+    return model.eval(), tokenizer
+
+
+def require_classifier(model: Any, name: str) -> None:
+    """Nothing; ModelError for a model whose head for sequences has another form, such as a decoder's."""
+    if not isinstance(getattr(model, "classifier", None), nn.Module):
+        raise ModelError(
+            f"model {name!r} is read as {type(model).__name__}, which has no classifier: painters.glue fine-tunes "
+            f"encoders such as BERT. Decoders are scored on lm-eval's tasks (painters.evaluate)"
+        )
+
+
+def _empty(model: nn.Module, names: set[str]) -> None:
+    """Nothing; the parameters of these names, and the classifier's, have lost their values."""
+    for name, parameter in list(model.named_parameters()):
+        if name in names or name.startswith("classifier."):
+            holder, _, last = name.rpartition(".")
+            empty = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
+            setattr(model.get_submodule(holder), last, empty)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing; meanwhile transformers does not warn of the weights that a checkpoint lacks, and draws no bars."""
+    log = transformers.utils.logging
+    level = log.get_verbosity()
+    log.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        with models._bars(shown=False):
+            yield
+    finally:
+        log.set_verbosity(level)

@@ -1,0 +1,158 @@
+"""Fine-tune a sequence classifier, or its head alone on states that were computed before, and read its answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import get_linear_schedule_with_warmup
+
+from painters._glue_tasks import Encoded
+from painters.models import ModelError
+from painters.tuning import Tuning
+
+Tell: TypeAlias = Callable[[int], None]
+"""Called after every batch with the number of its documents."""
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Nothing; torch's random state of the CPU and of `device` is that of `seed`, and afterwards as it was."""
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=gpus):
+        torch.default_generator.manual_seed(seed)
+        for gpu in gpus:
+            with torch.cuda.device(gpu):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, tell: Tell) -> None:
+    """Nothing; all weights of `model` have learned `documents`, as `tuning` says, and it is in evaluation mode."""
+
+    def loss(chosen: Tensor) -> Tensor:
+        inputs = {name: values.to(model.device) for name, values in documents.rows(chosen).items()}
+        found: Tensor = model(**inputs, labels=documents.labels[chosen].to(model.device)).loss
+        return found
+
+    model.train()
+    _descend(list(model.parameters()), loss, len(documents), tuning, seed, tell)
+    model.eval()
+
+
+def fine_tune_classifier(model: Any, states: Tensor, labels: Tensor, tuning: Tuning, seed: int, tell: Tell) -> None:
+    """Nothing; the classifier of `model` has learned `labels` from `states` (`states_of`), and nothing else changed.
+
+    The dropout in front of the classifier and within it is active. That of the encoder is not, unlike in the paper's
+    code, since every document was encoded once.
+    """
+    drop, head = _dropout(model), model.classifier
+
+    def loss(chosen: Tensor) -> Tensor:
+        logits = head(drop(states[chosen])).float()
+        wanted = labels[chosen].to(logits.device)
+        return F.mse_loss(logits.squeeze(-1), wanted) if logits.shape[-1] == 1 else F.cross_entropy(logits, wanted)
+
+    drop.train()
+    head.train()
+    _descend(list(head.parameters()), loss, len(labels), tuning, seed, tell)
+    model.eval()
+
+
+def states_of(model: Any, documents: Encoded, rows: int, tell: Tell) -> Tensor:
+    """What enters the classifier for each document in order, [documents, ...], computed in batches of `rows`.
+
+    Of whole sequences, [batch, seq, hidden], only the first position is kept: the classifiers of RoBERTa and ELECTRA
+    look at no other, and ModelError is raised for one that does.
+    """
+    caught: list[Tensor] = []
+    handle = model.classifier.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+    try:
+        batches = _forward(model, documents, rows, tell, lambda _: caught.pop())
+        return torch.cat([_first(model, states) for states in batches])[_places(documents)]
+    finally:
+        handle.remove()
+
+
+def _first(model: Any, states: Tensor) -> Tensor:
+    if states.dim() < 3:
+        return states
+    if not torch.equal(model.classifier.forward(states), model.classifier.forward(states[:, :1])):
+        raise ModelError(
+            f"{type(model).__name__} under the protocol 'frozen': its classifier reads more than the first position; "
+            f"use 'retuned' or 'operated'"
+        )
+    return states[:, :1]
+
+
+def logits_of(model: Any, documents: Encoded, rows: int, tell: Tell) -> Tensor:
+    """The logits [documents, labels] of each document in order, float32 on the CPU, in batches of `rows`."""
+    batches = _forward(model, documents, rows, tell, lambda output: output.logits.float().cpu())
+    return torch.cat(list(batches))[_places(documents)]
+
+
+@torch.no_grad()
+def classified(model: Any, states: Tensor) -> Tensor:
+    """The logits [documents, labels] that the classifier makes of `states`, float32 on the CPU."""
+    logits: Tensor = model.classifier(states)
+    return logits.float().cpu()
+
+
+def _forward(model: Any, documents: Encoded, rows: int, tell: Tell, keep: Callable[[Any], Tensor]) -> Iterator[Tensor]:
+    """What `keep` makes of the output for each batch, the shortest documents first, for less padding."""
+    model.eval()
+    for chosen in torch.split(_by_length(documents), rows):
+        inputs = {name: values.to(model.device) for name, values in documents.rows(chosen).items()}
+        with torch.no_grad():
+            kept = keep(model(**inputs))
+        tell(len(chosen))
+        yield kept
+
+
+def _by_length(documents: Encoded) -> Tensor:
+    return torch.argsort(documents.lengths, stable=True)
+
+
+def _places(documents: Encoded) -> Tensor:
+    """Where each document stands in the order of `_by_length`."""
+    return torch.argsort(_by_length(documents))
+
+
+def _descend(
+    parameters: Sequence[nn.Parameter],
+    loss: Callable[[Tensor], Tensor],
+    count: int,
+    tuning: Tuning,
+    seed: int,
+    tell: Tell,
+) -> None:
+    """Nothing; `parameters` went down the gradient of `loss`, which takes the rows of a batch, as in transformers'
+    Trainer: each epoch in an order of its own, AdamW, vectors without decay, a norm of at most 1, a linear rate.
+    """
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": tuning.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=tuning.rate, fused=True)
+    steps = tuning.epochs * math.ceil(count / tuning.batch_size)
+    warmup = math.ceil(tuning.warmup * steps)
+    schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
+    order = torch.Generator().manual_seed(seed)
+    for _ in range(tuning.epochs):
+        for chosen in torch.split(torch.randperm(count, generator=order), tuning.batch_size):
+            loss(chosen).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            tell(len(chosen))
+
+
+def _dropout(model: Any) -> nn.Module:
+    """The dropout that a model applies before its classifier; nothing where the classifier has its own."""
+    return next((child for child in model.children() if isinstance(child, nn.Dropout)), nn.Identity())
