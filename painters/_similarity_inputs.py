@@ -53,7 +53,7 @@ def _of_name(name: str, limit: int | None) -> list[Text]:
         raise
     except TaskError as error:
         raise SimilarityError(
-            f"{error}. Inputs may also be an encoder's task ({', '.join(ours)}) or a .txt file"
+            f"{error} (inputs may also be an encoder's task, {', '.join(ours)}, or a .txt file)"
         ) from error
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from painters import __version__, variants
 from painters.plan import Plan
+from painters.similarity import MODES
 
 FAILURE = 1
 DEFAULT_MODEL = "nano-llama"
@@ -35,7 +36,7 @@ Kv = StrEnum("Kv", ["exact", "averaged"])
 By = StrEnum("By", ["block", "layer"])
 Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
 
-_PLAN, _MODEL, _SCORE, _OUTPUT = "What runs", "Model", "Scoring", "Output"
+_PLAN, _MODEL, _SCORE, _MEASURE, _OUTPUT = "What runs", "Model", "Scoring", "Measuring", "Output"
 PlanOption = Annotated[
     str | None, typer.Option("--plan", help="A plan, such as '0-2 {3-8}*3 9-11'.", rich_help_panel=_PLAN)
 ]
@@ -60,7 +61,15 @@ ByOption = Annotated[
     By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=_PLAN)
 ]
 ModelOption = Annotated[str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=_MODEL)]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL)]
+DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=_MODEL)]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)]
+DeviceMapOption = Annotated[str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=_MODEL)]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=_OUTPUT)]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)]
 
 
 @app.callback(invoke_without_command=True)
@@ -86,16 +95,11 @@ def run(
         typer.Option(help="Cache of parallel groups: exact, or the paper's averaged.", rich_help_panel=_PLAN),
     ] = Kv.exact,
     model: ModelOption = DEFAULT_MODEL,
-    revision: Annotated[
-        str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL)
-    ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=_MODEL)] = Dtype.auto,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)] = None,
-    device_map: Annotated[str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=_MODEL)] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL),
-    ] = False,
+    revision: RevisionOption = None,
+    dtype: DtypeOption = Dtype.auto,
+    device: DeviceOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -118,7 +122,7 @@ def run(
         bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=_OUTPUT)
     ] = False,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)] = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Score the intact model and one plan side by side, and keep the records.
 
@@ -234,6 +238,105 @@ def show(
         )
         if written is not None:
             typer.echo(f"Drawn to {written}")
+
+
+@app.command(name="similarity")
+def measure_similarity(
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    dtype: DtypeOption = Dtype.auto,
+    device: DeviceOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
+    inputs: Annotated[
+        str,
+        typer.Option(
+            help="A task of lm-eval or bundled, an encoder's too, or a .txt file with a document on each line.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = "nano_lambada",
+    mode: Annotated[
+        str,
+        typer.Option(help=f"{', '.join(MODES)}, or all; flat is the paper's.", rich_help_panel=_MEASURE),
+    ] = "token",
+    block: Annotated[
+        int, typer.Option(min=1, help="Take the angle over this many steps in a row.", rich_help_panel=_MEASURE)
+    ] = 1,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first documents.", rich_help_panel=_MEASURE)] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a batch.", rich_help_panel=_MEASURE)] = 8,
+    to: Annotated[
+        Path, typer.Option("--out", help="Folder of records; they go to similarity/ in it.", rich_help_panel=_OUTPUT)
+    ] = DEFAULT_OUT.parent,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how alike the states between layers are, of the intact model or under a plan.
+
+    painters similarity --mode all
+    """
+    from painters import _cli_run as running
+    from painters import _cli_similarity as measuring
+
+    if plan is not None and variant is not None:
+        raise typer.BadParameter("give --plan or --variant, or neither for the intact model")
+    options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    if variant is None and options:
+        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant, and none is given")
+    read = Plan.parse(plan) if plan is not None else None
+    name = None if variant is None else variants.find(variant).name
+
+    def wanted(num_layers: int) -> Plan:
+        asked = read or (_build(name, num_layers, options) if name else Plan.identity(num_layers))
+        asked.check(num_layers, model)
+        measuring.check_block(block, asked)
+        return asked
+
+    # What can be wrong is found before minutes of loading.
+    count = running.local_layers(model)
+    if count is not None:
+        wanted(count)
+    measuring.modes_of(mode)
+    measuring.check_inputs(inputs)
+    measuring.check_out(to)
+    show = not quiet and not as_json
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with running.status("Loading torch and transformers", err, show):
+        from painters.models import load_model
+        from painters.stack import LayerStack
+    with running.status(f"Loading {model}", err, show):
+        loaded, tokenizer = load_model(
+            model,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            encoders=True,
+        )
+    result = measuring.measured(
+        loaded,
+        tokenizer,
+        wanted(LayerStack.find(loaded).num_layers),
+        inputs=inputs,
+        mode=mode,
+        limit=limit,
+        batch_size=batch_size,
+        block=block,
+        out=to,
+        console=err if show else None,
+    )
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), indent=2))
+    else:
+        for part in (result.header(), "", result.table(), "", result.footer()):
+            out.print(part)
 
 
 @app.command(name="variants")

@@ -12,6 +12,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import random
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -31,3 +34,28 @@ def seeded() -> None:
     np.random.seed(0)
     if "torch" in sys.modules:  # tests that need no torch do not wait for it
         sys.modules["torch"].manual_seed(0)
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def painters(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """Runs the command line in this process, in an empty folder; `{tmp}` in arguments is that folder."""
+    monkeypatch.chdir(tmp_path)
+
+    from painters import cli
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["painters", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capfd.readouterr()
+        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return call

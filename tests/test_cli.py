@@ -9,36 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from conftest import Outcome
 
 from painters import cli, results
 
 LLAMA = Path(cli.__file__).parent / "nano" / "llama"
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def painters(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Outcome]:
-    """Runs the command line in this process, in an empty folder; `{tmp}` in arguments is that folder."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["painters", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capfd.readouterr()
-        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 QUICK = ("--tasks", "nano_winogrande", "--limit", "8", "--batch-size", "8")
