@@ -6,7 +6,7 @@ Lengths are in units of 0.62 inch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from painters._draw_parts import GAP, LINE, Canvas, Part, part_of
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UNIT = 0.62
 ROW_WIDTH = 17.0
 MAX_NOTE = 110
+TITLE = 0.62  # the height of a name in a gallery
 
 
 def draw_figure(plan: Plan, num_layers: int, title: str | None, never_run: str) -> Figure:
@@ -53,6 +54,35 @@ def draw_figure(plan: Plan, num_layers: int, title: str | None, never_run: str) 
         _paint_row(canvas, row, 0.5, y, more=number < len(rows) - 1)
         top -= _height(row)
     _paint_stack(canvas, plan, num_layers, note, width)
+    return figure
+
+
+def draw_gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
+    """Several plans under one another, each with its name above, and the stack's colours once at the foot."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    drawn = {name: [part_of(shape, longest=12) for shape in fold(plan.steps)] for name, plan in plans.items()}
+    wide = any(sum(part.width + GAP for part in parts) > ROW_WIDTH for parts in drawn.values())
+    if wide:
+        drawn = {name: [part_of(shape, longest=4) for shape in fold(plan.steps)] for name, plan in plans.items()}
+    rows = {name: _rows(parts) for name, parts in drawn.items()}
+    width = 1.0 + max(sum(part.width + GAP for part in row) + GAP for lines in rows.values() for row in lines)
+    height = 1.6 + sum(TITLE + sum(_height(row) for row in lines) for lines in rows.values())
+    figure = Figure(figsize=(width * UNIT, height * UNIT))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    axes.axis("off")
+    ramp = matplotlib.colormaps["viridis"]
+    canvas = Canvas(axes, [ramp(layer / max(num_layers - 1, 1)) for layer in range(num_layers)])
+    top = height - 0.2
+    for name, lines in rows.items():
+        axes.text(0.5, top, name, fontsize=13, va="top")
+        top -= TITLE
+        for number, row in enumerate(lines):
+            _paint_row(canvas, row, 0.5, top - max(part.up for part in row), more=number < len(lines) - 1)
+            top -= _height(row)
+    _paint_stack(canvas, Plan.identity(num_layers), num_layers, "layers of the stack", width)
     return figure
 
 

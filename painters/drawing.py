@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painters._draw_figure import draw_figure
+from painters._draw_figure import draw_figure, draw_gallery
 from painters._draw_text import draw_text
 from painters.errors import PaintersError
 from painters.plan import Plan
@@ -55,6 +56,13 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
     """
     unused = never_run(plan, num_layers)
     return draw_figure(plan, num_layers or max(plan.layers) + 1, title, unused)
+
+
+def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
+    """The named plans of one model as a single figure, as `plan_figure` draws each."""
+    for plan in plans.values():
+        plan.check(num_layers)
+    return draw_gallery(plans, num_layers)
 
 
 def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None) -> Path:

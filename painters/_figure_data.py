@@ -1,0 +1,86 @@
+"""What figures are drawn from: a decoder's scores, an encoder's for each way of fine-tuning, similarities."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from painters import results
+from painters._figure_board import Board, FigureError
+from painters._similarity_record import SimilarityRecord
+from painters.results import Record
+from painters.tuning import PROTOCOLS
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Everything to draw from. Records of an encoder are those that say how it was fine-tuned."""
+
+    decoder: Board | None = None
+    encoders: Mapping[str, Board] = field(default_factory=dict)  # protocol -> the encoder's scores
+    similarities: tuple[SimilarityRecord, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        records: Sequence[Record],
+        similarities: Sequence[SimilarityRecord] = (),
+        *,
+        model: str | None = None,
+        encoder: str | None = None,
+    ) -> Data:
+        """The data of one decoder and one encoder; FigureError where there are several and none is named."""
+        scored = [record for record in records if record.primary and record.value is not None]
+        measured = {record.model for record in similarities}
+        decoded = _chosen([record for record in scored if record.tuning is None], model, "model", measured)
+        apart: dict[str, list[Record]] = defaultdict(list)
+        for record in _chosen([r for r in scored if r.tuning is not None], encoder, "encoder", measured):
+            if record.tuning:
+                apart[record.tuning.protocol].append(record)
+        return cls(
+            Board.of(decoded) if decoded else None,
+            {protocol: Board.of(apart[protocol]) for protocol in PROTOCOLS if protocol in apart},
+            tuple(record for record in similarities if None in (model, encoder) or record.model in (model, encoder)),
+        )
+
+    @property
+    def boards(self) -> list[Board]:
+        """The decoder's board, then the encoder's."""
+        return [*([self.decoder] if self.decoder else []), *self.encoders.values()]
+
+
+def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityRecord]]:
+    """The records and the similarities in these files; a folder stands for the .jsonl files in it, at any depth."""
+    from painters import _similarity_record
+
+    found: dict[str, Record] = {}
+    similarities: dict[str, SimilarityRecord] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FigureError(f"records of {path}: there is no such file or folder. `painters sweep` writes one")
+        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        if not files:
+            raise FigureError(f"records of {path}: the folder holds no .jsonl file. `painters sweep` writes some")
+        for file in files:
+            if _holds_similarities(file):
+                similarities |= {record.key: record for record in _similarity_record.read(file)}
+            else:
+                for record in results.read(file):
+                    found.setdefault(results.key(record), record)
+    return list(found.values()), list(similarities.values())
+
+
+def _chosen(records: Sequence[Record], name: str | None, option: str, measured: set[str]) -> list[Record]:
+    models = sorted({record.model for record in records})
+    if name is not None and name not in models and name not in measured:
+        raise FigureError(f"no records of the {option} {name!r}: there are some of {', '.join(models) or 'none'}")
+    if name is None and len(models) > 1:
+        raise FigureError(f"records of {len(models)} models ({', '.join(models)}): choose one with --{option}")
+    return [record for record in records if name is None or record.model == name]
+
+
+def _holds_similarities(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return '"kind":"similarity"' in next((line for line in file if line.strip()), "").replace(" ", "")[:200]
