@@ -13,22 +13,12 @@ from painters import bundled, tasks, variants
 
 def layers_of(model: str) -> int:
     """The number of layers of a bundled model, a local folder or a hub model, read from its configuration."""
-    count = local_layers(model)
+    count = bundled.num_layers(model)
     if count is not None:
         return count
     from painters.models import num_layers
 
     return num_layers(model)
-
-
-def local_layers(model: str) -> int | None:
-    """The number of layers by the config.json of a bundled model or a folder; None where that does not say."""
-    config = bundled.models().get(model, Path(model)) / "config.json"
-    try:
-        count = json.loads(config.read_text()).get("num_hidden_layers")
-    except (OSError, ValueError):
-        return None
-    return count if isinstance(count, int) else None
 
 
 def variants_json(layers: int | None) -> list[dict[str, Any]]:

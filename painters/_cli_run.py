@@ -23,7 +23,6 @@ from rich.table import Table
 from rich.text import Text
 
 from painters import results
-from painters._cli_list import local_layers as local_layers
 from painters.errors import PaintersError
 from painters.plan import Plan
 from painters.results import Record

@@ -70,19 +70,22 @@ def _read(path: Path, name: str) -> Experiment:
         told = [_told(line_of(node, one["loc"]), one) for one in error.errors(include_url=False)[:3]]
         more = f"; and {error.error_count() - 3} more" if error.error_count() > 3 else ""
         raise ExperimentError(f"experiment {name}, {'; '.join(told)}{more}") from error
-    tasks = tuple(_beside(task, path, name) for task in experiment.tasks)
-    return experiment.model_copy(update={"name": name, "tasks": tasks})
+    changed: dict[str, Any] = {"name": name, "tasks": tuple(_beside(task, path, name) for task in experiment.tasks)}
+    if (encoder := experiment.encoder) is not None:
+        tasks = tuple(_beside(task, path, name) for task in encoder.tasks)
+        changed["encoder"] = encoder.model_copy(update={"tasks": tasks})
+    return experiment.model_copy(update=changed)
 
 
 def _beside(task: Task, path: Path, name: str) -> Task:
-    """The task, the path of its YAML taken from the experiment's folder, which it may not leave."""
-    if not task.name.endswith((".yaml", ".yml")):
+    """The task, its path taken from the experiment's folder, which it may not leave."""
+    if not task.is_path:
         return task
     folder = path.parent.resolve()
     yaml = (folder / task.name).resolve()
     if not yaml.is_relative_to(folder):
         raise ExperimentError(
-            f"experiment {name}: tasks: {task.name} leaves the experiment's folder: put the task's YAML under it"
+            f"experiment {name}: tasks: {task.name} leaves the experiment's folder: put the task under it"
         )
     return task.model_copy(update={"name": str(yaml)})
 

@@ -47,11 +47,19 @@ class Model(_Part):
 
 
 class Task(_Part):
-    """A task by name, or by the path of a YAML called like its task; its shots and limit go before the protocol's."""
+    """A task by name, or by the path of a YAML called like its task; its shots and limit go before the protocol's.
+
+    An encoder's is named, or a folder called like it that holds its documents, with a slash in its path.
+    """
 
     name: Text
     shots: Whole | None = None
     limit: Count | None = None
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the name is a path."""
+        return "/" in self.name or self.name.endswith((".yaml", ".yml"))
 
 
 class Protocol(_Part):
@@ -183,7 +191,9 @@ class Encoder(Grid):
         _refuse_doubles({"models": self.models, "tasks": self.tasks, "variants": self.variants, "tuning": self.tuning})
         for task in self.tasks:
             if task.shots is not None or task.name.endswith((".yaml", ".yml")):
-                raise ValueError(f"tasks: {task.name}: an encoder's tasks have names only, no shots and no files")
+                raise ValueError(
+                    f"tasks: {task.name}: an encoder's task is a name or a folder; it has no shots, no YAML"
+                )
         return self
 
     @property

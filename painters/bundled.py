@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 NANO = Path(__file__).parent / "nano"
@@ -10,3 +11,13 @@ NANO = Path(__file__).parent / "nano"
 def models() -> dict[str, Path]:
     """Name -> folder of the models in this installation, in alphabetical order."""
     return {f"nano-{config.parent.name}": config.parent for config in sorted(NANO.glob("*/config.json"))}
+
+
+def num_layers(model: str) -> int | None:
+    """The number of layers by the config.json of a bundled model or a folder; None where that does not say."""
+    config = models().get(model, Path(model)) / "config.json"
+    try:
+        count = json.loads(config.read_text()).get("num_hidden_layers")
+    except (OSError, ValueError):
+        return None
+    return count if isinstance(count, int) else None

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
-from painters import __version__, variants
+from painters import __version__, bundled, variants
 from painters.plan import Plan
 from painters.similarity import MODES
 
@@ -138,7 +138,7 @@ def run(
     # What can be wrong is found before minutes of loading.
     read = Plan.parse(plan) if plan is not None else None
     name = None if variant is None else variants.find(variant).name
-    count = running.local_layers(model)
+    count = bundled.num_layers(model)
     if count is not None:
         (read or _build(name or "", count, options)).check(count, model)
     running.check_writable(to)
@@ -299,7 +299,7 @@ def measure_similarity(
         return asked
 
     # What can be wrong is found before minutes of loading.
-    count = running.local_layers(model)
+    count = bundled.num_layers(model)
     if count is not None:
         wanted(count)
     measuring.modes_of(mode)
@@ -337,6 +337,81 @@ def measure_similarity(
     else:
         for part in (result.header(), "", result.table(), "", result.footer()):
             out.print(part)
+
+
+@app.command()
+def sweep(
+    experiments: Annotated[
+        list[str], typer.Argument(help="Names such as fig4 or paper/fig4, or paths of YAML files.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=_OUTPUT),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Ask this decoder instead of the experiment's.", rich_help_panel=_MODEL)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Ask this encoder instead of the experiment's.", rich_help_panel=_MODEL)
+    ] = None,
+    no_encoder: Annotated[
+        bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=_MODEL)
+    ] = False,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=_MODEL)
+    ] = None,
+    device: DeviceOption = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=_SCORE)
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
+    ] = None,
+    plan_only: Annotated[
+        bool,
+        typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
+    ] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=_OUTPUT),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score the cells of experiments whose records are missing. Run it again after any interruption.
+
+    painters sweep fig4 --quick
+    """
+    from painters import _cli_sweep as sweeping
+    from painters import sweep as sweeps
+    from painters.results import Store
+
+    if encoder is not None and no_encoder:
+        raise typer.BadParameter("--encoder and --no-encoder: give one of the two")
+    if tflops is not None and not plan_only:
+        raise typer.BadParameter("--tflops belongs to --plan-only: a sweep measures what it takes")
+    asked = sweeping.experiments(
+        experiments,
+        model=model,
+        encoder=encoder,
+        encoders=not no_encoder,
+        quick=quick,
+        limit=limit,
+        dtype=None if dtype is None else str(dtype),
+    )
+    store = Store(to or sweeping.folder(experiments))
+    if plan_only:
+        forecast = sweeps.plan(asked, store, tflops=tflops or sweeps.TFLOPS)
+        _tell(sweeping.forecast_json(forecast) if as_json else sweeping.forecast_table(forecast))
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    with sweeping.stoppable(store.folder), sweeping.showing(None if quiet or as_json else err) as progress:
+        summary = sweeps.run(asked, store, device=device, progress=progress)
+    _tell(sweeping.summary_json(summary) if as_json else sweeping.summary_table(summary))
+    if summary.failures:
+        if os.environ.get("PAINTERS_TRACEBACK"):
+            raise summary.failures[0].error
+        raise typer.Exit(FAILURE)
 
 
 @app.command(name="variants")
@@ -380,6 +455,14 @@ def list_tasks(as_json: JsonOption = False) -> None:
         return
     out.print(tasks_table())
     out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
+
+
+def _tell(what: Any) -> None:
+    """Nothing; a dictionary is printed as JSON, anything else as rich prints it."""
+    if isinstance(what, dict):
+        typer.echo(json.dumps(what, indent=2))
+    else:
+        out.print(what)
 
 
 def _given(**options: Any) -> dict[str, int | str]:

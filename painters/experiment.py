@@ -131,7 +131,7 @@ def _in_turn(columns: Iterable[Sequence[Any]]) -> Iterator[Any]:
 def _cells_of(part: Grid, point: Point, model: Model, num_layers: int) -> Iterator[Cell]:
     protocol = part.protocol
     for tuning, task in product(part.tunings, part.tasks):
-        path = Path(task.name) if task.name.endswith((".yaml", ".yml")) else None
+        path = Path(task.name) if task.is_path else None
         yield Cell(
             model=model.name,
             revision=model.revision,

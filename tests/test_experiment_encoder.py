@@ -104,10 +104,10 @@ BAD = {
     "a rate too high": ("epochs: 3", "rate: 11", 15, ("tuning.0.rate", "less than or equal to 10")),
     "an unknown field": ("epochs: 3", "epoch: 3", 15, ("tuning.0.epoch", "no such field")),
     "a tuning twice": ("[nano_cola]", "[a, a]", 11, ("encoder", "tasks names one twice")),
-    "shots": ("[nano_cola]", "{name: cola, shots: 2}", 11, ("encoder", "no shots and no files")),
+    "shots": ("[nano_cola]", "{name: cola, shots: 2}", 11, ("encoder", "no shots, no YAML")),
     "shots of all": ("tasks:", "protocol: {shots: 0}\n  tasks:", 13, ("encoder.protocol.shots",)),
     "a cache": ("tasks:", "kv: averaged\n  tasks:", 13, ("encoder.kv", "no such field")),
-    "a file": ("[nano_cola]", "[a.yaml]", 11, ("no shots and no files",)),
+    "a file": ("[nano_cola]", "[a.yaml]", 11, ("no shots, no YAML",)),
 }  # fmt: skip
 
 
@@ -123,6 +123,15 @@ def test_a_mistake_is_told_with_its_line(mistake: str, tmp_path: Path) -> None:
     assert f"line {line}:" in message, message
     for words in says:
         assert words in message, message
+
+
+def test_an_encoders_task_may_be_a_folder_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GOOD + WRITTEN.replace("nano_cola", "data/cola"))
+    cell = cells(load(tmp_path / "grid.yaml"), of(12))[-1]
+    assert (cell.task, cell.source) == ("cola", str(tmp_path / "data" / "cola"))
+    (tmp_path / "grid.yaml").write_text(GOOD + WRITTEN.replace("nano_cola", "../cola"))
+    with pytest.raises(ExperimentError, match="leaves the experiment's folder"):
+        load(tmp_path / "grid.yaml")
 
 
 def test_encoders_need_variants_from_somewhere(tmp_path: Path) -> None:

@@ -1,0 +1,269 @@
+"""What `painters sweep` does between its arguments and its table."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from painters import sweep
+from painters._cli_run import Stopped
+from painters.experiment import Encoder, Experiment, ExperimentError, find, load
+from painters.sweep import Failure, Forecast, Progress, Summary
+
+EVERY = 10.0  # seconds between two lines of progress in a file
+SHOWN = 5  # reasons for failures
+
+
+def experiments(
+    names: Sequence[str],
+    *,
+    model: str | None,
+    encoder: str | None,
+    encoders: bool,
+    quick: bool,
+    limit: int | None,
+    dtype: str | None,
+) -> list[Experiment]:
+    """The experiments as asked for; ExperimentError where an option finds nothing to change."""
+    found = [load(name) for name in names]
+    if quick:
+        found = [one.quickened() for one in found]
+    if not encoders:
+        found = [one.without_encoders() for one in found]
+    kinds = {isinstance(part, Encoder) for one in found for part in one.parts}
+    for option, given, kind in (("--model", model, False), ("--encoder", encoder, True)):
+        if given is not None and kind not in kinds:
+            raise ExperimentError(f"{option} {given}: {', '.join(names)} asks nothing of such a model: leave it out")
+    if model is not None:
+        found = [one.with_model(model) for one in found]
+    if encoder is not None:
+        found = [one.with_encoder(encoder) for one in found]
+    if limit is not None:
+        found = [one.with_limit(limit) for one in found]
+    return found if dtype is None else [one.with_dtype(dtype) for one in found]
+
+
+def folder(names: Sequence[str]) -> Path:
+    """Where the records of these experiments go: a folder with the name of the one, or one for several."""
+    if len(set(names)) > 1:
+        return Path("runs/sweep")
+    name = names[0] if not names[0].endswith((".yaml", ".yml")) else find(names[0]).stem
+    return Path("runs") / name.replace("/", "-")
+
+
+@contextlib.contextmanager
+def stoppable(out: Path) -> Iterator[None]:
+    """Nothing; meanwhile Ctrl-C and SIGTERM end with what is kept in `out` and the command to go on."""
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Signal
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        again = shlex.join(["painters", *sys.argv[1:]])
+        kind = Terminated if isinstance(stop, _Signal) else Stopped
+        raise kind(f"stopped. The records of finished cells are kept in {out}; to go on:\n  {again}") from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class Terminated(Stopped):
+    """SIGTERM."""
+
+    exit_code = 143
+
+
+class _Signal(KeyboardInterrupt):
+    """SIGTERM on its way out, as Ctrl-C takes it."""
+
+
+@contextlib.contextmanager
+def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | None]:
+    """A function that shows progress: a bar in a terminal, lines elsewhere, and nothing without a console."""
+    if console is None:
+        yield None
+        return
+    if not console.is_terminal:
+        console.print("Loading libraries and models", soft_wrap=True)
+        yield _Lines(console)
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[cells]}"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("Loading libraries and models", total=None, cells="", left="")
+
+        def tell(now: Progress) -> None:
+            bars.update(
+                task,
+                completed=now.done + now.share,
+                total=now.total,
+                description=now.what,
+                cells=f"{now.done}/{now.total} cells",
+                left=_left(now),
+            )
+
+        yield tell
+
+
+class _Lines:
+    """Prints a line for a cell, and none for those that follow within seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, -EVERY
+
+    def __call__(self, now: Progress) -> None:
+        last = now.done == now.total
+        if last or time.monotonic() - self._last >= EVERY:
+            self._last = time.monotonic()
+            width = len(str(now.total))
+            what = "done" if last else now.what
+            times = f"{clock(now.elapsed)} elapsed" + ("" if last else f", {_left(now)}")
+            line = f"[{now.done:{width}d}/{now.total}] {what}; {times}"
+            self._console.print(line, markup=False, soft_wrap=True)
+
+
+def _left(now: Progress) -> str:
+    return "time left not known yet" if now.left is None else f"about {clock(now.left)} left"
+
+
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds, as 1:02:03."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def summary_table(summary: Summary) -> RenderableType:
+    """What was found, done and failed, and where the records are."""
+    rows = {
+        "cells": f"{summary.cells}",
+        "found": f"{summary.found}",
+        "done": f"{summary.done}",
+        "failed": f"{len(summary.failures)}",
+        "time": clock(summary.seconds),
+        "store": str(summary.folder),
+    }
+    lines: list[RenderableType] = [_table(rows)]
+    for reason, count in summary.refused.items():
+        lines.append(Text(f"{_counted(count, 'scoring')} in the store did not count: {reason}"))
+    for what, reason in summary.unchecked.items():
+        lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
+    reasons: dict[str, list[Failure]] = {}
+    for failure in summary.failures:
+        reasons.setdefault(failure.reason, []).append(failure)
+    for reason, failures in list(reasons.items())[:SHOWN]:
+        more = f" and {_counted(len(failures) - 1, 'other cell')}" if len(failures) > 1 else ""
+        lines.append(Text(f"Failed: {failures[0]}{more}: {reason}", style="red"))
+    if len(reasons) > SHOWN:
+        lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
+    if summary.found or summary.done:
+        lines.append(Text(f"Next: painters plot {shlex.quote(str(summary.folder))}"))
+    return Group(*lines)
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """Everything in the table, each failed cell by itself."""
+    failures = [
+        {
+            "model": failure.cell.model,
+            "plan": str(failure.cell.plan),
+            "kv": failure.cell.kv,
+            "task": failure.cell.task,
+            "tuning": failure.cell.tuning.model_dump() if failure.cell.tuning else None,
+            "reason": failure.reason,
+        }
+        for failure in summary.failures
+    ]
+    return {
+        "cells": summary.cells,
+        "found": summary.found,
+        "done": summary.done,
+        "failed": len(summary.failures),
+        "seconds": round(summary.seconds, 3),
+        "store": str(summary.folder),
+        "refused": dict(summary.refused),
+        "unchecked": summary.unchecked,
+        "failures": failures,
+    }
+
+
+def forecast_table(found: Forecast) -> RenderableType:
+    """The cost of what is missing, with what the estimate is made of."""
+    rows = {
+        "cells": f"{found.cells:,}",
+        "found": f"{found.found:,}",
+        "missing": f"{found.missing:,}",
+        "distinct plans": f"{found.plans:,}",
+        "layer runs": f"{found.layer_runs:,}",
+        "hours": _hours(found),
+    }
+    lines: list[RenderableType] = [_table(rows)]
+    lines.append(Text("Layer runs are per document, summed over the missing cells; training is not in them."))
+    if count := found.by_basis["records"]:
+        lines.append(Text(f"Hours of {count:,} cells by the seconds of this store's records of their model and task."))
+    if count := found.by_basis["parameters"]:
+        assumed = f"{found.tflops:g} TFLOPS, utilisation {sweep.UTILISATION}, decoding step {sweep.STEP * 1000:g} ms"
+        lines.append(Text(f"Hours of {count:,} cells are an estimate from parameters ({assumed}; one device):"))
+        lines.append(Text(f"  {sweep.FORMULA}"))
+        lines.append(Text("  Embeddings, output head and loading are left out. --tflops states your device's peak."))
+    if found.unknown:
+        lines.append(Text(f"No estimate for {', '.join(found.unknown)}: score a few cells, and records will tell."))
+    return Group(*lines)
+
+
+def forecast_json(found: Forecast) -> dict[str, Any]:
+    """Everything in the table, numbers unrounded."""
+    return {
+        "cells": found.cells,
+        "found": found.found,
+        "missing": found.missing,
+        "plans": found.plans,
+        "layer_runs": found.layer_runs,
+        "hours": found.hours if found.by_basis or not found.missing else None,
+        "cells_by_basis": dict(found.by_basis),
+        "no_estimate": list(found.unknown),
+        "tflops": found.tflops,
+        "utilisation": sweep.UTILISATION,
+        "decoding_step_seconds": sweep.STEP,
+        "formula": sweep.FORMULA,
+    }
+
+
+def _hours(found: Forecast) -> str:
+    if not found.missing:
+        return "0"
+    if not found.by_basis:
+        return "not known"
+    hours = f"{found.hours:,.0f}" if found.hours >= 100 else f"{found.hours:.2g}"
+    return f"about {hours}" + (" and what has no estimate" if found.unknown else "")
+
+
+def _table(rows: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    return table
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,167 @@
+"""Where cells are scored: a loaded model with the tasks that were prepared for it."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from painters.errors import PaintersError
+from painters.experiment import Cell
+from painters.results import Asked, Record
+from painters.tasks import TaskError
+
+T = TypeVar("T")
+
+
+class Tell(Protocol):
+    """Called now and then: how much of a cell is done."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+class Bench(Protocol):
+    """A loaded model that scores cells."""
+
+    weights: str  # their digest
+
+    def requests(self, cell: Cell) -> str:
+        """The digest of what the cell's task asks today."""
+
+    def score(self, cell: Cell, tell: Tell) -> list[Record]:
+        """One record for each metric of the cell, as the scorer makes them."""
+
+
+def load(cell: Cell, device: str | None) -> Bench:
+    """The model of `cell`, ready to score it and its kind."""
+    return Decoder(cell, device) if cell.tuning is None else Encoder(cell, device)
+
+
+def answer(cell: Cell, records: list[Record]) -> list[Record]:
+    """The records with what was asked; PaintersError where they would not answer the cell."""
+    asked = Asked(
+        revision=cell.revision,
+        dtype=cell.dtype,
+        shots=cell.shots,
+        limit=cell.limit,
+        metrics=tuple(record.metric for record in records),
+    )
+    said = {"asked": asked, "variant": cell.variant, "params": cell.params, "model": cell.model}
+    found = [record.model_copy(update=said) for record in records]
+    if other := next((record for record in found if record.cell_key != cell.key), None):
+        raise PaintersError(
+            f"{cell}: what was scored answers another cell ({other.cell_key}, not {cell.key}), so this one would be "
+            f"missing for ever. A task's YAML must be named as its task"
+        )
+    return found
+
+
+class Decoder:
+    """A causal language model on lm-eval's tasks."""
+
+    def __init__(self, cell: Cell, device: str | None) -> None:
+        from painters import harness
+        from painters.models import weights_digest
+
+        self._model, self._tokenizer = harness.load_model(
+            cell.model, revision=cell.revision, dtype=cell.dtype, device=device
+        )
+        self.weights = weights_digest(self._model)
+        self._tasks = _Once()
+
+    def requests(self, cell: Cell) -> str:
+        """The digest of the prompts and answers."""
+        return str(self._prepared(cell).digest)
+
+    def score(self, cell: Cell, tell: Tell) -> list[Record]:
+        """One record for each metric."""
+        from painters import harness
+
+        prepared = self._prepared(cell)
+        return list(
+            harness.score_all(
+                self._model,
+                self._tokenizer,
+                [cell.plan],
+                [prepared],
+                kv=cell.kv,
+                batch_size=cell.batch_size,
+                progress=tell,
+            )
+        )
+
+    def _prepared(self, cell: Cell) -> Any:
+        from painters import harness
+
+        def make() -> Any:
+            name = cell.source or cell.task
+            found = harness.prepare(name, limit=cell.limit, num_fewshot=cell.shots, seed=cell.seed)
+            if len(found) > 1:
+                names = ", ".join(task.name for task in found)
+                raise TaskError(f"task {name!r} is a group: a cell has one task, so name them one by one ({names})")
+            return found[0]
+
+        return self._tasks.get((cell.source, cell.task, cell.limit, cell.shots, cell.seed), make)
+
+
+class Encoder:
+    """An encoder that learns the tasks of GLUE's kind."""
+
+    def __init__(self, cell: Cell, device: str | None) -> None:
+        from painters import glue
+
+        self._model, self._tokenizer = glue.load_encoder(
+            cell.model, revision=cell.revision, dtype=cell.dtype, device=device
+        )
+        self._scorer = glue.Scorer(self._model, self._tokenizer)
+        self.weights = self._scorer._digest
+        self._tasks = _Once()
+
+    def requests(self, cell: Cell) -> str:
+        """The digest of the documents to learn from and to answer."""
+        return str(self._prepared(cell).digest)
+
+    def score(self, cell: Cell, tell: Tell) -> list[Record]:
+        """One record for each metric."""
+        assert cell.tuning is not None
+        prepared = self._prepared(cell)
+        return self._scorer.score(
+            cell.plan, prepared, cell.tuning, seed=cell.seed, batch_size=cell.batch_size, progress=tell
+        )
+
+    def _prepared(self, cell: Cell) -> Any:
+        tuning = cell.tuning
+        assert tuning is not None
+        task = Path(cell.source) if cell.source else cell.task
+        name = (task, cell.limit, tuning.documents, tuning.max_length)
+        return self._tasks.get(name, lambda: self._scorer.prepare(task, tuning, limit=cell.limit))
+
+
+class _Once:
+    """Makes each thing once; what could not be made fails again at once, without another minute of trying."""
+
+    def __init__(self) -> None:
+        self._made: dict[Hashable, Any] = {}
+        self._failed: dict[Hashable, PaintersError] = {}
+
+    def get(self, name: Hashable, make: Callable[[], T]) -> T:
+        if name in self._failed:
+            raise self._failed[name]
+        if name not in self._made:
+            try:
+                self._made[name] = make()
+            except PaintersError as error:
+                self._failed[name] = error
+                raise
+        made: T = self._made[name]
+        return made
+
+
+def free() -> None:
+    """Nothing; memory that a bench held is free for the next one."""
+    gc.collect()
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
