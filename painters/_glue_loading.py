@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from painters import models
+from painters._glue_training import seeded
 from painters.models import ModelError
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -39,7 +40,7 @@ def load_encoder(
     source, shared = models._source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
-        with _quiet():
+        with _quiet(), seeded(0, torch.device("cpu")):  # what is drawn is thrown away
             model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
                 source,
                 config=config,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,8 +37,8 @@ def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, tell: T
     """Nothing; all weights of `model` have learned `documents`, as `tuning` says, and it is in evaluation mode."""
 
     def loss(chosen: Tensor) -> Tensor:
-        inputs = {name: values.to(model.device) for name, values in documents.rows(chosen).items()}
-        found: Tensor = model(**inputs, labels=documents.labels[chosen].to(model.device)).loss
+        labels = documents.labels[chosen].to(model.device)
+        found: Tensor = model(**_inputs(model, documents, chosen), labels=labels).loss
         return found
 
     model.train()
@@ -107,11 +108,16 @@ def _forward(model: Any, documents: Encoded, rows: int, tell: Tell, keep: Callab
     """What `keep` makes of the output for each batch, the shortest documents first, for less padding."""
     model.eval()
     for chosen in torch.split(_by_length(documents), rows):
-        inputs = {name: values.to(model.device) for name, values in documents.rows(chosen).items()}
         with torch.no_grad():
-            kept = keep(model(**inputs))
+            kept = keep(model(**_inputs(model, documents, chosen)))
         tell(len(chosen))
         yield kept
+
+
+def _inputs(model: Any, documents: Encoded, chosen: Tensor) -> dict[str, Tensor]:
+    """What `model` takes of a batch: DistilBERT, say, has no token types, and its tokenizer may have."""
+    taken = inspect.signature(model.forward).parameters
+    return {name: values.to(model.device) for name, values in documents.rows(chosen).items() if name in taken}
 
 
 def _by_length(documents: Encoded) -> Tensor:
