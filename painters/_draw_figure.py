@@ -82,11 +82,11 @@ def draw_gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
         for number, row in enumerate(lines):
             _paint_row(canvas, row, 0.5, top - max(part.up for part in row), more=number < len(lines) - 1)
             top -= _height(row)
-    _paint_stack(canvas, Plan.identity(num_layers), num_layers, "layers of the stack", width)
+    _paint_stack(canvas, Plan.identity(num_layers), num_layers, "layers of the stack", width, fontsize=12)
     return figure
 
 
-def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float) -> None:
+def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float, fontsize: int = 8) -> None:
     """The stack as a strip at the foot: a colour where a layer runs, an empty cell where it does not."""
     from matplotlib.patches import Rectangle
 
@@ -98,9 +98,9 @@ def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: 
         canvas.axes.add_patch(
             Rectangle((1.0 + layer * cell, 0.75), cell, 0.25, facecolor=color, edgecolor=edge, linewidth=0.5)
         )
-    canvas.axes.text(0.9, 0.87, "0", fontsize=8, ha="right", va="center")
-    canvas.axes.text(1.1 + num_layers * cell, 0.87, str(num_layers - 1), fontsize=8, va="center")
-    canvas.axes.text(1.0, 0.42, note, fontsize=8, va="center")
+    canvas.axes.text(0.9, 0.87, "0", fontsize=fontsize, ha="right", va="center")
+    canvas.axes.text(1.1 + num_layers * cell, 0.87, str(num_layers - 1), fontsize=fontsize, va="center")
+    canvas.axes.text(1.0, 0.42, note, fontsize=fontsize, va="center")
 
 
 def _rows(parts: Sequence[Part]) -> list[list[Part]]:

@@ -68,7 +68,7 @@ def caches(data: Data) -> Drawing:
         "released code, which keeps one slot for each pass of the group and averages its layers' keys and values.",
         "The columns change to change_high of the table are averaged less exact, paired by document.",
         provenance(board, [task]),
-        bands_note(),
+        bands_note([board]),
     ]
     return Drawing(figure, rows, COLUMNS, about, missing)
 

@@ -12,7 +12,18 @@ from painters._figure_bands import Estimate, mean, median, over_seeds
 from painters._figure_board import Board, NothingToDraw
 from painters._figure_data import Data
 from painters._figure_output import Drawing, bands_note, numbers, provenance, short
-from painters._figure_style import BLACK, canvas, legend_below, line, look, reference, spread, styled, whole_ticks
+from painters._figure_style import (
+    BLACK,
+    canvas,
+    legend_below,
+    line,
+    look,
+    reference,
+    shared_legend,
+    spread,
+    styled,
+    whole_ticks,
+)
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -82,24 +93,34 @@ def curves(board: Board, name: str) -> Curves:
     tasks = board.tasks if board.is_encoder else board.comparable
     by_task: dict[str, list[Point]] = {task: [] for task in tasks}
     joined: list[Point] = []
-    absent: dict[str, list[int]] = {}
+    absent: dict[tuple[str, str], list[int]] = {}
     for start in reversed(variants.windows(board.num_layers)):
         plans = SERIES[name].plans(board.num_layers, start)
         here = {task: point for task in tasks if (point := _point(board, task, plans, start))}
         width = len(variants.window(board.num_layers, start))
         for task in tasks:
             if task not in here:
-                absent.setdefault(task, []).append(width)
+                absent.setdefault((task, ""), []).append(width)
                 continue
             by_task[task].append(here[task])
             if here[task].seeds < len(plans):
-                few = f"{len(plans) - here[task].seeds} of {len(plans)} seeds of {task}"
-                absent.setdefault(few, []).append(width)
+                few = f"{len(plans) - here[task].seeds} of {len(plans)} seeds of "
+                absent.setdefault((task, few), []).append(width)
         if here and len(here) == len(tasks):
             joined.append(_join(list(here.values())))
-    label = SERIES[name].label + (f", {board.tuning}" if board.tuning else "")
-    missing = [f"{label}, {what} at M = {short(where, 20)}" for what, where in absent.items()]
-    return Curves(by_task, joined, missing)
+    label = name + (f", {board.tuning}" if board.tuning else "")
+    return Curves(by_task, joined, [f"{label}: {what}" for what in _grouped(absent, len(tasks))])
+
+
+def _grouped(absent: Mapping[tuple[str, str], Sequence[int]], count: int) -> list[str]:
+    """What is absent, (task, how much) -> widths, in words; tasks that lack the same are named together."""
+    tasks: dict[tuple[str, str], list[str]] = {}
+    for (task, much), where in absent.items():
+        tasks.setdefault((much, short(where, 20)), []).append(task)
+    return [
+        f"{much}{'all tasks' if len(some) == count else short(some, 10)} at M = {where}"
+        for (much, where), some in tasks.items()
+    ]
 
 
 def _point(board: Board, task: str, plans: Sequence[Plan], start: int) -> Point | None:
@@ -153,6 +174,11 @@ def _panels(data: Data, names: Sequence[str], paint: Painter) -> Drawing:
         for place in encoders:
             limits = [edge for other in encoders for edge in other.get_ylim()]
             place.set_ylim(min(limits), max(limits))
+        if len(names) > 1:
+            shared_legend(figure, axes, 3 if len(axes) > 1 else 2)
+        else:
+            for place in axes:
+                legend_below(place, 2)
     about = ["x: the number M of layers in the window, around the middle of the stack."]
     for board, some in shown:
         about += [_scale_note(board), provenance(board, board.tasks if board.is_encoder else board.comparable)]
@@ -160,7 +186,7 @@ def _panels(data: Data, names: Sequence[str], paint: Painter) -> Drawing:
     shuffled = "shuffle" in names
     if shuffled:
         about.append(f"Shuffle is the mean over the seeds {SEEDS[0]} to {SEEDS[-1]}, drawn with the documents.")
-    about.append(bands_note("seeds and documents" if shuffled else "documents"))
+    about.append(bands_note([board for board, _ in shown], "seeds and documents" if shuffled else "documents"))
     rows = [row for board, some in shown for name, one in some.items() for row in _rows(board, name, one)]
     return Drawing(figure, rows, COLUMNS, about, _missing(data, shown))
 
@@ -257,7 +283,6 @@ def _frame(axes: Axes, board: Board, found: Mapping[str, Curves]) -> None:
     low, high = _limits(board, found)
     heights = [*_heights(board, found), *(level for level in levels.values() if level is not None)]
     spread(axes, [height for height in heights if low <= height <= high])
-    legend_below(axes, 2)
 
 
 def _limits(board: Board, found: Mapping[str, Curves]) -> tuple[float, float]:
@@ -266,8 +291,9 @@ def _limits(board: Board, found: Mapping[str, Curves]) -> tuple[float, float]:
 
 
 def _heights(board: Board, found: Mapping[str, Curves]) -> list[float]:
-    """Everything that is drawn: values, and the bands of the aggregate."""
-    points = [point for one in found.values() for points in one.tasks.values() for point in points]
+    """Everything that is drawn: values of tasks where there is one variant, and the aggregate with its bands."""
+    alone = list(found.values()) if len(found) == 1 else []
+    points = [point for one in alone for points in one.tasks.values() for point in points]
     joined = [estimate for one in found.values() for point in one.joined if (estimate := point.drawn(board))]
     values = [drawn.value for point in points if (drawn := point.drawn(board))]
     return [*values, *(edge for estimate in joined for edge in (estimate.value, *(estimate.band or ())))]

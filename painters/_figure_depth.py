@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from painters._figure_bands import Estimate, median
 from painters._figure_board import Board, NothingToDraw
 from painters._figure_data import Data
 from painters._figure_output import Drawing, bands_note, numbers, provenance, short
-from painters._figure_style import BLACK, COLORS, GREY, MARKERS, canvas, legend_below, reference, styled, whole_ticks
+from painters._figure_style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    canvas,
+    legend_below,
+    reference,
+    styled,
+    whole_ticks,
+)
 from painters.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 COLUMNS = "model plan kind depth layer_runs median low high front".split()
 
@@ -28,17 +45,18 @@ class Spot:
     front: bool = False
 
 
+# kind -> label, colour, marker
 KINDS = {
-    "intact": "intact",
-    "skip": "skip",
-    "skip-layer": "skip one layer",
-    "swap": "swap",
-    "middle-repeat": "middle repeat",
-    "reverse": "reverse",
-    "shuffle": "shuffle",
-    "parallel": "parallel",
-    "looped": "looped parallel",
-    "other": "other plans",
+    "intact": ("intact", BLACK, "*"),
+    "skip": ("skip", BLUE, "o"),
+    "skip-layer": ("skip one layer", SKY, "<"),
+    "swap": ("swap", BLACK, "x"),
+    "middle-repeat": ("middle repeat", ORANGE, "s"),
+    "reverse": ("reverse", GREEN, "D"),
+    "shuffle": ("shuffle", RED, "^"),
+    "parallel": ("parallel", PINK, "v"),
+    "looped": ("looped parallel", SKY, "P"),
+    "other": ("other plans", GREY, "h"),
 }
 
 
@@ -51,28 +69,8 @@ def depths(data: Data) -> Drawing:
     front = [spot for spot in spots if spot.front]
     with styled():
         figure, [axes] = canvas(1, 6.4, width=7.6)
-        edge = [*front, Spot("", "", max(spot.depth for spot in spots), 0, front[-1].score)]
-        axes.step(
-            [s.depth for s in edge], [s.score.value for s in edge], where="post", color=GREY, linewidth=2, zorder=2
-        )
-        for number, (kind, label) in enumerate(KINDS.items()):
-            some = [spot for spot in spots if spot.kind == kind]
-            if some:
-                color, marker = (COLORS[number % 6], MARKERS[number % 7]) if kind != "intact" else (BLACK, "*")
-                size = 190 if kind == "intact" else 46
-                axes.scatter(
-                    [s.depth for s in some], [s.score.value for s in some], s=size, color=color, marker=marker,
-                    alpha=0.8, edgecolor="white", linewidth=0.6, label=label, zorder=5 if kind == "intact" else 4,
-                )  # fmt: skip
-        for spot in front:
-            if spot.score.band:
-                axes.plot([spot.depth] * 2, spot.score.band, color=GREY, linewidth=1.2, zorder=3)
-        reference(axes, 1.0, "intact")
-        reference(axes, 0.0, "random", (0, (1, 2)))
-        whole_ticks(axes, [spot.depth for spot in spots], most=14)
+        _paint(axes, spots, front)
         axes.set(xlabel="depth: layers on the longest chain", ylabel="normalised score, median", title=board.model)
-        axes.plot([], [], color=GREY, linewidth=2, label="front, 95 % bars")
-        legend_below(axes, 3)
     rows: list[dict[str, Any]] = [
         {"model": board.model, "plan": spot.plan, "kind": spot.kind, "depth": spot.depth}
         | {"layer_runs": spot.layer_runs, "front": spot.front}
@@ -85,10 +83,33 @@ def depths(data: Data) -> Drawing:
         "The front was picked from these very scores, so its upper end is flattered: read it with its bars.",
         f"On the front: {short([f'{spot.plan} (depth {spot.depth})' for spot in front], 20)}.",
         provenance(board, board.comparable),
-        bands_note(),
+        bands_note([board]),
     ]
     missing = [f"{partial} plans that were scored on some of the tasks only"] if partial else []
     return Drawing(figure, rows, COLUMNS, about, missing)
+
+
+def _paint(axes: Axes, spots: Sequence[Spot], front: Sequence[Spot]) -> None:
+    ends = [*(spot.depth for spot in front), max(spot.depth for spot in spots)]
+    heights = [*(spot.score.value for spot in front), front[-1].score.value]
+    axes.step(ends, heights, where="post", color=GREY, linewidth=2, zorder=2)
+    for kind, (label, color, marker) in KINDS.items():
+        some = [spot for spot in spots if spot.kind == kind]
+        if some:
+            intact = kind == "intact"
+            edges: dict[str, Any] = {} if marker == "x" else {"edgecolor": "white", "linewidth": 0.5}
+            axes.scatter(
+                [spot.depth for spot in some], [spot.score.value for spot in some], s=200 if intact else 46,
+                color=color, marker=marker, alpha=0.85, label=label, zorder=5 if intact else 4, **edges,
+            )  # fmt: skip
+    for spot in front:
+        if spot.score.band:
+            axes.plot([spot.depth] * 2, spot.score.band, color=GREY, linewidth=1.4, zorder=3)
+    axes.plot([], [], color=GREY, linewidth=2, label="front, 95 % bars")
+    reference(axes, 1.0, "intact")
+    reference(axes, 0.0, "random", (0, (1, 2)))
+    whole_ticks(axes, [spot.depth for spot in spots], most=14)
+    legend_below(axes, 3)
 
 
 def _spots(board: Board) -> tuple[list[Spot], int]:

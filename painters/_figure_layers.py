@@ -50,7 +50,7 @@ def single_layers(data: Data) -> Drawing:
         "A band is that of the paired difference from the intact model, placed around the score: where it misses the "
         "line, the difference is more than the choice of documents explains.",
         provenance(board, [task]),
-        bands_note(),
+        bands_note([board]),
     ]
     return Drawing(figure, _rows(board, task, lines, intact), COLUMNS, about, _missing(board, lines, intact))
 

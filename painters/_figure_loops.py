@@ -44,7 +44,7 @@ def loops(data: Data) -> Drawing:
         "each M is framed, of equal ones the smallest. Right: that R against M.",
         "M = 1 is one layer repeated. Bars on the right: 95 % of the draws have their best R within.",
         provenance(board, board.comparable),
-        bands_note(),
+        bands_note([board]),
     ]
     return Drawing(figure, rows, COLUMNS, about, _missing(board, cells, counts))
 
@@ -119,4 +119,4 @@ def _paint_best(
     step = -(-len(counts) // 14)
     axes.set_yticks(counts[::step])
     axes.set_ylim(min(counts) - 0.6, max(counts) + 0.6)
-    axes.set(xlabel="layers affected, M", ylabel="best number of loops, R", title="the framed cells")
+    axes.set(xlabel="layers affected, M", ylabel="best number of loops, R", title="best R, 95 % bars")

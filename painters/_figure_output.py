@@ -86,13 +86,16 @@ def provenance(board: Board, tasks: Iterable[str]) -> str:
     return text
 
 
-def bands_note(what: str = "documents") -> str:
+def bands_note(boards: Sequence[Board], what: str = "documents") -> str:
     """A paragraph on the bands: drawn are `what`."""
-    return (
+    unpaired = {record.metric for board in boards for record in board.records if record.outcomes is None}
+    note = (
         f"Bands: 95 %, percentiles of {DRAWS} bootstrap draws of {what} (seed {SEED}), the same documents for every "
-        f"plan and for the intact model. A score that is no mean over documents, such as a correlation, varies by its "
-        f"standard error instead."
+        f"plan and for the intact model."
     )
+    if unpaired:
+        note += f" No mean over documents, so varied by its standard error instead: {', '.join(sorted(unpaired))}."
+    return note
 
 
 def short(items: Sequence[object], most: int = 8) -> str:

@@ -116,6 +116,17 @@ def legend_below(axes: Axes, columns: int) -> None:
     )
 
 
+def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """One legend under all panels, for lines that mean the same in each."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
+    )
+
+
 def spread(axes: Axes, heights: Sequence[float]) -> None:
     """Limits of the y axis around what is drawn, with air for markers."""
     air = 0.06 * max(max(heights) - min(heights), 0.1)

@@ -414,6 +414,35 @@ def sweep(
         raise typer.Exit(FAILURE)
 
 
+@app.command()
+def plot(
+    figures: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 4 11, or all.")] = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=_OUTPUT),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=_OUTPUT)] = Path("figures"),
+    model: Annotated[str | None, typer.Option(help="The decoder, of several.", rich_help_panel=_MODEL)] = None,
+    encoder: Annotated[str | None, typer.Option(help="The encoder, of several.", rich_help_panel=_MODEL)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw figures from records: each as SVG and PNG, with its numbers (CSV) and its caption. Loads no torch.
+
+    painters plot 4 11 --from runs --to figures
+    """
+    from painters._cli_plot import plot as draw
+
+    result = draw(figures or [], sources or [DEFAULT_OUT.parent], to, model=model, encoder=encoder)
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), indent=2))
+    else:
+        out.print(result.table())
+        if any(figure.files for figure in result.drawn):
+            out.print(f"\nThe files are in {to}", soft_wrap=True)
+    if result.failed:
+        raise typer.Exit(FAILURE)
+
+
 @app.command(name="variants")
 def list_variants(
     layers: Annotated[

@@ -22,7 +22,7 @@ from painters._figure_output import Drawing, write
 from painters._figure_plans import strategies
 from painters._figure_states import modes, states
 
-__all__ = ["FIGURES", "Data", "Drawing", "Figure", "FigureError", "NothingToDraw", "draw", "draw_all", "read"]
+__all__ = ["FIGURES", "Data", "Drawn", "Figure", "FigureError", "NothingToDraw", "draw", "draw_all", "numbers", "read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +80,45 @@ FIGURES: Mapping[int, Figure] = MappingProxyType(
 )
 
 
-def draw(number: int, data: Data, folder: str | Path) -> list[Path]:
-    """The paths of the files of one figure in `folder`; NothingToDraw says which records are not there."""
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What became of a figure: its files, none where it could not be drawn, and what is missing in it."""
+
+    number: int
+    title: str
+    files: Sequence[Path]
+    missing: Sequence[str]
+
+
+def draw(number: int, data: Data, folder: str | Path) -> Drawn:
+    """The figure in four files in `folder`; NothingToDraw says which records are not there."""
     if number not in FIGURES:
         raise FigureError(f"there is no figure {number}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
     figure = FIGURES[number]
     try:
         drawing = figure.function(data)
     except NothingToDraw as error:
-        raise NothingToDraw(f"figure {number} ({figure.title}): {error}. It needs {figure.needs}") from error
-    return write(drawing, number, figure.title, Path(folder))
+        raise NothingToDraw(f"{error}. Figure {number} needs {figure.needs}") from error
+    return Drawn(number, figure.title, write(drawing, number, figure.title, Path(folder)), drawing.missing)
 
 
-def draw_all(
-    data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGURES)
-) -> tuple[dict[int, Sequence[Path]], dict[int, str]]:
-    """Number -> paths of every figure that could be drawn, and number -> reason of every other."""
-    drawn: dict[int, Sequence[Path]] = {}
-    why_not: dict[int, str] = {}
+def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGURES)) -> list[Drawn]:
+    """Each figure; of one that cannot be drawn the reason is what is missing."""
+    drawn = []
     for number in numbers:
         try:
-            drawn[number] = draw(number, data, folder)
+            drawn.append(draw(number, data, folder))
         except NothingToDraw as error:
-            why_not[number] = str(error)
-    return drawn, why_not
+            drawn.append(Drawn(number, FIGURES[number].title, (), (str(error),)))
+    return drawn
+
+
+def numbers(names: Iterable[str]) -> list[int]:
+    """The figures that these words ask for, in order: numbers, or `all`; all where there are no words."""
+    names = list(names) or ["all"]
+    found: set[int] = set()
+    for name in names:
+        if name != "all" and not (name.isdecimal() and int(name) in FIGURES):
+            raise FigureError(f"there is no figure {name!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
+        found |= set(FIGURES) if name == "all" else {int(name)}
+    return sorted(found)
