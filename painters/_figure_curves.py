@@ -164,7 +164,8 @@ def _panels(data: Data, names: Sequence[str], paint: Painter) -> Drawing:
     found = [(board, {name: curves(board, name) for name in names}) for board in data.boards]
     shown = [(board, some) for board, some in found if any(_altered(one) for one in some.values())]
     if not shown:
-        raise NothingToDraw(f"no records of {' or '.join(SERIES[name].label for name in names)} over any window")
+        labels = " or ".join(SERIES[name].label for name in names)
+        raise NothingToDraw("; ".join([f"no records of {labels} over any window", *_unscaled(data.decoder)]))
     with styled():
         figure, axes = canvas(len(shown), 5.4)
         for place, (board, some) in zip(axes, shown, strict=True):
@@ -200,15 +201,20 @@ def _missing(data: Data, shown: Sequence[tuple[Board, Mapping[str, Curves]]]) ->
     drawn = {board.tuning for board, _ in shown}
     missing = [] if None in drawn else ["the decoder's panel"]
     missing += [f"the encoder's panel {protocol}" for protocol in ("retuned", "frozen") if protocol not in drawn]
+    missing += _unscaled(data.decoder)
     for board, some in shown:
         missing += [what for one in some.values() for what in one.missing]
-        if not board.is_encoder and (unscaled := [task for task in board.tasks if task not in board.comparable]):
-            missing.append(f"{short(unscaled)}: the intact model is no better than chance, or was not scored")
         if board.is_encoder and board.intact_mean is None:
             missing.append(f"the line of the intact model, {board.tuning}")
         if board.is_encoder and board.chance_mean is None:
             missing.append(f"the line of chance, {board.tuning}")
     return missing
+
+
+def _unscaled(board: Board | None) -> list[str]:
+    """The decoder's tasks without a scale, in words."""
+    tasks = [task for task in board.tasks if task not in board.comparable] if board else []
+    return [f"{short(tasks)}: the intact model is no better than chance, or was not scored"] if tasks else []
 
 
 def _scale_note(board: Board) -> str:

@@ -52,23 +52,26 @@ def modes(data: Data) -> Drawing:
 
 
 def _intact(records: Iterable[SimilarityRecord], mode: str | None) -> dict[str, dict[str, SimilarityRecord]]:
-    """Model -> mode -> record, of intact models on one set of documents: of the most, among those that have `mode`.
+    """Model -> mode -> record, of intact models, each measured in one way: that of the most documents.
 
-    FigureError where several sets, or several ways to measure, have as many.
+    With `mode` only ways that have it count, without those of the most modes. FigureError where several are left.
     """
     groups: dict[str, dict[str, list[SimilarityRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record.plan == str(Plan.identity(record.num_layers)):
             groups[record.model][_protocol(record)].append(record)
+
+    def rank(some: Sequence[SimilarityRecord]) -> tuple[int, int]:
+        return 0 if mode else len({record.mode for record in some}), some[0].documents
+
     found = {}
     for model in sorted(groups):
         able = [some for some in groups[model].values() if mode is None or mode in {record.mode for record in some}]
         if able:
-            most = max(some[0].documents for some in able)
-            best = [some for some in able if some[0].documents == most]
+            best = [some for some in able if rank(some) == max(map(rank, able))]
             if len(best) > 1:
                 raise FigureError(
-                    f"similarities of {model} measured in {len(best)} ways over {most} documents each: "
+                    f"similarities of {model} measured in {len(best)} ways over {best[0][0].documents} documents each: "
                     f"{' or '.join(_way(some[0]) for some in best)}. A figure does not mix them: draw from files that "
                     f"hold one of them"
                 )
@@ -76,7 +79,7 @@ def _intact(records: Iterable[SimilarityRecord], mode: str | None) -> dict[str, 
     return found
 
 
-_KEY = ("inputs", "texts", "revision", "weights", "dtype", "batch_size")
+_KEY = ("inputs", "documents", "texts", "revision", "weights", "dtype", "batch_size")
 
 
 def _protocol(record: SimilarityRecord) -> str:
