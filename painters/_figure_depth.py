@@ -108,7 +108,8 @@ def _paint(axes: Axes, spots: Sequence[Spot], front: Sequence[Spot]) -> None:
     axes.plot([], [], color=GREY, linewidth=2, label="front, 95 % bars")
     reference(axes, 1.0, "intact")
     reference(axes, 0.0, "random", (0, (1, 2)))
-    whole_ticks(axes, [spot.depth for spot in spots], most=14)
+    depths = [spot.depth for spot in spots]
+    whole_ticks(axes, range(min(depths), max(depths) + 1), most=14)
     legend_below(axes, 3)
 
 

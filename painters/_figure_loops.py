@@ -50,9 +50,9 @@ def loops(data: Data) -> Drawing:
 
 
 def _missing(board: Board, cells: dict[tuple[int, int], Estimate], counts: list[int]) -> list[str]:
-    widths = [len(variants.window(board.num_layers, start)) for start in variants.windows(board.num_layers)]
-    holes = [f"M = {width}, R = {n}" for width in sorted(widths) for n in counts if (width, n) not in cells]
-    return [short(holes, 12)] if holes else []
+    widths = sorted(len(variants.window(board.num_layers, start)) for start in variants.windows(board.num_layers))
+    holes = {width: [n for n in counts if (width, n) not in cells] for width in widths}
+    return [f"R = {short(absent, 30)} at M = {width}" for width, absent in holes.items() if absent]
 
 
 def _cells(board: Board) -> dict[tuple[int, int], Estimate]:
