@@ -153,8 +153,8 @@ def clock(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def summary_table(summary: Summary) -> RenderableType:
-    """What was found, done and failed, and where the records are."""
+def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableType:
+    """What was found, done and failed, where the records are, and what to do with them."""
     rows = {
         "cells": f"{summary.cells}",
         "found": f"{summary.found}",
@@ -177,7 +177,9 @@ def summary_table(summary: Summary) -> RenderableType:
     if len(reasons) > SHOWN:
         lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
     if summary.found or summary.done:
-        lines.append(Text(f"Next: painters plot {shlex.quote(str(summary.folder))}"))
+        numbers = sorted({one.figure for one in asked if one.figure is not None})
+        plot = ["painters", "plot", *map(str, numbers), "--from", str(summary.folder)]
+        lines.append(Text(f"Next: {shlex.join(plot)}"))
     return Group(*lines)
 
 

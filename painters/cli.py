@@ -342,7 +342,8 @@ def measure_similarity(
 @app.command()
 def sweep(
     experiments: Annotated[
-        list[str], typer.Argument(help="Names such as fig4 or paper/fig4, or paths of YAML files.", show_default=False)
+        list[str],
+        typer.Argument(metavar="EXPERIMENT", help="Names such as fig4 or paper/fig4, or paths of YAML files."),
     ],
     to: Annotated[
         Path | None,
@@ -407,7 +408,7 @@ def sweep(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
     with sweeping.stoppable(store.folder), sweeping.showing(None if quiet or as_json else err) as progress:
         summary = sweeps.run(asked, store, device=device, progress=progress)
-    _tell(sweeping.summary_json(summary) if as_json else sweeping.summary_table(summary))
+    _tell(sweeping.summary_json(summary) if as_json else sweeping.summary_table(summary, asked))
     if summary.failures:
         if os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error
