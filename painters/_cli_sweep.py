@@ -223,13 +223,17 @@ def forecast_table(found: Forecast) -> RenderableType:
     lines.append(Text("Layer runs are per document, summed over the missing cells; training is not in them."))
     if count := found.by_basis["records"]:
         lines.append(Text(f"Hours of {count:,} cells by the seconds of this store's records of their model and task."))
+    if count := found.by_basis["bundled"]:
+        lines.append(Text(f"Hours of {count:,} cells of bundled models as one processor core took them elsewhere."))
     if count := found.by_basis["parameters"]:
         assumed = f"{found.tflops:g} TFLOPS, utilisation {sweep.UTILISATION}, decoding step {sweep.STEP * 1000:g} ms"
         lines.append(Text(f"Hours of {count:,} cells are an estimate from parameters ({assumed}; one device):"))
         lines.append(Text(f"  {sweep.FORMULA}"))
         lines.append(Text("  Embeddings, output head and loading are left out. --tflops states your device's peak."))
     if found.unknown:
-        lines.append(Text(f"No estimate for {', '.join(found.unknown)}: score a few cells, and records will tell."))
+        more = f" and {len(found.unknown) - SHOWN} more" if len(found.unknown) > SHOWN else ""
+        named = ", ".join(found.unknown[:SHOWN]) + more
+        lines.append(Text(f"No estimate for {named}: score a few cells, and records will tell."))
     return Group(*lines)
 
 

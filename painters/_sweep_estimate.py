@@ -1,8 +1,8 @@
 """What a sweep would cost, without weights, documents or network: cells, layer runs and an estimate of hours.
 
-Where the store holds records of a model and task, their seconds per layer run and document are used. Else they follow
-from the facts below. Documents are counts of the published sets; tokens are rounded means with Llama's or BERT's
-tokenizer, over all requests of a document and including the shots.
+Where the store holds records of a model and task, their seconds per layer run and document are used. Else they are
+those measured of the bundled models, or follow from the facts below. Documents are counts of the published sets; tokens
+are rounded means with Llama's or BERT's tokenizer, over all requests of a document and including the shots.
 """
 
 from __future__ import annotations
@@ -68,6 +68,19 @@ MODELS = {
     "EleutherAI/pythia-6.9b": Model(32, 201e6),
     "google-bert/bert-large-uncased": Model(24, 12.6e6),
 }
+# Seconds of one processor core per layer run and document, training counted as `passes` does.
+BUNDLED = {
+    ("nano-llama", "nano_arc"): 0.4e-3,
+    ("nano-llama", "nano_gsm8k"): 2.2e-3,
+    ("nano-llama", "nano_hellaswag"): 1.8e-3,
+    ("nano-llama", "nano_lambada"): 0.8e-3,
+    ("nano-llama", "nano_winogrande"): 0.45e-3,
+    ("nano-bert", "nano_cola"): 0.2e-3,
+    ("nano-bert", "nano_paraphrase"): 0.4e-3,
+    ("nano-bert", "nano_rte"): 0.35e-3,
+    ("nano-bert", "nano_sst2"): 0.2e-3,
+    ("nano-bert", "nano_sts"): 0.5e-3,
+}
 
 
 @dataclass(slots=True)
@@ -108,12 +121,15 @@ def forecast(cells: Sequence[Cell], missing: Sequence[Cell], rates: Rates, known
         if rate is not None:
             found.hours += rate * sent / 3600
             found.by_basis["records"] += 1
+        elif (rate := BUNDLED.get((cell.model, cell.task))) is not None:
+            found.hours += rate * sent / 3600
+            found.by_basis["bundled"] += 1
         elif (seconds := _seconds(cell, sent, documents, tflops)) is not None:
             found.hours += seconds / 3600
             found.by_basis["parameters"] += 1
         else:
             unknown[f"{cell.model} on {cell.task}"] += 1
-    found.unknown = tuple(f"{what} ({count} cells)" for what, count in unknown.items())
+    found.unknown = tuple(f"{what} ({count} cell{'' if count == 1 else 's'})" for what, count in unknown.items())
     return found
 
 

@@ -77,14 +77,11 @@ def key_of(cell: Cell | Record) -> Key:
 
 def recorded(records: Iterable[Record], training: Callable[[str], int | None]) -> Rates:
     """The rates in a store; `training` tells the number of training documents of a task."""
-    rates, seen = Rates(), set()
+    rates = Rates()
     for record in records:
-        cell = record.cell_key, record.date, record.seconds
-        if record.cell_key is None or cell in seen:
-            continue  # all metrics of a cell state the seconds of the whole
-        seen.add(cell)
-        documents = passes(record.documents, training(record.task), record.tuning)
-        rates.learn(key_of(record), record.seconds, record.layer_runs * documents)
+        if record.asked is not None:  # each metric of a cell states the seconds and the work of the whole
+            documents = passes(record.documents, training(record.task), record.tuning)
+            rates.learn(key_of(record), record.seconds, record.layer_runs * documents)
     return rates
 
 

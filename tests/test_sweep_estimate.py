@@ -10,7 +10,7 @@ import pytest
 from test_store import cell, scored
 
 from painters import sweep
-from painters._sweep_estimate import MODELS, STEP, TASKS, UTILISATION, Documents, forecast, layer_parameters
+from painters._sweep_estimate import BUNDLED, MODELS, STEP, TASKS, UTILISATION, Documents, forecast, layer_parameters
 from painters._sweep_pace import Pace, Progress, Rates, passes, recorded
 from painters.experiment import cells, load
 from painters.plan import Plan
@@ -57,8 +57,16 @@ def test_records_of_the_store_go_before_parameters(tmp_path: Path) -> None:
     assert (found.cells, found.found, found.missing, found.plans) == (3, 1, 2, 2)
     assert found.hours == pytest.approx(3 * 100 * 0.5 / 3600)
     assert found.by_basis == {"records": 1}
-    assert found.unknown == ("documents of something (1 cells)",)
+    assert found.unknown == ("documents of something (1 cell)",)
     assert found.layer_runs == 300
+
+
+def test_the_bundled_models_have_been_measured(tmp_path: Path) -> None:
+    found = sweep.plan(load("fig11"), Store(tmp_path))
+    assert (found.by_basis, found.unknown) == ({"bundled": found.cells}, ())
+    arc = cell(model="nano-llama", task="nano_arc", limit=100)
+    found = forecast([arc], [arc], Rates(), Documents(), tflops=1)
+    assert found.hours == pytest.approx(6 * 100 * BUNDLED["nano-llama", "nano_arc"] / 3600)
 
 
 def _rates(records: Any) -> Rates:
