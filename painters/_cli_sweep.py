@@ -21,7 +21,7 @@ from rich.text import Text
 
 from painters import sweep
 from painters._cli_run import Stopped
-from painters.experiment import Encoder, Experiment, ExperimentError, find, load
+from painters.experiment import Experiment, ExperimentError, find, load
 from painters.sweep import Failure, Forecast, Progress, Summary
 
 EVERY = 10.0  # seconds between two lines of progress in a file
@@ -37,6 +37,7 @@ def experiments(
     quick: bool,
     limit: int | None,
     dtype: str | None,
+    data: Path | None = None,
 ) -> list[Experiment]:
     """The experiments as asked for; ExperimentError where an option finds nothing to change."""
     found = [load(name) for name in names]
@@ -44,9 +45,10 @@ def experiments(
         found = [one.quickened() for one in found]
     if not encoders:
         found = [one.without_encoders() for one in found]
-    kinds = {isinstance(part, Encoder) for one in found for part in one.parts}
+    if data is not None:
+        found = [one.with_data(data) for one in found]
     for option, given, kind in (("--model", model, False), ("--encoder", encoder, True)):
-        if given is not None and kind not in kinds:
+        if given is not None and not any(one.asks(encoders=kind) for one in found):
             raise ExperimentError(f"{option} {given}: {', '.join(names)} asks nothing of such a model: leave it out")
     if model is not None:
         found = [one.with_model(model) for one in found]
@@ -176,7 +178,7 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
         lines.append(Text(f"Failed: {failures[0]}{more}: {reason}", style="red"))
     if len(reasons) > SHOWN:
         lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
-    if summary.found or summary.done:
+    if asked and (summary.found or summary.done):
         numbers = sorted({one.figure for one in asked if one.figure is not None})
         plot = ["painters", "plot", *map(str, numbers), "--from", str(summary.folder)]
         lines.append(Text(f"Next: {shlex.join(plot)}"))

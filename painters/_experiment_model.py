@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -32,6 +33,7 @@ Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**9)]
 Whole: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 Some: TypeAlias = Annotated[tuple[Whole, ...], BeforeValidator(values)] | None
 Kv: TypeAlias = Literal["exact", "averaged"]
+Mode: TypeAlias = Literal["token", "flat", "first-excluded", "centred"]
 
 
 class _Part(BaseModel):
@@ -214,6 +216,28 @@ class Encoder(Grid):
         return {**fields, "tuning": tuple(dict.fromkeys(_shorter(one, epochs, documents) for one in self.tuning))}
 
 
+class Similarity(_Part):
+    """The section `similarity`: how alike the states of intact models are, on the first `limit` documents of `inputs`.
+
+    The defaults are the paper's: 100 documents, batches of 8, sequences flattened whole.
+    """
+
+    models: Models = ()
+    encoders: Models = ()
+    inputs: Text
+    modes: Annotated[tuple[Mode, ...], BeforeValidator(_listed), Field(min_length=1)] = ("flat",)
+    limit: Count = 100
+    batch_size: Count = 8
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Similarity:
+        if not (self.models or self.encoders):
+            raise ValueError("models or encoders must name at least one")
+        _refuse_doubles({"models": self.models + self.encoders, "modes": self.modes})
+        return self
+
+
 class Experiment(Grid):
     """A validated experiment file. `include` adds the cells of other files in its folder."""
 
@@ -222,6 +246,7 @@ class Experiment(Grid):
     include: Names = ()
     kv: Annotated[tuple[Kv, ...], BeforeValidator(_listed), Field(min_length=1)] = ("exact",)
     encoder: Encoder | None = None
+    similarity: Similarity | None = None
 
     included: tuple[Experiment, ...] = Field(default=(), exclude=True)
 
@@ -229,9 +254,10 @@ class Experiment(Grid):
     def _whole(self) -> Experiment:
         wanted = {"models": self.models, "tasks": self.tasks, "variants": self.variants}
         missing = [name for name, value in wanted.items() if not value]
-        if len(missing) == 3 and not self.include and not self.encoder:
+        others = self.include or self.encoder or self.similarity
+        if len(missing) == 3 and not others:
             raise ValueError("an experiment needs models, tasks and variants, or what to include")
-        if missing and (len(missing) < 3 or not (self.include or self.encoder)):
+        if missing and len(missing) < 3:
             _refuse_gaps(wanted)
         if self.encoder and not (self.encoder.variants or self.variants):
             raise ValueError("encoder: variants must name at least one, here or in the experiment")
@@ -261,20 +287,56 @@ class Experiment(Grid):
             update={"name": self.name, "variants": self.encoder.variants or self.variants},
         )
 
+    @property
+    def similarities(self) -> tuple[Similarity, ...]:
+        """What to measure, its own and that of included files."""
+        return tuple(one.similarity for one in (self, *self.included) if one.similarity)
+
+    def asks(self, *, encoders: bool) -> bool:
+        """Whether anything is asked of decoders, or of encoders."""
+        measured = (one.encoders if encoders else one.models for one in self.similarities)
+        return any(isinstance(part, Encoder) is encoders for part in self.parts) or any(measured)
+
     def with_model(self, name: str, revision: str | None = None) -> Experiment:
         """The same questions asked of another decoder; encoders stay."""
-        return self._each(lambda part: {"models": (Model(name=name, revision=revision),)} if part.models else {})
+        given = {"models": (Model(name=name, revision=revision),)}
+        return self._each(lambda part: given if part.models else {})._each_similarity(
+            lambda part: given if part.models else {}
+        )
 
     def with_encoder(self, name: str, revision: str | None = None) -> Experiment:
         """The same questions asked of another encoder; decoders stay."""
-        return self._each_encoder(lambda _: {"models": (Model(name=name, revision=revision),)})
+        models = (Model(name=name, revision=revision),)
+        return self._each_encoder(lambda _: {"models": models})._each_similarity(
+            lambda part: {"encoders": models} if part.encoders else {}
+        )
 
     def without_encoders(self) -> Experiment:
-        """Only the grids of decoders; ExperimentError where nothing is left."""
-        left = self._each(lambda _: {"encoder": None})
-        if not left.parts:
+        """Only what is asked of decoders; ExperimentError where nothing is left."""
+        left = self._each(lambda _: {"encoder": None})._each_similarity(lambda _: {"encoders": ()})
+        if not left.asks(encoders=False):
             raise ExperimentError(f"experiment {self.name} has only encoders: nothing is left without them")
         return left
+
+    def with_data(self, folder: Path) -> Experiment:
+        """The same with the documents that lie in `folder`, for those tasks that it has some of.
+
+        For the task NAME these are in the folder `NAME/`, a .jsonl for each split in the columns that the hub has (what
+        else GLUE's may be, `painters.glue` says); or `NAME.yaml` there is a task of lm-eval's kind to take instead.
+        """
+
+        def here(task: Task) -> Task:
+            places = (folder / f"{task.name}.yaml", folder / task.name)
+            found = next((place.resolve() for place in places if place.exists()), None)
+            return task if found is None else task.model_copy(update={"name": str(found)})
+
+        def change(part: Grid) -> dict[str, Any]:
+            return {"tasks": tuple(map(here, part.tasks))}
+
+        def inputs(part: Similarity) -> dict[str, Any]:
+            return {"inputs": here(Task.model_construct(name=part.inputs)).name}
+
+        return self._each(change)._each_encoder(change)._each_similarity(inputs)
 
     def with_dtype(self, dtype: str) -> Experiment:
         """The same with the weights of all models in this number type."""
@@ -282,11 +344,13 @@ class Experiment(Grid):
         def change(part: Grid) -> dict[str, Any]:
             return {"protocol": type(part.protocol).model_validate({**part.protocol.model_dump(), "dtype": dtype})}
 
-        return self._each(lambda part: change(part) if part.models else {})._each_encoder(change)
+        changed = self._each(lambda part: change(part) if part.models else {})._each_encoder(change)
+        return changed._each_similarity(lambda _: {"dtype": dtype})
 
     def with_limit(self, limit: int) -> Experiment:
         """The same with at most the first `limit` documents of each task."""
-        return self._each(lambda part: part.limited(limit))._each_encoder(lambda part: part.limited(limit))
+        changed = self._each(lambda part: part.limited(limit))._each_encoder(lambda part: part.limited(limit))
+        return changed._each_similarity(lambda part: {"limit": min(limit, part.limit)})
 
     def quickened(self) -> Experiment:
         """The grid that the sections `quick` leave; ExperimentError where there is none."""
@@ -301,6 +365,13 @@ class Experiment(Grid):
         def changed(part: Experiment) -> dict[str, Any]:
             grid = part.encoders
             return {} if grid is None else {"encoder": grid.model_copy(update=change(grid))}
+
+        return self._each(changed)
+
+    def _each_similarity(self, change: Callable[[Similarity], dict[str, Any]]) -> Experiment:
+        def changed(part: Experiment) -> dict[str, Any]:
+            one = part.similarity
+            return {} if one is None else {"similarity": one.model_copy(update=change(one))}
 
         return self._each(changed)
 

@@ -20,6 +20,7 @@ import lm_eval.tasks
 import lm_eval.utils
 import numpy as np
 import torch
+from lm_eval.tasks._yaml_loader import load_yaml
 
 from painters import tasks as bundled_tasks
 from painters.tasks import TaskError, TaskUnavailableError
@@ -80,11 +81,13 @@ def prepare(
 
 
 def _load(name: str) -> dict[str, Any]:
-    """Name -> lm-eval's task, for a bundled task, the path of a YAML with its documents, or a task or group
-    of lm-eval.
+    """Name -> lm-eval's task, for a bundled task, the path of a YAML with its documents, a folder with the documents of
+    one of lm-eval's, or a task or group of lm-eval.
     """
     ours = bundled_tasks.bundled()
     path = ours.get(name, Path(name))
+    if "/" in name and path.is_dir():
+        return _with_documents_of(path)
     if path.suffix in (".yaml", ".yml"):
         task = lm_eval.api.task.ConfigurableTask(config=bundled_tasks.config(path))
         return {task.task_name: task}
@@ -104,6 +107,26 @@ def _load(name: str) -> dict[str, Any]:
             f"Bundled tasks need no network: {', '.join(ours)}"
         ) from error
     return loaded
+
+
+def _with_documents_of(folder: Path) -> dict[str, Any]:
+    """lm-eval's own task of the folder's name, with the documents in the folder: a `.jsonl` for each split."""
+    file = _file_of(folder.name)
+    if file is None:
+        raise TaskError(f"task in {folder}: lm-eval has no task {folder.name!r}; call the folder as lm-eval's task")
+    config = load_yaml(file, resolve_func=True)
+    splits = {field: config[field] for field in _SPLITS if config.get(field)}
+    files = {split: path for split in splits.values() if (path := folder / f"{split}.jsonl").is_file()}
+    scored = splits.get("test_split") or splits.get("validation_split")
+    if scored not in files:
+        raise TaskUnavailableError(f"task in {folder}: there is no {scored}.jsonl, and {folder.name} is scored on it")
+    absent: dict[str, Any] = {field: None for field, split in splits.items() if split not in files}
+    data = {"dataset_path": None, "dataset_name": None, "custom_dataset": bundled_tasks.reader(files, folder.name)}
+    task = lm_eval.api.task.ConfigurableTask(config={**config, **absent, **data})
+    return {task.task_name: task}
+
+
+_SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
 def _file_of(name: str) -> Path | None:

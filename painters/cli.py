@@ -444,6 +444,97 @@ def plot(
         raise typer.Exit(FAILURE)
 
 
+@app.command()
+def reproduce(
+    numbers: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 4 11, or all.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=_SCORE)
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with documents of one's own: NAME.yaml for a task of lm-eval, NAME/ for one of GLUE.",
+            rich_help_panel=_SCORE,
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare records with today's weights and tasks.", rich_help_panel=_SCORE),
+    ] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=_MODEL)
+    ] = False,
+    model: Annotated[
+        str | None, typer.Option(help="Another decoder; the paper's tasks unless bundled.", rich_help_panel=_MODEL)
+    ] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Another encoder; the paper's tasks unless bundled.", rich_help_panel=_MODEL)
+    ] = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=_MODEL)
+    ] = None,
+    device: DeviceOption = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of records; figures go to figures/ in it. Default: results, runs/quick, or runs/MODEL.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    plan_only: Annotated[
+        bool,
+        typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
+    ] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=_OUTPUT),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw the paper's figures, and score first what their records lack. Run it again after any interruption.
+
+    painters reproduce all --quick
+    """
+    from painters import _cli_reproduce as reproducing
+    from painters import _cli_sweep as sweeping
+    from painters import sweep as sweeps
+
+    if tflops is not None and not plan_only:
+        raise typer.BadParameter("--tflops belongs to --plan-only: a sweep measures what it takes")
+    if data is not None and not data.is_dir():
+        raise typer.BadParameter(f"--data {data}: there is no such folder")
+    asked = reproducing.request(
+        numbers or [],
+        paper=paper,
+        model=model,
+        encoder=encoder,
+        quick=quick,
+        limit=limit,
+        dtype=None if dtype is None else str(dtype),
+        data=data,
+        out=to,
+    )
+    if plan_only:
+        forecast, left = reproducing.forecast(asked, tflops or sweeps.TFLOPS)
+        similarities = f"Similarities to measure: {len(left)}, each one pass over 100 documents or so."
+        if as_json:
+            _tell({**sweeping.forecast_json(forecast), "similarities": len(left)})
+        else:
+            _tell(sweeping.forecast_table(forecast))
+            _tell(similarities)
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    result = reproducing.reproduce(asked, device=device, check=check, console=None if quiet or as_json else err)
+    _tell(result.as_json() if as_json else result.table())
+    if result.failed:
+        raise typer.Exit(FAILURE)
+
+
 @app.command(name="variants")
 def list_variants(
     layers: Annotated[

@@ -16,7 +16,7 @@ from typing import Any
 
 from painters._experiment_file import find, load, shipped
 from painters._experiment_grid import Point, spread
-from painters._experiment_model import Encoder, Experiment, Grid, Model
+from painters._experiment_model import Encoder, Experiment, Grid, Model, Similarity
 from painters._experiment_yaml import ExperimentError
 from painters.plan import Plan
 from painters.tuning import Tuning
@@ -29,6 +29,7 @@ __all__ = [
     "Grid",
     "Model",
     "Point",
+    "Similarity",
     "cell_key",
     "cells",
     "find",

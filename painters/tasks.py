@@ -58,7 +58,7 @@ def config(path: Path) -> dict[str, Any]:
     """
     read = _read(path)
     files = read.pop("dataset_kwargs")["data_files"]
-    read["custom_dataset"] = _reader({split: path.parent / file for split, file in files.items()}, read["task"])
+    read["custom_dataset"] = reader({split: path.parent / file for split, file in files.items()}, read["task"])
     return read
 
 
@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
     return read
 
 
-def _reader(files: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
+def reader(files: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
     """A function from nothing to the splits; lm-eval calls it with the task's metadata."""
 
     def read(**metadata: Any) -> dict[str, Any]:

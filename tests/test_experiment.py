@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import fields, replace
 from pathlib import Path
@@ -347,9 +348,52 @@ def test_a_task_by_its_file(tmp_path: Path) -> None:
     assert str(tmp_path) not in cell.key
 
 
+# ------------------------------------------------------------------------------------------------------- similarities
+
+ALIKE = "title: t\nsimilarity: {models: [a], encoders: [b], inputs: nano_lambada, modes: [flat, token]}\n"
+
+
+def test_similarities_are_asked_of_decoders_and_encoders(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(ALIKE)
+    found = load(tmp_path / "grid.yaml")
+    [asked] = found.similarities
+    assert (asked.limit, asked.batch_size, asked.modes) == (100, 8, ("flat", "token"))
+    assert cells(found, of(12)) == ()
+    [other] = found.with_model("x").with_encoder("y").with_limit(7).with_dtype("float16").similarities
+    assert ([m.name for m in other.models], [m.name for m in other.encoders]) == (["x"], ["y"])
+    assert (other.limit, other.dtype) == (7, "float16")
+    assert found.without_encoders().similarities[0].encoders == ()
+    assert found.asks(encoders=True)
+    assert not found.without_encoders().asks(encoders=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("models: [a], encoders: [b], ", "models or encoders must name at least one"),
+        ("token", "similarity.modes"),
+        ("inputs: nano_lambada, ", "inputs"),
+    ],
+)
+def test_malformed_similarities_are_refused(tmp_path: Path, wrong: str, told: str) -> None:
+    (tmp_path / "grid.yaml").write_text(ALIKE.replace(wrong, "tokens" if wrong == "token" else ""))
+    with pytest.raises(ExperimentError, match=re.escape(told)):
+        load(tmp_path / "grid.yaml")
+
+
+def test_documents_of_ones_own_stand_in_for_tasks(tmp_path: Path) -> None:
+    (tmp_path / "grid.yaml").write_text(GOOD)
+    (tmp_path / "nano_arc").mkdir()
+    found = load(tmp_path / "grid.yaml").with_data(tmp_path)
+    own = {cell.source for cell in cells(found, of(12)) if cell.task == "nano_arc"}
+    assert own == {str(tmp_path / "nano_arc")}
+    assert {cell.key for cell in cells(found, of(12))} == {c.key for c in cells(load(tmp_path / "grid.yaml"), of(12))}
+
+
 # ------------------------------------------------------------------------------------------------------------ shipped
 
-FIGURES = [2, *range(4, 14)]
+FIGURES = list(range(2, 15))
+SIMILARITIES = (3, 14)
 
 
 def test_there_is_an_experiment_for_every_figure_here_and_in_the_paper() -> None:
@@ -361,6 +405,10 @@ def test_a_shipped_experiment_is_sound(name: str) -> None:
     found = load(name)
     assert found.name == name
     assert name.endswith(f"fig{found.figure}")
+    if found.figure in SIMILARITIES:
+        assert found.similarities
+        assert not found.parts
+        return
     size = 32 if name.startswith("paper") else 12
     whole, quick = cells(found, of(size)), cells(found.quickened(), of(size))
     assert 1 < len(quick) <= len(whole)

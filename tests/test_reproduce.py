@@ -1,0 +1,112 @@
+"""`painters reproduce`: what is missing is scored, what is there is drawn without torch, other models by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+from real_shapes import save_bert, save_llama, write_data
+
+from painters import figures
+from painters.results import Store
+
+Painters = Callable[..., Outcome]
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "lm_eval", "datasets", "accelerate"):
+    sys.modules[name] = None
+from painters.cli import main
+main()
+"""
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_missing_is_scored_and_then_redrawn_without_torch(painters: Painters, tmp_path: Path) -> None:
+    made = painters("reproduce", "1", "2", "14", "--limit", "3", "--out", "{tmp}/there", "--json")
+    assert made.code == 0
+    told = json.loads(made.out)
+    assert told["sweep"]["done"] == 24  # on one task: the intact model, 12 layers skipped, 11 swaps
+    assert told["similarities_measured"] == 4
+    assert {figure["figure"]: figure["drawn"] for figure in told["figures"]} == {1: True, 2: True, 14: True}
+    drawn = files(tmp_path / "there" / "figures")
+    assert sorted(drawn) == sorted(f"fig{n:02d}.{kind}" for n in (1, 2, 14) for kind in ("svg", "png", "csv", "md"))
+
+    again = [sys.executable, "-c", WITHOUT_TORCH, "reproduce", "1", "2", "14", "--limit", "3", "--out", "there"]
+    done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in done.stderr
+    assert files(tmp_path / "there" / "figures") == drawn
+
+
+def test_the_papers_tasks_for_other_models_with_documents_of_ones_own(painters: Painters, tmp_path: Path) -> None:
+    save_llama(tmp_path / "llama", 4)
+    save_bert(tmp_path / "bert", 4)
+    write_data(tmp_path / "data")
+    made = painters(
+        "reproduce", "3", "4", "--model", "{tmp}/llama", "--encoder", "{tmp}/bert", "--data", "{tmp}/data",
+        "--limit", "2", "--dtype", "float32", "--out", "{tmp}/out", "--json",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    records = Store(tmp_path / "out").records()
+    decoded = {(record.task, record.shots) for record in records if record.tuning is None}
+    assert decoded == {
+        ("arc_challenge", 0), ("hellaswag", 0), ("gsm8k", 5), ("winogrande", 0), ("lambada_openai", 0),
+    }  # fmt: skip
+    encoded = {(record.task, record.tuning.protocol) for record in records if record.tuning}
+    seven = ("cola", "mrpc", "qnli", "rte", "sst2", "stsb", "wnli")
+    assert encoded == {(task, protocol) for task in seven for protocol in ("retuned", "frozen")}
+    assert {record.tuning.rate for record in records if record.tuning} == {2e-5, 3e-2}  # the paper's
+    assert all(figure["drawn"] for figure in json.loads(made.out)["figures"])
+    told = (tmp_path / "out" / "figures" / "fig04.md").read_text()
+    assert "arc_challenge" in told
+    assert "stsb" in told
+
+
+def test_the_plan_of_the_papers_own_run_needs_no_weights(painters: Painters) -> None:
+    asked = ("--model", "meta-llama/Llama-2-7b-hf", "--encoder", "google-bert/bert-large-uncased")
+    told = json.loads(painters("reproduce", "all", *asked, "--plan-only", "--json").out)
+    assert told["missing"] == told["cells"] > 5000
+    assert told["hours"] > 100
+    assert told["similarities"] == 5
+    assert not told["no_estimate"]
+    shown = painters("reproduce", "all", "--paper", "--plan-only").out
+    assert "layer runs" in shown
+    assert "hours" in shown
+
+
+def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Painters, tmp_path: Path) -> None:
+    made = painters("reproduce", "1", "3", "--encoder", "{tmp}/none", "--out", "{tmp}/out", "--quiet")
+    assert made.code == 1
+    assert "none" in made.out
+    assert (tmp_path / "out" / "figures" / "fig01.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["15"], "there is no figure"),
+        (["two"], "two"),
+        (["2", "--encoder", "nano-bert"], "asks nothing of such a model"),
+        (["2", "--tflops", "3"], "--plan-only"),
+        (["2", "--data", "{tmp}/nowhere"], "no such folder"),
+    ],
+)
+def test_mistakes_are_told(painters: Painters, arguments: list[str], told: str) -> None:
+    outcome = painters("reproduce", *arguments)
+    assert outcome.code == 2
+    assert told in " ".join(outcome.err.split())
+    assert "Traceback" not in outcome.err
+
+
+def test_there_is_an_experiment_for_every_figure_that_needs_records() -> None:
+    from painters.experiment import shipped
+
+    assert {f"fig{number}" for number in figures.FIGURES if number > 1} <= set(shipped())
