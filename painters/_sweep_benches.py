@@ -115,7 +115,7 @@ class Encoder:
             cell.model, revision=cell.revision, dtype=cell.dtype, device=device
         )
         self._scorer = glue.Scorer(self._model, self._tokenizer)
-        self.weights = self._scorer._digest
+        self.weights = self._scorer.weights
         self._tasks = _Once()
 
     def requests(self, cell: Cell) -> str:

@@ -128,7 +128,7 @@ class Scorer:
         self.name, self.revision = describe(model)
         self.num_layers = LayerStack.find(model).num_layers
         self._weights = _pretrained(model)
-        self._digest = weights_digest(SimpleNamespace(state_dict=lambda: self._weights))
+        self.weights = weights_digest(SimpleNamespace(state_dict=lambda: self._weights))
         self._tuned: dict[tuple[str, Tuning, int], Any] = {}
 
     def prepare(self, task: str | Path, tuning: Tuning, *, limit: int | None = None) -> Prepared:
@@ -236,7 +236,7 @@ class Scorer:
         return {
             "model": self.name,
             "revision": self.revision,
-            "weights": self._digest,
+            "weights": self.weights,
             "num_layers": self.num_layers,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,

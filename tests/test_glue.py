@@ -334,13 +334,13 @@ def test_a_number_that_is_none_is_absent(name: str, cola: Prepared, stsb: Prepar
 
 def test_weights_are_told_apart_without_the_classifier() -> None:
     model = encoder()
-    digest = Scorer(model, tokenizer())._digest
+    digest = Scorer(model, tokenizer()).weights
     with torch.no_grad():
         model.classifier.weight += 1
-    assert Scorer(model, tokenizer())._digest == digest
+    assert Scorer(model, tokenizer()).weights == digest
     with torch.no_grad():
         model.bert.encoder.layer[2].output.dense.weight += 1
-    assert Scorer(model, tokenizer())._digest != digest
+    assert Scorer(model, tokenizer()).weights != digest
 
 
 @pytest.mark.parametrize("head", ["bare", "lm", "classifier"])
