@@ -51,7 +51,7 @@ OWN_FLOOR = {
     "engine": {"cache_slots"},
     "glue": {"tasks"},
     "harness": {"tasks"},
-    "nano": {"harness", "tasks"},
+    "nano": {"glue", "harness", "tasks"},
     "similarity": {"harness", "tasks"},
     "__main__": {"cli"},
 }

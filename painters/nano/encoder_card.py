@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-from transformers import BertForMaskedLM
-
-from painters.nano.finetune import EPOCHS, RATE, REGRESSION, fine_tune
+from painters import glue
 from painters.nano.make_glue import TASKS
 from painters.nano.publish import ENCODER_FOLDER
+from painters.plan import Plan
+from painters.results import Record
+from painters.tuning import Tuning
 
 SEEDS = (42, 43, 44)
+TUNING = Tuning(protocol="retuned", rate=5e-4, warmup=0.1, weight_decay=0.01)
 
 
 def measure(folder: Path = ENCODER_FOLDER) -> dict[str, list[float]]:
     """Task -> the scores of fine-tuning the bundled encoder with each of the seeds."""
-    model = BertForMaskedLM.from_pretrained(folder, dtype=torch.float32)
-    return {task: [fine_tune(model, task, seed=seed) for seed in SEEDS] for task in TASKS}
+    scorer = glue.Scorer(*glue.load_encoder(str(folder), device="cpu"))
+    intact, scores = Plan.identity(scorer.num_layers), {}
+    for task in TASKS:
+        prepared = scorer.prepare(task, TUNING)
+        scores[task] = [_value(scorer.score(intact, prepared, TUNING, seed=seed)) for seed in SEEDS]
+    return scores
+
+
+def _value(records: Sequence[Record]) -> float:
+    """What stands for the task; RuntimeError where the fine-tuning diverged, which no card should hide."""
+    (value,) = (record.value for record in records if record.primary)
+    if value is None:
+        raise RuntimeError(f"fine-tuning on {records[0].task} with seed {records[0].seed} diverged")
+    return value
 
 
 def write_encoder_card(scores: Mapping[str, list[float]], folder: Path = ENCODER_FOLDER) -> Path:
@@ -27,8 +40,8 @@ def write_encoder_card(scores: Mapping[str, list[float]], folder: Path = ENCODER
     training = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     rows = "\n".join(
-        f"| {task} | {'Pearson' if task == REGRESSION else 'accuracy'} | {100 * sum(found) / len(found):.1f} "
-        f"| {100 * min(found):.1f} to {100 * max(found):.1f} | {0 if task == REGRESSION else 50} |"
+        f"| {task} | {glue.TASKS[task].primary} | {100 * sum(found) / len(found):.1f} "
+        f"| {100 * min(found):.1f} to {100 * max(found):.1f} | {0 if glue.TASKS[task].kind == 'regression' else 50} |"
         for task, found in scores.items()
     )
     path = folder / "README.md"
@@ -46,8 +59,8 @@ def write_encoder_card(scores: Mapping[str, list[float]], folder: Path = ENCODER
             loss=training["final_loss"],
             scored=rows,
             seeds=", ".join(map(str, SEEDS)),
-            epochs=EPOCHS,
-            fine_rate=RATE,
+            epochs=TUNING.epochs,
+            fine_rate=TUNING.rate,
             **training["recipe"],
         )
     )
