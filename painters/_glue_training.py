@@ -38,7 +38,8 @@ def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, tell: T
 
     def loss(chosen: Tensor) -> Tensor:
         labels = documents.labels[chosen].to(model.device)
-        found: Tensor = model(**_inputs(model, documents, chosen), labels=labels).loss
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=tuning.precision == "bfloat16"):
+            found: Tensor = model(**_inputs(model, documents, chosen), labels=labels).loss
         return found
 
     model.train()

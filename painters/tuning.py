@@ -33,6 +33,7 @@ class Tuning(BaseModel):
     weight_decay: Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)] = 0.0
     max_length: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 128
     documents: Annotated[int, Field(strict=True, ge=1)] | None = None  # of the training split, None: all
+    precision: Literal["float32", "bfloat16"] = "float32"  # of the products in training; weights stay as they are
 
     @model_validator(mode="before")
     @classmethod

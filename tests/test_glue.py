@@ -127,6 +127,27 @@ def test_retuned_is_a_plain_loop(name: str, plan: str, cola: Prepared, stsb: Pre
         assert values(scorer.score(plan, task, how, seed=7))["pearson"] == pytest.approx(pearson, abs=1e-6)
 
 
+def test_bfloat16_is_for_the_products_of_training_alone(cola: Prepared) -> None:
+    scorer, kinds = Scorer(bert_without_dropout(), tokenizer()), {True: set(), False: set()}
+    build = scorer._classifier
+
+    def classifier(*given: Any) -> Any:
+        model = build(*given)
+        model.bert.encoder.layer[0].intermediate.dense.register_forward_hook(
+            lambda _, __, output: kinds[model.training].add(output.dtype)
+        )
+        return model
+
+    scorer._classifier = classifier  # type: ignore[method-assign]
+    how = tuning("retuned", precision="bfloat16")
+    scorer.score(SKIP, cola, how)
+    assert kinds == {True: {torch.bfloat16}, False: {torch.float32}}
+    narrow, wide = tuned(scorer, SKIP, cola, how), tuned(scorer, SKIP, cola, tuning("retuned"))
+    assert {weight.dtype for weight in narrow.parameters()} == {torch.float32}
+    away = [(one - other).abs().max() for one, other in zip(narrow.parameters(), wide.parameters(), strict=True)]
+    assert 0 < max(away) < 0.05
+
+
 def test_retuned_leaves_skipped_layers_alone(cola: Prepared) -> None:
     scorer = Scorer(encoder(), tokenizer())
     before = weights(scorer._classifier(cola.task, 42))

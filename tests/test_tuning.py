@@ -12,7 +12,7 @@ def test_defaults_are_the_papers() -> None:
     assert [Tuning(protocol=protocol).rate for protocol in PROTOCOLS] == [2e-5, 3e-2, 2e-5]
     tuning = Tuning(protocol="retuned")
     assert (tuning.epochs, tuning.batch_size, tuning.max_length, tuning.documents) == (3, 32, 128, None)
-    assert (tuning.warmup, tuning.weight_decay) == (0.0, 0.0)
+    assert (tuning.warmup, tuning.weight_decay, tuning.precision) == (0.0, 0.0, "float32")
     assert Tuning.model_validate(tuning.model_dump()) == tuning
     assert Tuning(protocol="frozen", rate=0.5).rate == 0.5
 
@@ -28,6 +28,7 @@ def test_defaults_are_the_papers() -> None:
         {"protocol": "frozen", "epochs": 1.5},
         {"protocol": "frozen", "warmup": 1.0},
         {"protocol": "frozen", "epoch": 3},
+        {"protocol": "retuned", "precision": "float16"},
     ],
 )
 def test_what_makes_no_sense_is_refused(fields: dict[str, object]) -> None:
