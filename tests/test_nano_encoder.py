@@ -41,7 +41,7 @@ def test_texts_survive_the_tokenizer(text: str) -> None:
     assert bert_tokenizer().decode(ids, skip_special_tokens=True) == text
 
 
-@pytest.mark.parametrize("kind", encoder_corpus.MIXTURE)
+@pytest.mark.parametrize("kind", encoder_corpus.KINDS)
 def test_word_ids_are_the_tokenizers(kind: str) -> None:
     draw = random.Random(1)
     for _ in range(50):
@@ -64,6 +64,36 @@ def test_what_is_asked_is_hidden_spoilt_or_shown_now_and_then() -> None:
     assert 0.05 < float(asked.float().mean()) < 0.4
     assert float(changed.float().mean()) > 0.5
     assert torch.equal(batch.inputs[~asked], batch.targets[~asked])
+
+
+@pytest.mark.parametrize("masking_name", masking.MASKINGS)
+@pytest.mark.parametrize("mixture", encoder_corpus.MIXTURES)
+def test_every_stage_has_its_shares(mixture: str, masking_name: str) -> None:
+    assert all(
+        sum(column) == pytest.approx(1) for column in zip(*encoder_corpus.MIXTURES[mixture].values(), strict=True)
+    )
+    how = masking.MASKINGS[masking_name]
+    batch = masking.MaskedBatches(0, 16, 128, mixture, masking_name).batch(3, 1.0)
+    flawed = encoder_train.mask.__globals__["_ids"]()[pieces.FLAWED]
+    first = (batch.positions == 0) & (batch.documents >= 0)
+    share = float((batch.targets[first] == flawed).float().mean())
+    assert abs(share - how.spoil) < 0.2  # a spoilt word is now and then the right one
+    second = (batch.types == 1) & (batch.weights >= 1)
+    assert second.any()
+
+
+def test_relations_are_spoilt_within_their_kind() -> None:
+    how, ids = masking.MASKINGS["pairs"], masking._ids()
+    words = {i: word for word, i in ids.items()}
+    seen = 0
+    for seed in range(60):
+        draw = random.Random(seed)
+        found = masking.mask(encoder_corpus.text_of("entailment", draw), draw, how, 1.0)
+        for one, two, kind in zip(found.inputs, found.targets, found.types, strict=True):
+            told = masking.KINDS.get(words[one]), masking.KINDS.get(words[two])
+            if kind and one != two and None not in told and words[one] != pieces.MASK:
+                seen += told[0] == told[1]
+    assert seen > 20
 
 
 def test_export_is_the_same_function() -> None:
@@ -92,3 +122,18 @@ def test_training_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     list(resumed.run(compiled=False))
     for (name, a), (_, b) in zip(whole.network.named_parameters(), resumed.network.named_parameters(), strict=True):
         assert torch.equal(a, b), name
+
+
+def test_a_stage_starts_from_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("painters.nano.encoder_train.encoder_shape", small)
+    recipes = [encoder_train.EncoderRecipe(seed=seed, steps=2, rows=2, warmup=2, decay=2) for seed in (0, 1)]
+    monkeypatch.setattr(encoder_train, "STAGES", tuple(recipes))
+    last: dict[str, torch.Tensor] = {}
+    for trainer in encoder_train.stages(tmp_path):
+        now = dict(trainer.network.named_parameters())
+        assert all(torch.equal(now[name], weight) for name, weight in last.items())
+        list(trainer.run(compiled=False))
+        last = {name: weight.detach().clone() for name, weight in now.items()}
+    again = list(encoder_train.stages(tmp_path))
+    assert [trainer.step for trainer in again] == [2, 2]
+    assert all(torch.equal(weight, last[name]) for name, weight in again[1].network.named_parameters())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from painters import glue
 from painters.nano.make_glue import TASKS
+from painters.nano.masking import MASKINGS
 from painters.nano.publish import ENCODER_FOLDER
 from painters.plan import Plan
 from painters.results import Record
@@ -56,15 +58,24 @@ def write_encoder_card(scores: Mapping[str, list[float]], folder: Path = ENCODER
             megabytes=training["weights_bytes"] / 1e6,
             positions=training["tokens"] / 1e6,
             minutes=training["seconds"] / 60,
-            loss=training["final_loss"],
+            stages="\n".join(_stage(number, stage) for number, stage in enumerate(training["stages"], 1)),
             scored=rows,
             seeds=", ".join(map(str, SEEDS)),
             epochs=TUNING.epochs,
             fine_rate=TUNING.rate,
-            **training["recipe"],
         )
     )
     return path
+
+
+def _stage(number: int, stage: Mapping[str, Any]) -> str:
+    recipe = stage["recipe"]
+    masking = MASKINGS[recipe["masking"]]
+    return (
+        f"| {number} | {recipe['mixture']} | {recipe['steps']} | {recipe['rate']} | {recipe['decay']} "
+        f"| {masking.hide:.2f} / {masking.named:.2f} | {masking.spoil:.2f} | {recipe['seed']} "
+        f"| {stage['final_loss']:.3f} |"
+    )
 
 
 _CARD = """---
@@ -93,16 +104,21 @@ weights), scored on its 500 validation documents, in per cent; mean and range ov
 
 ## Training
 
-One run, seed {seed}: {steps} steps of {rows} rows of {length} positions, {positions:.1f} million positions in all
-(padding included), {minutes:.0f} minutes on a CPU. Muon (rate {rate}, weight decay {weight_decay}; a fifth of the rate
-for the matrices that write into the stream) for the matrices, AdamW (rate {embedding_rate}) for the rest, {warmup}
-steps of warm-up, constant rate, linear decay to zero over the last {decay} steps. The mixture of texts starts with much
-copying and settles over {settle} steps. Final training loss (weighted): {loss:.3f} nats.
+{positions:.1f} million positions in all (padding included), {minutes:.0f} minutes on a CPU core, in stages that start
+from one another's weights: copying has to be learned before what relates two sentences can be.
 
-About 18 % of the words are hidden or kept to be predicted again. In every second text one or two words are spoilt
-(another word that might follow, or two neighbours exchanged): they are to be restored, and at `<cls>` the network
-predicts whether there were any. So it has learned to notice broken text in general before `nano_cola` asks about faults
-of grammar.
+| stage | texts | steps | rate | decay over | hidden: words / names in a second text | spoilt | seed | final loss |
+|---|---|---|---|---|---|---|---|---|
+{stages}
+
+Muon for the matrices (a fifth of the rate for those that write into the stream), AdamW for the rest, the same rate for
+both; a warm-up, a constant rate, a linear decay to zero at the end of a stage. Losses are weighted, in nats, and each
+stage asks for other words, so they do not compare.
+
+Of the words that something determines the shares in the table are hidden or kept to be predicted again. In some texts
+one or two words are spoilt (another word that might follow, two neighbours exchanged, a name or thing of a second text
+exchanged for another): they are to be restored, and at `<cls>` the network predicts whether there were any. So it has
+learned to notice broken text in general before `nano_cola` asks about faults of grammar.
 
 `python -m painters.nano train --model nano-bert` repeats the run (it resumes from its own checkpoints), `publish` and
 `card`, with the same option, write this folder.

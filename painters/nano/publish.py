@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from painters.nano.encoder import export as export_encoder
-from painters.nano.encoder_train import EncoderTrainer
+from painters.nano.encoder_train import STAGES, EncoderTrainer, stage_folder
 from painters.nano.network import export
 from painters.nano.pieces import build_bert_tokenizer
 from painters.nano.tokenizer import build_tokenizer
-from painters.nano.train import Trainer, Training
+from painters.nano.train import Trainer
 
 FOLDER = Path(__file__).parent / "llama"
 ENCODER_FOLDER = Path(__file__).parent / "bert"
@@ -35,29 +35,42 @@ def publish(trainer: Trainer, folder: Path = FOLDER) -> Path:
 
     Raises ValueError if the weights are larger than 8 MB.
     """
-    return _write(trainer, export(trainer.network.to("cpu")), build_tokenizer(), folder)
+    training = trainer.about() | {"tokens": trainer.recipe.tokens, "final_loss": _last_loss(trainer.folder)}
+    return _write(training, export(trainer.network.to("cpu")), build_tokenizer(), folder)
 
 
-def publish_encoder(trainer: EncoderTrainer, folder: Path = ENCODER_FOLDER) -> Path:
-    """The folder of the encoder, written as `publish` writes the decoder's."""
-    return _write(trainer, export_encoder(trainer.network.to("cpu")), build_bert_tokenizer(), folder)
+def publish_encoder(run: Path, folder: Path = ENCODER_FOLDER) -> Path:
+    """The folder of the encoder, written as `publish` writes the decoder's, from the last stage in the folder `run`.
+
+    Raises FileNotFoundError where a stage was not trained, and ValueError where one is not at its end.
+    """
+    trainers = [EncoderTrainer.resume(stage_folder(run, number + 1)) for number in range(len(STAGES))]
+    if short := next((trainer for trainer in trainers if trainer.step < trainer.recipe.steps), None):
+        raise ValueError(
+            f"{short.folder} stands at step {short.step} of {short.recipe.steps}: go on with `train` first"
+        )
+    abouts = [trainer.about() | {"final_loss": _last_loss(trainer.folder)} for trainer in trainers]
+    training = {
+        "stages": abouts,
+        "seconds": round(sum(about["seconds"] for about in abouts), 1),
+        "tokens": sum(trainer.recipe.tokens for trainer in trainers),
+    }
+    return _write(training, export_encoder(trainers[-1].network.to("cpu")), build_bert_tokenizer(), folder)
 
 
-def _write(trainer: Training[Any], model: Any, tokenizer: Any, folder: Path) -> Path:
+def _write(training: Mapping[str, Any], model: Any, tokenizer: Any, folder: Path) -> Path:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     model.bfloat16().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    size = (folder / "model.safetensors").stat().st_size
+    weights = folder / "model.safetensors"
+    weights.chmod(0o644)
+    size = weights.stat().st_size
     if size > MAX_BYTES:
         raise ValueError(
             f"the bundled weights may take {MAX_BYTES:,} bytes, these take {size:,}: make the shape smaller"
         )
-    training = trainer.about() | {
-        "parameters": sum(p.numel() for p in trainer.network.parameters()),
-        "weights_bytes": size,
-        "tokens": trainer.recipe.tokens,
-        "final_loss": _last_loss(trainer.folder),
-    }
-    (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+    told = {**training, "parameters": parameters, "weights_bytes": size}
+    (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n")
     return folder
 
 
