@@ -13,7 +13,7 @@ export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check test-slow clean
+.PHONY: help run test check test-slow notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ check: $(VENV)/.installed-dev  ## lint, format and types
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take more than a few seconds
 	$(BIN)/python -m pytest -m slow
+
+notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
+	$(BIN)/python tests/notebook_runs.py
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
