@@ -104,8 +104,8 @@ weights), scored on its 500 validation documents, in per cent; mean and range ov
 
 ## Training
 
-{positions:.1f} million positions in all (padding included), {minutes:.0f} minutes on a CPU core, in stages that start
-from one another's weights: copying has to be learned before what relates two sentences can be.
+{positions:.1f} million positions in all (padding included), {minutes:.0f} minutes on a CPU core. Where there are
+several stages, each starts from the weights of the one before.
 
 | stage | texts | steps | rate | decay over | hidden: words / names in a second text | spoilt | seed | final loss |
 |---|---|---|---|---|---|---|---|---|
@@ -113,7 +113,7 @@ from one another's weights: copying has to be learned before what relates two se
 
 Muon for the matrices (a fifth of the rate for those that write into the stream), AdamW for the rest, the same rate for
 both; a warm-up, a constant rate, a linear decay to zero at the end of a stage. Losses are weighted, in nats, and each
-stage asks for other words, so they do not compare.
+stage asks for other words, so those of different stages do not compare.
 
 Of the words that something determines the shares in the table are hidden or kept to be predicted again. In some texts
 one or two words are spoilt (another word that might follow, two neighbours exchanged, a name or thing of a second text

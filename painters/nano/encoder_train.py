@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file
@@ -32,14 +32,7 @@ class EncoderRecipe(Recipe):
     masking: str = "sparse"
 
 
-_MORE: dict[str, Any] = {"seed": 1, "warmup": 100, "settle": 1}
-STAGES: tuple[EncoderRecipe, ...] = (
-    EncoderRecipe(),
-    EncoderRecipe(steps=500, decay=1, mixture="copying", masking="pairs", **_MORE),
-    EncoderRecipe(
-        steps=3000, rate=2e-3, embedding_rate=2e-3, decay=1000, mixture="relations", masking="dense", **_MORE
-    ),
-)
+STAGES: tuple[EncoderRecipe, ...] = (EncoderRecipe(),)
 """The whole training. Each stage starts from the weights of the one before, with new optimizers."""
 
 
