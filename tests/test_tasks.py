@@ -209,7 +209,7 @@ def test_model_messages(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(models.BUNDLED, "nano-none", tmp_path / "gone")
     with pytest.raises(ModelError, match="bundled model 'nano-none' is not in this installation"):
         load("nano-none")
-    with pytest.raises(ModelError, match=r"'someone/something': it is not bundled \(nano-llama, .*hf download someone"):
+    with pytest.raises(ModelError, match=r"'someone/something': it is not bundled \(nano-bert, .*hf download someone"):
         load("someone/something")
     with pytest.raises(ModelError, match="To go on, check the path"):
         load("./no/such/folder")
