@@ -456,7 +456,7 @@ def reproduce(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with documents of one's own: NAME.yaml for a task of lm-eval, NAME/ for one of GLUE.",
+            help="Folder with documents of one's own: for the task NAME in NAME/, a .jsonl for each split.",
             rich_help_panel=_SCORE,
         ),
     ] = None,
