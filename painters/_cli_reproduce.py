@@ -30,8 +30,6 @@ class Request:
     numbers: Sequence[int]
     experiments: Sequence[Experiment]
     out: Path
-    model: str | None
-    encoder: str | None
 
     @property
     def names(self) -> tuple[str | None, str | None]:
@@ -99,7 +97,7 @@ def request(
     if out is None:
         made = "-".join(Path(name).name for name in (model, encoder) if name) or ("paper" if paper else "")
         out = Path("runs", made + ("-quick" if quick else "")) if made else QUICK if quick else COMMITTED
-    return Request(numbers, found, out, model, encoder)
+    return Request(numbers, found, out)
 
 
 def forecast(asked: Request, tflops: float) -> tuple[Forecast, list[Question]]:

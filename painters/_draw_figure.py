@@ -14,6 +14,7 @@ from painters._plan_fold import fold
 from painters.plan import Plan
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 UNIT = 0.62
@@ -24,9 +25,6 @@ TITLE = 0.62  # the height of a name in a gallery
 
 def draw_figure(plan: Plan, num_layers: int, title: str | None, never_run: str) -> Figure:
     """The figure; layers are coloured by their place in a stack of `num_layers`."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     shapes = fold(plan.steps)
     rows = _rows([part_of(shape, longest=12) for shape in shapes])
     if len(rows) > 1:
@@ -38,12 +36,7 @@ def draw_figure(plan: Plan, num_layers: int, title: str | None, never_run: str) 
     width = 1.0 + max(drawn, 0.5 + 0.115 * len(note), 0.16 * len(title or ""))
     height = sum(_height(row) for row in rows) + 1.5 + (0.6 if title else 0.0)
 
-    figure = Figure(figsize=(width * UNIT, height * UNIT))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
-    axes.axis("off")
-    ramp = matplotlib.colormaps["viridis"]
-    canvas = Canvas(axes, [ramp(layer / max(num_layers - 1, 1)) for layer in range(num_layers)])
+    figure, axes, canvas = _sheet(width, height, num_layers)
 
     top = height - 0.25
     if title:
@@ -59,9 +52,6 @@ def draw_figure(plan: Plan, num_layers: int, title: str | None, never_run: str) 
 
 def draw_gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
     """Several plans under one another, each with its name above, and the stack's colours once at the foot."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     drawn = {name: [part_of(shape, longest=12) for shape in fold(plan.steps)] for name, plan in plans.items()}
     wide = any(sum(part.width + GAP for part in parts) > ROW_WIDTH for parts in drawn.values())
     if wide:
@@ -69,12 +59,7 @@ def draw_gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
     rows = {name: _rows(parts) for name, parts in drawn.items()}
     width = 1.0 + max(sum(part.width + GAP for part in row) + GAP for lines in rows.values() for row in lines)
     height = 1.6 + sum(TITLE + sum(_height(row) for row in lines) for lines in rows.values())
-    figure = Figure(figsize=(width * UNIT, height * UNIT))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
-    axes.axis("off")
-    ramp = matplotlib.colormaps["viridis"]
-    canvas = Canvas(axes, [ramp(layer / max(num_layers - 1, 1)) for layer in range(num_layers)])
+    figure, axes, canvas = _sheet(width, height, num_layers)
     top = height - 0.2
     for name, lines in rows.items():
         axes.text(0.5, top, name, fontsize=13, va="top")
@@ -84,6 +69,20 @@ def draw_gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
             top -= _height(row)
     _paint_stack(canvas, Plan.identity(num_layers), num_layers, "layers of the stack", width, fontsize=12)
     return figure
+
+
+def _sheet(width: float, height: float, num_layers: int) -> tuple[Figure, Axes, Canvas]:
+    """An empty figure of this size with one blank axes in its own units, and a canvas with the stack's colours."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * UNIT, height * UNIT))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
+    axes.axis("off")
+    ramp = matplotlib.colormaps["viridis"]
+    canvas = Canvas(axes, [ramp(layer / max(num_layers - 1, 1)) for layer in range(num_layers)])
+    return figure, axes, canvas
 
 
 def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float, fontsize: int = 8) -> None:

@@ -34,7 +34,7 @@ from painters._glue_training import (
     states_of,
 )
 from painters.engine import surgery
-from painters.models import ModelError, describe, weights_digest
+from painters.models import ModelError, by_name_or_loaded, describe, weights_digest
 from painters.plan import Plan
 from painters.results import Record
 from painters.stack import LayerStack
@@ -82,14 +82,7 @@ def evaluate(
     `model` is a name for `load_encoder`, or a loaded model with its `tokenizer`; `tuning` says how it is fine-tuned, or
     names a protocol with the paper's settings. With `intact` the model as it is gets fine-tuned and scored too.
     """
-    if isinstance(model, str):
-        if tokenizer is not None:
-            raise ModelError(
-                f"model {model!r} by name with a tokenizer: load both yourself, or leave the tokenizer out"
-            )
-        model, tokenizer = load_encoder(model)
-    elif tokenizer is None:
-        raise ModelError(f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name")
+    model, tokenizer = by_name_or_loaded(model, tokenizer, load_encoder)
     if isinstance(tuning, str):
         if tuning not in PROTOCOLS:
             raise ValueError(f"tuning {tuning!r}: give a Tuning, or one of {', '.join(PROTOCOLS)}")

@@ -20,7 +20,7 @@ from painters._harness_lm import Counter, PaintersLM, language_model
 from painters._harness_tasks import SEED, Prepared, prepare, quiet, seeded
 from painters._harness_texts import texts
 from painters.engine import KV, surgery
-from painters.models import ModelError, describe, load_model, refuse_encoder, weights_digest
+from painters.models import ModelError, by_name_or_loaded, describe, load_model, refuse_encoder, weights_digest
 from painters.plan import Plan
 from painters.results import Record
 from painters.stack import LayerStack
@@ -73,14 +73,7 @@ def evaluate(
     is gets scored too, and fills the columns intact, difference, difference_stderr (paired) and normalised;
     it has rows of its own only where it is among `plans`. `painters.results.frame` lists the columns.
     """
-    if isinstance(model, str):
-        if tokenizer is not None:
-            raise ModelError(
-                f"model {model!r} by name with a tokenizer: load both yourself, or leave the tokenizer out"
-            )
-        model, tokenizer = load_model(model)
-    elif tokenizer is None:
-        raise ModelError(f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name")
+    model, tokenizer = by_name_or_loaded(model, tokenizer, load_model)
     wanted = _plans(plans)
     identity = Plan.identity(LayerStack.find(model).num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from painters.errors import PaintersError
 __all__ = [
     "BUNDLED",
     "ModelError",
+    "by_name_or_loaded",
     "describe",
     "load_model",
     "num_layers",
@@ -82,6 +83,19 @@ def load_model(
     if place is not None:
         model.to(place)
     return model.eval(), tokenizer
+
+
+def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[Any, Any]]) -> tuple[Any, Any]:
+    """A model and its tokenizer: what `load` makes of a name, or the two as given; ModelError for any other pair."""
+    if isinstance(model, str):
+        if tokenizer is not None:
+            raise ModelError(
+                f"model {model!r} by name with a tokenizer: load both yourself, or leave the tokenizer out"
+            )
+        return load(model)
+    if tokenizer is None:
+        raise ModelError(f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name")
+    return model, tokenizer
 
 
 def num_layers(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -125,8 +126,9 @@ def measure(
     from painters._similarity_inputs import read_inputs
     from painters._similarity_measures import Angle, Profile
     from painters._similarity_states import States, cosines
+    from painters.models import by_name_or_loaded, load_model
 
-    model, tokenizer = _loaded(model, tokenizer)
+    model, tokenizer = by_name_or_loaded(model, tokenizer, partial(load_model, encoders=True))
     name, texts = read_inputs(inputs, limit)
     states = States.of(
         model,
@@ -221,21 +223,6 @@ def _profile(
         path=path,
     )
     return record
-
-
-def _loaded(model: Any, tokenizer: Any) -> tuple[Any, Any]:
-    """The model and its tokenizer, loaded where `model` is a name."""
-    from painters.models import ModelError, load_model
-
-    if isinstance(model, str):
-        if tokenizer is not None:
-            raise ModelError(
-                f"model {model!r} by name with a tokenizer: load both yourself, or leave the tokenizer out"
-            )
-        return load_model(model, encoders=True)
-    if tokenizer is None:
-        raise ModelError(f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name")
-    return model, tokenizer
 
 
 class _Callable(ModuleType):
