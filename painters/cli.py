@@ -68,6 +68,20 @@ DeviceMapOption = Annotated[str | None, typer.Option(help="auto: spread over all
 TrustOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL)
 ]
+FileDtypeOption = Annotated[
+    Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=_MODEL)
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
+]
+PlanOnlyOption = Annotated[
+    bool,
+    typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
+]
+TflopsOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=_OUTPUT),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=_OUTPUT)]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)]
 
@@ -107,9 +121,7 @@ def run(
             rich_help_panel=_SCORE,
         ),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
-    ] = None,
+    limit: LimitOption = None,
     shots: Annotated[
         int | None,
         typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=_SCORE),
@@ -358,24 +370,14 @@ def sweep(
     no_encoder: Annotated[
         bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=_MODEL)
     ] = False,
-    dtype: Annotated[
-        Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=_MODEL)
-    ] = None,
+    dtype: FileDtypeOption = None,
     device: DeviceOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=_SCORE)
     ] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
-    ] = None,
-    plan_only: Annotated[
-        bool,
-        typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
-    ] = False,
-    tflops: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=_OUTPUT),
-    ] = None,
+    limit: LimitOption = None,
+    plan_only: PlanOnlyOption = False,
+    tflops: TflopsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -450,9 +452,7 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=_SCORE)
     ] = False,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
-    ] = None,
+    limit: LimitOption = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -473,9 +473,7 @@ def reproduce(
     encoder: Annotated[
         str | None, typer.Option(help="Another encoder; the paper's tasks unless bundled.", rich_help_panel=_MODEL)
     ] = None,
-    dtype: Annotated[
-        Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=_MODEL)
-    ] = None,
+    dtype: FileDtypeOption = None,
     device: DeviceOption = None,
     to: Annotated[
         Path | None,
@@ -485,14 +483,8 @@ def reproduce(
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
-    plan_only: Annotated[
-        bool,
-        typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
-    ] = False,
-    tflops: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=_OUTPUT),
-    ] = None,
+    plan_only: PlanOnlyOption = False,
+    tflops: TflopsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
