@@ -6,7 +6,7 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from lm_eval.api.model import CacheHook
@@ -58,15 +58,18 @@ class Counter(CacheHook):  # type: ignore[misc]
         self._tell()
 
 
+LM = TypeVar("LM", bound=PaintersLM)
+
+
 @contextlib.contextmanager
-def language_model(model: Any, tokenizer: Any, batch_size: int) -> Iterator[PaintersLM]:
-    """The loaded model for lm-eval; afterwards its modules train or not as before. The tokenizer stays
+def language_model(kind: type[LM], model: Any, tokenizer: Any, batch_size: int) -> Iterator[LM]:
+    """The loaded model for lm-eval, as a `kind`; afterwards its modules train or not as before. The tokenizer stays
     untouched.
     """
     training = [module for module in model.modules() if module.training]
     try:
         # A copy, because lm-eval gives tokenizers a padding token.
-        yield PaintersLM(model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        yield kind(model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
     finally:
         for module in training:
             module.training = True

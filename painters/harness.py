@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from painters import __version__, results, scoring
 from painters._harness_lm import Counter, PaintersLM, language_model
+from painters._harness_shared import SharingLM
 from painters._harness_tasks import SEED, Prepared, prepare, quiet, seeded
 from painters._harness_texts import texts
 from painters.engine import KV, surgery
@@ -39,6 +40,7 @@ __all__ = [
     "prepare",
     "score",
     "score_all",
+    "score_together",
     "texts",
 ]
 
@@ -143,6 +145,63 @@ def score_all(
     Everything is checked before the first request runs. `batch_size` is part of a number's protocol: sums
     over other batches differ in the last digits, and in bfloat16 in the first.
     """
+    wanted, about = _ready(model, plans, kv, batch_size)
+    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
+    tell = _Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
+    with language_model(PaintersLM, model, tokenizer, batch_size) as lm:
+        lm.set_cache_hook(Counter(tell.one))
+        for plan in wanted:
+            for task in prepared:
+                tell.what = f"{plan} on {task.name}"
+                yield from _score_alone(lm, plan, task, kv, about)
+
+
+def score_together(
+    model: Any,
+    tokenizer: Any,
+    plans: str | Plan | Sequence[str | Plan],
+    tasks: str | Prepared | Sequence[str | Prepared],
+    *,
+    kv: str = "exact",
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    batch_size: int = 8,
+    seed: int = SEED,
+    progress: Progress | None = None,
+) -> Iterator[Record]:
+    """The records of `score_all`, number for number, at the price of what the plans do not have in common.
+
+    They come task by task and plan by plan. On tasks of log-likelihoods all plans are scored together, requests
+    tokenised once (`painters.sharing`); on others, which generate, one after the other. The seconds of a record are
+    the plan's part, by its layer runs, of those that all plans took together.
+    """
+    wanted, about = _ready(model, plans, kv, batch_size)
+    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
+    tell = _Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
+    runs = sum(plan.layer_runs for plan in wanted)
+    with language_model(SharingLM, model, tokenizer, batch_size) as lm:
+        lm.set_cache_hook(Counter(tell.one))
+        for task in prepared:
+            if {request.request_type for request in task.requests} != {"loglikelihood"}:
+                for plan in wanted:
+                    tell.what = f"{plan} on {task.name}"
+                    yield from _score_alone(lm, plan, task, kv, about)
+                continue
+            tell.what = f"{len(wanted)} plans on {task.name}"
+            asked = [request for request in task.requests for _ in range(request.repeats)]
+            with quiet(), seeded(task.seed):
+                began = time.perf_counter()
+                answers = lm.log_likelihoods(wanted, asked)
+                seconds = time.perf_counter() - began
+            for plan in wanted:
+                _give(task, asked, answers[plan])
+                yield from _records(task, about | _cost(plan, kv, seconds * plan.layer_runs / runs))
+
+
+def _ready(
+    model: Any, plans: str | Plan | Sequence[str | Plan], kv: str, batch_size: int
+) -> tuple[tuple[Plan, ...], dict[str, Any]]:
+    """The distinct plans, all of which the model can follow, and the fields of a record that hold for all of them."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(
             f"batch_size {batch_size!r}: give a number of rows, 1 or more. lm-eval's 'auto' depends on the "
@@ -156,21 +215,27 @@ def score_all(
         plan.check(num_layers, name)
         with surgery(model, plan, kv=cast(KV, kv)):  # refuses what this model or cache cannot do
             pass
-    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
-    about = _about(model, name, revision, num_layers)
-    tell = _Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
-    with language_model(model, tokenizer, batch_size) as lm:
-        lm.set_cache_hook(Counter(tell.one))
-        for plan in wanted:
-            for task in prepared:
-                tell.what = f"{plan} on {task.name}"
-                with quiet(), seeded(task.seed), surgery(model, plan, kv=cast(KV, kv)):
-                    began = time.perf_counter()
-                    _answer(lm, task)
-                    seconds = time.perf_counter() - began
-                cost = {"layer_runs": plan.layer_runs, "depth": plan.depth, "seconds": seconds}
-                protocol = {"plan": str(plan), "kv": kv, "batch_size": batch_size}
-                yield from _records(task, about | protocol | cost)
+    return wanted, _about(model, name, revision, num_layers) | {"batch_size": batch_size}
+
+
+def _score_alone(lm: PaintersLM, plan: Plan, task: Prepared, kv: str, about: dict[str, Any]) -> Iterator[Record]:
+    """The records of one plan on one task."""
+    with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)):
+        began = time.perf_counter()
+        _answer(lm, task)
+        seconds = time.perf_counter() - began
+    yield from _records(task, about | _cost(plan, kv, seconds))
+
+
+def _cost(plan: Plan, kv: str, seconds: float) -> dict[str, Any]:
+    """The fields of a record that the plan sets."""
+    return {
+        "plan": str(plan),
+        "kv": kv,
+        "layer_runs": plan.layer_runs,
+        "depth": plan.depth,
+        "seconds": seconds,
+    }
 
 
 class _Teller:
@@ -212,12 +277,20 @@ def _answer(lm: PaintersLM, prepared: Prepared) -> None:
     """Nothing; every request holds this model's answer, as after lm-eval's own loop."""
     by_type: dict[str, list[Any]] = defaultdict(list)
     for request in prepared.requests:
-        request.resps, request.filtered_resps = [], {}
         by_type[request.request_type] += [request] * request.repeats
+    asked, answers = [], []
     for kind, requests in by_type.items():
-        answers = getattr(lm, kind)(requests, disable_tqdm=True)
-        for request, answer in zip(requests, answers, strict=True):
-            request.resps.append(answer)
+        asked += requests
+        answers += getattr(lm, kind)(requests, disable_tqdm=True)
+    _give(prepared, asked, answers)
+
+
+def _give(prepared: Prepared, asked: Sequence[Any], answers: Sequence[Any]) -> None:
+    """Nothing; every request holds its answers, and nothing of another plan's."""
+    for request in prepared.requests:
+        request.resps, request.filtered_resps = [], {}
+    for request, answer in zip(asked, answers, strict=True):
+        request.resps.append(answer)
 
 
 def _records(prepared: Prepared, fields: dict[str, Any]) -> Iterator[Record]:
