@@ -2,157 +2,117 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from painters._harness_batches import Answer, Batch, Batches, Tokenised, as_lm_eval, as_trees
 from painters._harness_lm import PaintersLM
+from painters._stack_search import text_config
 from painters.plan import Plan
 from painters.sharing import Sharing
-from painters.tasks import TaskError
+from painters.stack import LayerStack
 
-Tokenised: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
-"""A request as lm-eval hands it on: its texts, the tokens of the context, and those of the answer."""
-Answer: TypeAlias = tuple[float, bool]
-"""The log-likelihood of the answer in nats, and whether greedy decoding would give it."""
+TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
+"""How far from lm-eval's log-likelihoods trees may lead, in nats and in the mean over answers, in float32 and in half
+precision. Rounding leads 5e-5 and about 0.01 away; a model that cannot take them 0.1 and more."""
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window")
+"""Where configurations say that a layer sees no further back than so many positions."""
 
 
 class SharingLM(PaintersLM):
     """lm-eval's `hf` model, which can answer log-likelihood requests under many plans at once."""
 
-    def __init__(self, pretrained: Any, **options: Any) -> None:
-        super().__init__(pretrained, **options)
-        self._sharing: Sharing | None = None
-        self._whole_head = True
+    _caught: list[Tokenised] | None = None
+
+    def batches(self, requests: Sequence[Any], *, exact: bool) -> Batches:
+        """lm-eval's log-likelihood `requests` as tokens in batches, which serve any number of plans.
+
+        With `exact` they are lm-eval's own, row by row. Otherwise what requests have in common at their beginning
+        stands once, a batch holds as many positions as lm-eval's largest, and answers differ by rounding. A model that
+        does not take such trees of tokens gets lm-eval's batches.
+        """
+        tokenised = self._tokenised(requests)
+        limits = int(self.batch_size), int(self.max_length), self.device
+        if not exact and self._takes_masks(tokenised):
+            config = text_config(self.model)
+            made = as_trees(tokenised, *limits, hidden_size=config.hidden_size, dtype=self.model.dtype)
+            if self._agrees(next(iter(made)), tokenised):
+                return made
+        return as_lm_eval(tokenised, *limits)
 
     def log_likelihoods(
-        self, plans: Iterable[Plan], requests: Sequence[Any], *, whole_head: bool = True
+        self, plans: Iterable[Plan], requests: Sequence[Any], batches: Batches | None = None
     ) -> dict[Plan, list[Answer]]:
-        """For each distinct plan the answers to lm-eval's `requests`, in their order.
-
-        The batches are those of `loglikelihood` under one plan, and so are the answers, to the last digit. Without
-        `whole_head` the output head is applied only where an answer's tokens are scored, which rounds differently.
+        """For each distinct plan the answers to `requests` in their order; `batches` are what was made of these, and
+        lm-eval's own where they are left out.
         """
-        self._sharing, self._whole_head = Sharing(self.model, plans), whole_head
+        batches = self.batches(requests, exact=True) if batches is None else batches
+        together = Sharing(self.model, plans)
+        found: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in together.trie.plans}
+        for batch in batches:
+            for plan, answers in self._answers(together, batch):
+                for index, answer in answers:
+                    found[plan][index] = answer
+                    self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
+        return found
+
+    def _answers(self, together: Sharing, batch: Batch) -> Iterator[tuple[Plan, Iterator[tuple[int, Answer]]]]:
+        mixed = self.mixed_precision_dtype
+        with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None):
+            for plan, output in together.run(None if batch.exact else batch.scored, **batch.inputs):
+                logits = output.logits[batch.scored] if batch.exact else output.logits[0]
+                del output
+                yield plan, batch.answers(logits, self.softmax_dtype)
+
+    def _tokenised(self, requests: Sequence[Any]) -> list[Tokenised]:
+        """The requests as lm-eval tokenises them."""
+        self._caught = []
         try:
-            answers = self.loglikelihood(requests, disable_tqdm=True)
-            return {plan: [of[plan] for of in answers] for plan in self._sharing.trie.plans}
+            self.loglikelihood(requests, disable_tqdm=True)
+            return self._caught
         finally:
-            self._sharing = None
+            self._caught = None
 
     def _loglikelihood_tokens(
         self, requests: list[Tokenised], disable_tqdm: bool = False, override_bs: int | None = None
-    ) -> list[Any]:
-        """lm-eval's own answers, or within `log_likelihoods` for each request a dict of them, plan by plan."""
-        if self._sharing is None:
-            answers: list[Any] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
-            return answers
-        found: list[dict[Plan, Answer]] = [{} for _ in requests]
-        mixed = self.mixed_precision_dtype
-        for rows in _batches(requests, int(self.batch_size)):
-            batch = _Batch.of(rows, int(self.max_length), self.device)
-            at = None if self._whole_head else batch.scored
-            with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None):
-                for plan, output in self._sharing.run(at, input_ids=batch.ids):
-                    logits = output.logits[batch.scored] if self._whole_head else output.logits[0]
-                    del output
-                    for index, answer in batch.answers(logits, self.softmax_dtype):
-                        found[index][plan] = answer
-                        if (texts := requests[index][0]) is not None:
-                            self.cache_hook.add_partial("loglikelihood", texts, answer)
-        return found
+    ) -> list[Answer]:
+        if self._caught is not None:
+            self._caught += requests
+            return [(0.0, False)] * len(requests)
+        answers: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
+        return answers
 
-
-class _Row(NamedTuple):
-    """A row of a batch: the tokens of context and answer, how many of them are scored at the end, and the requests
-    that read their answers from it, as (index, tokens of the answer)."""
-
-    tokens: list[int]
-    scored: int
-    answers: list[tuple[int, list[int]]]
-
-
-def _batches(requests: Sequence[Tokenised], batch_size: int) -> Iterator[list[_Row]]:
-    """The rows as lm-eval batches them, the longest first.
-
-    Requests that differ in the last token only share a row, that of the longest answer: its logits are the same.
-    """
-    sharing: dict[tuple[int, ...], list[int]] = {}
-    for index, (_, context, answer) in enumerate(requests):
-        sharing.setdefault((*context, *answer[:-1]), []).append(index)
-    rows = []
-    for group in sharing.values():
-        _, context, answer = requests[max(group, key=lambda index: len(requests[index][2]))]
-        rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in group]))
-    rows.sort(key=lambda row: (-len(row.tokens), row.tokens))
-    for begin in range(0, len(rows), batch_size):
-        yield rows[begin : begin + batch_size]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Batch:
-    """Rows as tensors, and where in them the answers of which requests stand."""
-
-    ids: Tensor
-    """[rows, longest], padded on the right with 0."""
-    scored: tuple[Tensor, Tensor]
-    """The (rows, columns) of the positions whose logits are read, row after row."""
-    spans: tuple[tuple[int, int, int], ...]
-    """For each request its index and the span of its tokens in the three below."""
-    tokens: Tensor
-    likely_at: Tensor
-    """For each token of an answer, which of the scored positions its log-likelihood is read from."""
-    greedy_at: Tensor
-    """The same for the likeliest token that it is compared with."""
-
-    @classmethod
-    def of(cls, rows: Sequence[_Row], max_length: int, device: torch.device) -> _Batch:
-        """The batch of `rows`, cut on the left to `max_length` positions each."""
-        inputs = [row.tokens[-(max_length + 1) :][:-1] for row in rows]
-        ids = torch.zeros(len(rows), max(map(len, inputs)), dtype=torch.long)
-        at_rows: list[int] = []
-        columns: list[int] = []
-        spans: list[tuple[int, int, int]] = []
-        tokens: list[int] = []
-        likely_at: list[int] = []
-        greedy_at: list[int] = []
-        for number, (row, given) in enumerate(zip(rows, inputs, strict=True)):
-            if not 0 < row.scored <= len(given):
-                raise TaskError(
-                    f"an answer has {row.scored} tokens, and the model scores 1 to {len(given)} of them at once: "
-                    "shorten the answer, or give it a context"
-                )
-            ids[number, : len(given)] = torch.tensor(given)
-            begin, end = len(columns), len(columns) + row.scored
-            at_rows += [number] * row.scored
-            columns += range(len(given) - row.scored, len(given))
-            for index, answer in row.answers:
-                spans.append((index, len(tokens), len(tokens) + len(answer)))
-                tokens += answer
-                # An answer shorter than the row's is rare. lm-eval then reads from the first scored positions, and
-                # compares with the last ones.
-                likely_at += range(begin, begin + len(answer))
-                greedy_at += range(end - len(answer), end)
-
-        def tensor(numbers: list[int]) -> Tensor:
-            return torch.tensor(numbers, device=device)
-
-        return cls(
-            ids=ids.to(device),
-            scored=(tensor(at_rows), tensor(columns)),
-            spans=tuple(spans),
-            tokens=tensor(tokens),
-            likely_at=tensor(likely_at),
-            greedy_at=tensor(greedy_at),
+    def _takes_masks(self, tokenised: Sequence[Tokenised]) -> bool:
+        """Whether the model's layers may see just what a mask shows them, as far as its form tells."""
+        taken = inspect.signature(self.model.forward).parameters
+        config = text_config(self.model)
+        windows = [size for name in WINDOWS if isinstance(size := getattr(config, name, None), int) and size > 0]
+        longest = max(len(context) + len(answer) for _, context, answer in tokenised)
+        return (
+            {"input_ids", "attention_mask", "position_ids"} <= taken.keys()
+            and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
+            and all(longest <= size for size in windows)
+            and isinstance(getattr(config, "hidden_size", None), int)
         )
 
-    def answers(self, logits: Tensor, dtype: torch.dtype | None) -> Iterator[tuple[int, Answer]]:
-        """(index of the request, its answer) from the logits [scored, vocabulary]; `dtype` is the softmax's."""
-        scores = torch.log_softmax(logits, dim=-1, dtype=dtype)
-        likely = scores[self.likely_at, self.tokens]
-        greedy = (scores.argmax(-1)[self.greedy_at] == self.tokens).tolist()
-        for index, begin, end in self.spans:
-            yield index, (float(likely[begin:end].sum()), all(greedy[begin:end]))
+    def _agrees(self, batch: Batch, tokenised: Sequence[Tokenised]) -> bool:
+        """Whether the intact model gives, in the batch's widest tree, the answers that it gives to rows."""
+        chosen = [index for index, _, _ in batch.spans[: int(self.batch_size)]]
+        asked = [tokenised[index] for index in chosen]
+        rows = as_lm_eval(asked, int(self.batch_size), int(self.max_length), self.device)
+        intact = Sharing(self.model, [Plan.identity(LayerStack.find(self.model).num_layers)])
+        expected = {chosen[number]: answer for row in rows for number, answer in self._one(intact, row)}
+        try:
+            found = dict(self._one(intact, batch))
+        except (RuntimeError, ValueError, TypeError, IndexError):  # whatever a model says that takes no such mask
+            return False
+        differences = [abs(found[index][0] - log_likelihood) for index, (log_likelihood, _) in expected.items()]
+        tolerance = HALF_TOLERANCE if self.model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
+        return sum(differences) <= tolerance * len(differences)
+
+    def _one(self, together: Sharing, batch: Batch) -> Iterator[tuple[int, Answer]]:
+        for _, answers in self._answers(together, batch):
+            yield from answers

@@ -43,6 +43,11 @@ class Prepared:
     limit: int | None
 
     @property
+    def is_scored_by_likelihood(self) -> bool:
+        """Whether all requests ask for the log-likelihood of an answer; others generate."""
+        return {request.request_type for request in self.requests} == {"loglikelihood"}
+
+    @property
     def requests(self) -> list[Any]:
         """lm-eval's instances, documents in order."""
         instances: list[Any] = self.task.instances

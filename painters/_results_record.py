@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -10,6 +11,10 @@ from painters import experiment
 from painters.errors import PaintersError
 from painters.plan import Plan
 from painters.tuning import Tuning
+
+Batching: TypeAlias = Literal["lm-eval", "shared"]
+"""Whether requests were batched as lm-eval does, row by row, or shared what they have in common: then the numbers are
+those of lm-eval up to rounding."""
 
 
 class ResultsError(PaintersError, ValueError):
@@ -58,6 +63,7 @@ class Record(BaseModel):
     shots: int = Field(ge=0)
     seed: int
     batch_size: int = Field(ge=1)
+    batching: Batching = "lm-eval"
     tuning: Tuning | None = None  # of an encoder, before it was scored
 
     metric: str
@@ -89,7 +95,7 @@ class Record(BaseModel):
         return experiment.cell_key(
             tuning=self.tuning.model_dump() if self.tuning else None,
             **self.asked.model_dump(exclude={"metrics"}),
-            **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size")},
+            **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size", "batching")},
         )
 
 

@@ -25,6 +25,7 @@ FLOORS = {
     "drawing": 1,
     "experiment": 1,
     "scoring": 1,
+    "token_trees": 1,
     "trie": 1,
     "tuning": 0,
     "variants": 1,

@@ -160,6 +160,7 @@ IN_KEY: dict[str, Any] = {
     "shots": 1,
     "seed": 1,
     "batch_size": 9,
+    "batching": "shared",
     "tuning": {"protocol": "frozen"},
     "metric": "acc_norm",
     "versions": {"torch": "3"},

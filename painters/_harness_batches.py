@@ -1,0 +1,208 @@
+"""Log-likelihood requests as batches of tokens: row by row as lm-eval makes them, or as trees of common beginnings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from painters.tasks import TaskError
+from painters.token_trees import TokenTree, grow
+
+Tokenised: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
+"""A request as lm-eval hands it on: its texts, the tokens of the context, and those of the answer."""
+Answer: TypeAlias = tuple[float, bool]
+"""The log-likelihood of the answer in nats, and whether greedy decoding would give it."""
+
+MAX_WIDTH = 2048
+"""Nodes of a tree, unless a single request is longer: its mask is quadratic."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Inputs for the model, and where in them the answers of which requests stand."""
+
+    inputs: dict[str, Tensor]
+    """Keyword arguments of the model's forward; `input_ids` are [rows, longest], padded on the right with 0."""
+    scored: tuple[Tensor, Tensor]
+    """The (rows, columns) of the positions whose logits are read, row after row."""
+    spans: tuple[tuple[int, int, int], ...]
+    """For each request its index and the span of its tokens in the three below."""
+    tokens: Tensor
+    likely_at: Tensor
+    """For each token of an answer, which of the scored positions its log-likelihood is read from."""
+    greedy_at: Tensor
+    """The same for the likeliest token that it is compared with."""
+    exact: bool
+    """Whether answers are lm-eval's to the last digit; then the output head is applied at all positions, as there."""
+
+    def answers(self, logits: Tensor, dtype: torch.dtype | None) -> Iterator[tuple[int, Answer]]:
+        """(index of the request, its answer) from the logits [scored, vocabulary]; `dtype` is the softmax's."""
+        scores = torch.log_softmax(logits, dim=-1, dtype=dtype)
+        likely = scores[self.likely_at, self.tokens]
+        greedy = (scores.argmax(-1)[self.greedy_at] == self.tokens).tolist()
+        if self.exact:
+            sums = [float(likely[begin:end].sum()) for _, begin, end in self.spans]
+        else:
+            sums = [math.fsum(many[begin:end]) for many in (likely.tolist(),) for _, begin, end in self.spans]
+        for (index, begin, end), total in zip(self.spans, sums, strict=True):
+            yield index, (total, all(greedy[begin:end]))
+
+
+class _Row(NamedTuple):
+    """A row of a batch: the tokens of context and answer, how many of them are scored at the end, and the requests
+    that read their answers from it, as (index, tokens of the answer)."""
+
+    tokens: list[int]
+    scored: int
+    answers: list[tuple[int, list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """All batches of some requests, each put together when it is its turn: the masks of all of them are large."""
+
+    makers: tuple[Callable[[], Batch], ...]
+    exact: bool
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (make() for make in self.makers)
+
+
+def as_lm_eval(requests: Sequence[Tokenised], batch_size: int, max_length: int, device: torch.device) -> Batches:
+    """lm-eval's batches of `batch_size` rows, the longest first, cut on the left to `max_length` positions.
+
+    Requests that differ in the last token only share a row, that of the longest answer: its logits are the same.
+    """
+    sharing: dict[tuple[int, ...], list[int]] = {}
+    for index, (_, context, answer) in enumerate(requests):
+        sharing.setdefault((*context, *answer[:-1]), []).append(index)
+    rows = []
+    for group in sharing.values():
+        _, context, answer = requests[max(group, key=lambda index: len(requests[index][2]))]
+        rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in group]))
+    rows.sort(key=lambda row: (-len(row.tokens), row.tokens))
+    begins = range(0, len(rows), batch_size)
+    return Batches(
+        tuple(partial(_of_rows, rows[begin : begin + batch_size], max_length, device) for begin in begins), True
+    )
+
+
+def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Batch:
+    inputs = [_cut(row.tokens, row.scored, max_length) for row in rows]
+    ids = torch.zeros(len(rows), max(map(len, inputs)), dtype=torch.long)
+    at_rows: list[int] = []
+    columns: list[int] = []
+    spans: list[tuple[int, int, int]] = []
+    tokens: list[int] = []
+    likely_at: list[int] = []
+    greedy_at: list[int] = []
+    for number, (row, given) in enumerate(zip(rows, inputs, strict=True)):
+        ids[number, : len(given)] = torch.tensor(given)
+        begin, end = len(columns), len(columns) + row.scored
+        at_rows += [number] * row.scored
+        columns += range(len(given) - row.scored, len(given))
+        for index, answer in row.answers:
+            spans.append((index, len(tokens), len(tokens) + len(answer)))
+            tokens += answer
+            # An answer shorter than the row's is rare. lm-eval then reads from the first scored positions, and
+            # compares with the last ones.
+            likely_at += range(begin, begin + len(answer))
+            greedy_at += range(end - len(answer), end)
+    return Batch(
+        inputs={"input_ids": ids.to(device)},
+        scored=(torch.tensor(at_rows, device=device), torch.tensor(columns, device=device)),
+        spans=tuple(spans),
+        tokens=torch.tensor(tokens, device=device),
+        likely_at=torch.tensor(likely_at, device=device),
+        greedy_at=torch.tensor(greedy_at, device=device),
+        exact=True,
+    )
+
+
+def as_trees(
+    requests: Sequence[Tokenised],
+    batch_size: int,
+    max_length: int,
+    device: torch.device,
+    *,
+    hidden_size: int,
+    dtype: torch.dtype,
+) -> Batches:
+    """Batches of trees, the widest first, each of at most as many positions as lm-eval's largest batch of `batch_size`
+    rows has. `dtype` is that of the additive mask, the model's.
+    """
+    asked: dict[tuple[int, ...], list[int]] = {}
+    for index, (_, context, answer) in enumerate(requests):
+        asked.setdefault(tuple(_cut(context + answer, len(answer), max_length)), []).append(index)
+    longest = max(map(len, asked), default=0)
+    budget = batch_size * longest
+    sequences, indices = list(asked), list(asked.values())
+    groups: list[list[TokenTree]] = []
+    for tree in grow(sequences, hidden_size, max(longest, min(budget, MAX_WIDTH))):
+        if not groups or (len(groups[-1]) + 1) * len(groups[-1][0]) > budget:
+            groups.append([])
+        groups[-1].append(tree)
+    return Batches(tuple(partial(_of_trees, rows, indices, requests, device, dtype) for rows in groups), False)
+
+
+def _of_trees(
+    rows: Sequence[TokenTree],
+    indices: Sequence[Sequence[int]],
+    requests: Sequence[Tokenised],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Batch:
+    width = len(rows[0])
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    positions = torch.zeros(len(rows), width, dtype=torch.long)
+    sees = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)  # padding sees itself: a softmax needs something
+    places: dict[tuple[int, int], int] = {}  # (row, column) -> which of the scored positions it is
+    spans: list[tuple[int, int, int]] = []
+    tokens: list[int] = []
+    read_at: list[int] = []
+    for row, tree in enumerate(rows):
+        ids[row, : len(tree)] = torch.tensor(tree.tokens)
+        positions[row, : len(tree)] = torch.tensor(tree.depths)
+        for branch in tree.branches:
+            own = slice(branch.first, branch.last)
+            sees[row, own, list(branch.before)] = True
+            sees[row, own, own] = torch.ones(branch.last - branch.first, branch.last - branch.first).tril().bool()
+        for number, path in tree.paths.items():
+            for index in indices[number]:
+                answer = requests[index][2]
+                spans.append((index, len(tokens), len(tokens) + len(answer)))
+                tokens += answer
+                read_at += [places.setdefault((row, node), len(places)) for node in path[-len(answer) :]]
+    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+    at = torch.tensor(read_at, device=device)
+    scored = torch.tensor(list(places), device=device)
+    return Batch(
+        inputs={
+            "input_ids": ids.to(device),
+            "position_ids": positions.to(device),
+            "attention_mask": mask[:, None].to(device),
+        },
+        scored=(scored[:, 0], scored[:, 1]),
+        spans=tuple(spans),
+        tokens=torch.tensor(tokens, device=device),
+        likely_at=at,
+        greedy_at=at,
+        exact=False,
+    )
+
+
+def _cut(tokens: list[int], scored: int, max_length: int) -> list[int]:
+    """What the model is given of context and answer: at most `max_length` tokens, without the last one."""
+    given = tokens[-(max_length + 1) :][:-1]
+    if not 0 < scored <= len(given):
+        raise TaskError(
+            f"an answer has {scored} tokens, and the model scores 1 to {len(given)} of them at once: "
+            "shorten the answer, or give it a context"
+        )
+    return given

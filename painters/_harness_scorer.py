@@ -1,0 +1,196 @@
+"""One loaded model that scores plans: alone through lm-eval's own loop, or together at the price of their trie."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, cast
+
+from painters import __version__
+from painters._harness_batches import Batches
+from painters._harness_lm import Counter, PaintersLM, language_model
+from painters._harness_records import give, records_of
+from painters._harness_shared import SharingLM
+from painters._harness_tasks import Prepared, quiet, seeded
+from painters.engine import KV, surgery
+from painters.models import describe, refuse_encoder, weights_digest
+from painters.plan import Plan
+from painters.results import Record
+from painters.stack import LayerStack
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "lm_eval")
+
+
+class Progress(Protocol):
+    """Called after every answer: how many are done, how many there will be, and what is being scored."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+class Scorer:
+    """Scores plans of one loaded model; whatever does not depend on the plan is done once.
+
+    Raises ModelError for an encoder.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.name, self.revision = describe(model)
+        refuse_encoder(model.config, self.name)
+        self.num_layers = LayerStack.find(model).num_layers
+        self._about = _about(model, self.name, self.revision, self.num_layers)
+        self._batches: dict[tuple[str, str, int, bool], Batches] = {}
+
+    @property
+    def weights(self) -> str:
+        """The digest of the model's weights."""
+        return str(self._about["weights"])
+
+    def check(self, plans: str | Plan | Sequence[str | Plan], kv: str, batch_size: int) -> tuple[Plan, ...]:
+        """The distinct plans; PlanError, SurgeryError or ValueError for what the model cannot follow or be asked."""
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise ValueError(
+                f"batch_size {batch_size!r}: give a number of rows, 1 or more. lm-eval's 'auto' depends on the "
+                f"free memory, and scores depend on the batches"
+            )
+        wanted = distinct(plans)
+        for plan in wanted:
+            plan.check(self.num_layers, self.name)
+            with surgery(self.model, plan, kv=cast(KV, kv)):  # refuses what this model or cache cannot do
+                pass
+        return wanted
+
+    def score(
+        self,
+        plans: Sequence[Plan],
+        task: Prepared,
+        *,
+        kv: str = "exact",
+        batch_size: int = 8,
+        exact_batching: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[Record]:
+        """The records of distinct plans on one task, plan by plan.
+
+        Plans share their runs on tasks of log-likelihoods (`painters.sharing`), and requests what they have in common
+        at their beginning: the answers to a question follow one context (`painters.token_trees`). Where a task
+        generates, plans run in turn. With `exact_batching` the batches are lm-eval's own, and so are the numbers, to
+        the last digit; otherwise they differ by rounding. A model that takes no trees of tokens is scored in lm-eval's
+        batches, and its records say so. The seconds of a record are the plan's part, by its layer runs, of those that
+        all plans took together.
+        """
+        tell = Teller(progress, total=len(plans) * len(task.requests))
+        with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
+            lm.set_cache_hook(Counter(tell.one))
+            if not task.is_scored_by_likelihood:
+                for plan in plans:
+                    tell.what = f"{plan} on {task.name}"
+                    yield from self._alone(lm, plan, task, kv)
+                return
+            tell.what = f"{len(plans)} plans on {task.name}" if len(plans) > 1 else f"{plans[0]} on {task.name}"
+            asked = [request for request in task.requests for _ in range(request.repeats)]
+            with quiet(), seeded(task.seed):
+                began = time.perf_counter()
+                batches = self._batched(lm, task, asked, exact_batching)
+                answers = lm.log_likelihoods(plans, asked, batches)
+                seconds = time.perf_counter() - began
+        about = {"batch_size": batch_size, "batching": "lm-eval" if batches.exact else "shared"}
+        runs = sum(plan.layer_runs for plan in plans)
+        for plan in plans:
+            give(task, asked, answers[plan])
+            part = plan.layer_runs / runs if runs else 1 / len(plans)
+            yield from records_of(task, self._about | about | _cost(plan, kv, seconds * part))
+
+    def _batched(self, lm: SharingLM, task: Prepared, asked: Sequence[Any], exact: bool) -> Batches:
+        key = task.name, task.digest, int(lm.batch_size), exact
+        if key not in self._batches:
+            self._batches[key] = lm.batches(asked, exact=exact)
+        return self._batches[key]
+
+    def score_alone(
+        self, plan: Plan, task: Prepared, *, kv: str = "exact", batch_size: int = 8, progress: Progress | None = None
+    ) -> Iterator[Record]:
+        """The records of one plan on one task through lm-eval's own loop, nothing shared: what `score` is held to."""
+        tell = Teller(progress, total=len(task.requests))
+        tell.what = f"{plan} on {task.name}"
+        with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
+            lm.set_cache_hook(Counter(tell.one))
+            yield from self._alone(lm, plan, task, kv)
+
+    def _alone(self, lm: SharingLM, plan: Plan, task: Prepared, kv: str) -> Iterator[Record]:
+        with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)):
+            began = time.perf_counter()
+            _answer(lm, task)
+            seconds = time.perf_counter() - began
+        about = {"batch_size": int(lm.batch_size), "batching": "lm-eval"}
+        yield from records_of(task, self._about | about | _cost(plan, kv, seconds))
+
+
+def _cost(plan: Plan, kv: str, seconds: float) -> dict[str, Any]:
+    """The fields of a record that the plan sets."""
+    return {
+        "plan": str(plan),
+        "kv": kv,
+        "layer_runs": plan.layer_runs,
+        "depth": plan.depth,
+        "seconds": seconds,
+    }
+
+
+class Teller:
+    """Counts answers and reports them."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.done, self.total, self.what, self._progress = 0, total, "", progress
+
+    def one(self) -> None:
+        self.done += 1
+        if self._progress is not None:
+            self._progress(self.done, self.total, self.what)
+
+    def onwards(self) -> Progress:
+        """What counts a part of the whole, which begins now."""
+        before = self.done
+
+        def tell(done: int, total: int, what: str) -> None:
+            self.done, self.what = before + done - 1, what
+            self.one()
+
+        return tell
+
+
+def distinct(plans: str | Plan | Sequence[str | Plan]) -> tuple[Plan, ...]:
+    """The distinct plans in order."""
+    given = [plans] if isinstance(plans, str | Plan) else list(plans)
+    if not given:
+        raise ValueError("no plan given: name one or more, such as '0-14 {15-17}*3 18-31'")
+    return tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in given))
+
+
+def _about(model: Any, name: str, revision: str | None, num_layers: int) -> dict[str, Any]:
+    """The fields of a record that the model sets."""
+    versions = {library: importlib.metadata.version(library) for library in _LIBRARIES}
+    return {
+        "model": name,
+        "revision": revision,
+        "weights": weights_digest(model),
+        "num_layers": num_layers,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": model.device.type,
+        "attention": getattr(model.config, "_attn_implementation", None),
+        "versions": {"painters": __version__, **versions},
+    }
+
+
+def _answer(lm: PaintersLM, prepared: Prepared) -> None:
+    """Nothing; every request holds this model's answer, as after lm-eval's own loop."""
+    by_type: dict[str, list[Any]] = defaultdict(list)
+    for request in prepared.requests:
+        by_type[request.request_type] += [request] * request.repeats
+    asked, answers = [], []
+    for kind, requests in by_type.items():
+        asked += requests
+        answers += getattr(lm, kind)(requests, disable_tqdm=True)
+    give(prepared, asked, answers)

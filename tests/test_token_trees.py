@@ -1,0 +1,67 @@
+"""A tree holds every sequence as a path, and every common beginning once."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from painters.token_trees import TokenTree, grow
+
+SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=20, unique_by=tuple)
+
+
+def parents(tree: TokenTree) -> dict[int, int | None]:
+    """The parent of each node, by the branches."""
+    found: dict[int, int | None] = {}
+    for branch in tree.branches:
+        for node in range(branch.first, branch.last):
+            found[node] = node - 1 if node > branch.first else (branch.before[-1] if branch.before else None)
+    return found
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(sequences=SEQUENCES, hidden=st.sampled_from([1, 8, 1000]), limit=st.integers(1, 60))
+def test_every_sequence_is_a_path(sequences: list[list[int]], hidden: int, limit: int) -> None:
+    trees = grow(sequences, hidden, limit)
+    assert [len(tree) for tree in trees] == sorted((len(tree) for tree in trees), reverse=True)
+    assert sorted(number for tree in trees for number in tree.paths) == list(range(len(sequences)))
+    for tree in trees:
+        assert len(tree) <= max(limit, max(len(path) for path in tree.paths.values()))
+        up = parents(tree)
+        assert up.keys() == set(range(len(tree)))
+        for number, path in tree.paths.items():
+            assert [tree.tokens[node] for node in path] == sequences[number]
+            assert [tree.depths[node] for node in path] == list(range(len(path)))
+            assert [up[node] for node in path] == [None, *path[:-1]]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(sequences=SEQUENCES)
+def test_a_wide_model_has_every_common_beginning_once(sequences: list[list[int]]) -> None:
+    """In one tree as many nodes as there are distinct beginnings, where attention costs next to nothing."""
+    common = [[9, *sequence] for sequence in sequences]
+    (tree,) = grow(common, 10**6, 10**6)
+    assert len(tree) == len({tuple(s[: i + 1]) for s in common for i in range(len(s))})
+
+
+def test_a_question_and_its_answers() -> None:
+    context = list(range(20))
+    (tree,) = grow([[*context, 30, 31], [*context, 40], [*context, 30, 32]], hidden_size=64, limit=128)
+    assert len(tree) == 20 + 2 + 1 + 1
+    assert tree.paths[0][:20] == tree.paths[1][:20] == tree.paths[2][:20]
+    assert tree.paths[0][20] == tree.paths[2][20] != tree.paths[1][20]
+
+
+@pytest.mark.parametrize(("shared", "trees"), [(0, 2), (1, 2), (30, 1)])
+def test_what_has_little_in_common_stays_apart(shared: int, trees: int) -> None:
+    """Attention between all nodes of a row would cost more than a short beginning does."""
+    one, two = [7] * shared + [1] * 100, [7] * shared + [2] * 100
+    assert len(grow([one, two], hidden_size=160, limit=1000)) == trees
+
+
+def test_a_tree_is_no_wider_than_the_limit() -> None:
+    sequences = [[*range(50), i] for i in range(100, 140)]
+    trees = grow(sequences, hidden_size=4096, limit=64)
+    assert [len(tree) for tree in trees] == [64, 64, 62]  # 14 answers each, and the other 12
+    assert len(grow([list(range(90))], hidden_size=4096, limit=64)) == 1
