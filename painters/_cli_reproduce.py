@@ -83,6 +83,7 @@ def request(
     quick: bool,
     limit: int | None,
     dtype: str | None,
+    exact_batching: bool,
     data: Path | None,
     out: Path | None,
 ) -> Request:
@@ -92,7 +93,15 @@ def request(
     known = shipped()
     wanted = [name for number in numbers if (name := f"{'paper/' if paper else ''}fig{number}") in known]
     found = sweeping.experiments(
-        wanted, model=model, encoder=encoder, encoders=True, quick=quick, limit=limit, dtype=dtype, data=data
+        wanted,
+        model=model,
+        encoder=encoder,
+        encoders=True,
+        quick=quick,
+        limit=limit,
+        dtype=dtype,
+        exact_batching=exact_batching,
+        data=data,
     )
     if out is None:
         made = "-".join(Path(name).name for name in (model, encoder) if name) or ("paper" if paper else "")

@@ -146,11 +146,12 @@ def score_beside_intact(
     limit: int | None,
     shots: int | None,
     batch_size: int,
+    exact_batching: bool,
     out: Path,
     console: Console | None,
 ) -> Result:
     """Both scored, each record on the disk as soon as its task is done."""
-    from painters.harness import prepare, score_all
+    from painters.harness import prepare, score_together
 
     plan.check(num_layers, name)
     identity = Plan.identity(num_layers)
@@ -158,8 +159,15 @@ def score_beside_intact(
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
     with stoppable(out), _bar(console) as tell:
-        for record in score_all(
-            model, tokenizer, [identity, plan], prepared, kv=kv, batch_size=batch_size, progress=tell
+        for record in score_together(
+            model,
+            tokenizer,
+            [identity, plan],
+            prepared,
+            kv=kv,
+            batch_size=batch_size,
+            exact_batching=exact_batching,
+            progress=tell,
         ):
             if record.plan == str(plan):
                 record = record.model_copy(update={"variant": variant, "params": params})

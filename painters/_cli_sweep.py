@@ -37,6 +37,7 @@ def experiments(
     quick: bool,
     limit: int | None,
     dtype: str | None,
+    exact_batching: bool = False,
     data: Path | None = None,
 ) -> list[Experiment]:
     """The experiments as asked for; ExperimentError where an option finds nothing to change."""
@@ -56,6 +57,8 @@ def experiments(
         found = [one.with_encoder(encoder) for one in found]
     if limit is not None:
         found = [one.with_limit(limit) for one in found]
+    if exact_batching:
+        found = [one.with_exact_batching() for one in found]
     return found if dtype is None else [one.with_dtype(dtype) for one in found]
 
 

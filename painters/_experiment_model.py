@@ -72,12 +72,14 @@ class Protocol(_Part):
     batch_size: Count = 8
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     seed: Whole = 1234  # of the few-shot prompts; lm-eval's own
+    exact_batching: bool = False  # lm-eval's batches, for numbers that are its own to the last digit
 
 
 class EncoderProtocol(Protocol):
     """How an encoder is scored; `limit` counts validation documents, and the seed is that of its fine-tuning."""
 
     shots: None = None
+    exact_batching: Literal[False] = False
     batch_size: Count = 32
     seed: Whole = 42  # the paper's
 
@@ -346,6 +348,14 @@ class Experiment(Grid):
 
         changed = self._each(lambda part: change(part) if part.models else {})._each_encoder(change)
         return changed._each_similarity(lambda _: {"dtype": dtype})
+
+    def with_exact_batching(self) -> Experiment:
+        """The same with decoders scored in lm-eval's batches, to the last digit."""
+
+        def change(part: Grid) -> dict[str, Any]:
+            return {"protocol": part.protocol.model_copy(update={"exact_batching": True})} if part.models else {}
+
+        return self._each(change)
 
     def with_limit(self, limit: int) -> Experiment:
         """The same with at most the first `limit` documents of each task."""

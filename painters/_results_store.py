@@ -9,6 +9,7 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from painters._results_files import append, read
@@ -23,8 +24,9 @@ class Answers:
     """Which records answer which cells.
 
     A record answers the cell of the same model, revision, dtype, plan, kv, task, shots, limit, seed and batch size as
-    they were asked for. A scoring counts when all its metrics are there. Where a cell was scored again, because its
-    weights, requests, device or libraries had changed, the latest scoring counts.
+    they were asked for; one in lm-eval's batches also where shared ones would do. A scoring counts when all its metrics
+    are there. Where a cell was scored again, because its weights, requests, device or libraries had changed, the latest
+    scoring counts.
     """
 
     records: dict[str, tuple[Record, ...]] = field(default_factory=dict)  # the key of the cell -> one per metric
@@ -77,7 +79,7 @@ class Store:
         found = Answers()
         for cell in cells:
             counted: list[tuple[Record, ...]] = []
-            for scoring in scorings.get(cell.key, ()):
+            for scoring in chain.from_iterable(scorings.get(asked, ()) for asked in cell.keys):
                 reason = objection(cell, scoring[0]) if objection else None
                 if reason is None:
                     counted.append(scoring)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -29,8 +30,14 @@ class Bench(Protocol):
     def requests(self, cell: Cell) -> str:
         """The digest of what the cell's task asks today."""
 
-    def score(self, cell: Cell, tell: Tell) -> list[Record]:
-        """One record for each metric of the cell, as the scorer makes them."""
+    def group(self, cell: Cell) -> Hashable:
+        """What cells have in common that are scored together for less; of its own for a cell that shares nothing.
+
+        PaintersError where the cell's task cannot be had.
+        """
+
+    def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
+        """For each of the cells of one group, in their order, one record for each metric, as the scorer makes them."""
 
 
 def load(cell: Cell, device: str | None) -> Bench:
@@ -49,7 +56,7 @@ def answer(cell: Cell, records: list[Record]) -> list[Record]:
     )
     said = {"asked": asked, "variant": cell.variant, "params": cell.params, "model": cell.model}
     found = [record.model_copy(update=said) for record in records]
-    if other := next((record for record in found if record.cell_key != cell.key), None):
+    if other := next((record for record in found if record.cell_key not in cell.keys), None):
         raise PaintersError(
             f"{cell}: what was scored answers another cell ({other.cell_key}, not {cell.key}), so this one would be "
             f"missing for ever. A task's YAML must be named as its task"
@@ -62,34 +69,36 @@ class Decoder:
 
     def __init__(self, cell: Cell, device: str | None) -> None:
         from painters import harness
-        from painters.models import weights_digest
 
-        self._model, self._tokenizer = harness.load_model(
-            cell.model, revision=cell.revision, dtype=cell.dtype, device=device
-        )
-        self.weights = weights_digest(self._model)
+        model, tokenizer = harness.load_model(cell.model, revision=cell.revision, dtype=cell.dtype, device=device)
+        self._scorer = harness.Scorer(model, tokenizer)
+        self.weights = self._scorer.weights
         self._tasks = _Once()
 
     def requests(self, cell: Cell) -> str:
         """The digest of the prompts and answers."""
         return str(self._prepared(cell).digest)
 
-    def score(self, cell: Cell, tell: Tell) -> list[Record]:
-        """One record for each metric."""
-        from painters import harness
+    def group(self, cell: Cell) -> Hashable:
+        """One for the plans that are asked the same log-likelihoods; every plan generates by itself."""
+        task = (cell.source, cell.task, cell.limit, cell.shots, cell.seed)
+        alone = None if self._prepared(cell).is_scored_by_likelihood else cell.key
+        return (*task, cell.kv, cell.batch_size, cell.batching, alone)
 
-        prepared = self._prepared(cell)
-        return list(
-            harness.score_all(
-                self._model,
-                self._tokenizer,
-                [cell.plan],
-                [prepared],
-                kv=cell.kv,
-                batch_size=cell.batch_size,
-                progress=tell,
-            )
+    def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
+        """For each cell one record for each metric."""
+        first = cells[0]
+        plans = self._scorer.check([cell.plan for cell in cells], first.kv, first.batch_size)
+        found = self._scorer.score(
+            plans,
+            self._prepared(first),
+            kv=first.kv,
+            batch_size=first.batch_size,
+            exact_batching=first.batching == "lm-eval",
+            progress=tell,
         )
+        for _, records in groupby(found, key=lambda record: record.plan):
+            yield list(records)
 
     def _prepared(self, cell: Cell) -> Any:
         from painters import harness
@@ -122,13 +131,18 @@ class Encoder:
         """The digest of the documents to learn from and to answer."""
         return str(self._prepared(cell).digest)
 
-    def score(self, cell: Cell, tell: Tell) -> list[Record]:
-        """One record for each metric."""
-        assert cell.tuning is not None
-        prepared = self._prepared(cell)
-        return self._scorer.score(
-            cell.plan, prepared, cell.tuning, seed=cell.seed, batch_size=cell.batch_size, progress=tell
-        )
+    def group(self, cell: Cell) -> Hashable:
+        """One for each cell."""
+        return cell.key
+
+    def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
+        """For each cell one record for each metric."""
+        for cell in cells:
+            assert cell.tuning is not None
+            prepared = self._prepared(cell)
+            yield self._scorer.score(
+                cell.plan, prepared, cell.tuning, seed=cell.seed, batch_size=cell.batch_size, progress=tell
+            )
 
     def _prepared(self, cell: Cell) -> Any:
         tuning = cell.tuning

@@ -92,7 +92,7 @@ class Pace:
         self._before, self._now, self._work, self._tell = before, Rates(), work, tell
         self._began = time.monotonic()
         self._waiting: dict[Key, float] = defaultdict(float)  # work by kind
-        self._cell: Cell | None = None
+        self._cells: tuple[Cell, ...] = ()
         self._share = self._told = 0.0
         self.done = self.total = 0
 
@@ -107,20 +107,23 @@ class Pace:
             self.total += 1
             self._waiting[key_of(cell)] += self._work(cell)
 
-    def start(self, cell: Cell) -> None:
-        """Nothing; `cell` is the one that runs now."""
-        self._cell, self._share = cell, 0.0
+    def start(self, *cells: Cell) -> None:
+        """Nothing; these cells run now, together."""
+        self._cells, self._share = cells, 0.0
         self._report()
 
     def within(self, done: int, total: int, what: str = "") -> None:
-        """Nothing; so much of the present cell is done. A progress function of the harness."""
+        """Nothing; so much of the present cells is done. A progress function of the harness."""
         self._share = done / total if total else 0.0
         if time.monotonic() - self._told > EVERY:
             self._report()
 
     def finish(self, cell: Cell, seconds: float | None) -> None:
         """Nothing; `cell` took so many seconds, or failed with None."""
-        self.done, self._share = self.done + 1, 0.0
+        self.done += 1
+        if cell in self._cells:  # what is left of them is as far as it was
+            self._cells = tuple(other for other in self._cells if other != cell)
+            self._share = self._share if self._cells else 0.0
         self._waiting[key_of(cell)] -= self._work(cell)
         if seconds is not None:
             self._now.learn(key_of(cell), seconds, self._work(cell))
@@ -128,7 +131,9 @@ class Pace:
 
     def left(self) -> float | None:
         """Seconds, each kind at the rate of the nearest that is known: itself now, itself before, its model, any."""
-        share = {} if self._cell is None else {key_of(self._cell): self._share * self._work(self._cell)}
+        share: dict[Key, float] = defaultdict(float)
+        for cell in self._cells:
+            share[key_of(cell)] += self._share * self._work(cell)
         total = 0.0
         for key, work in self._waiting.items():
             rates = (self._now.of(key), self._before.of(key), self._now.overall(key[0]), self._now.overall())
@@ -141,5 +146,7 @@ class Pace:
     def _report(self) -> None:
         self._told = time.monotonic()
         if self._tell is not None:
-            what = str(self._cell) if self._cell else ""
+            what = str(self._cells[0]) if self._cells else ""
+            if len(self._cells) > 1:
+                what = f"{len(self._cells)} plans on {self._cells[0].task}"
             self._tell(Progress(self.done, self.total, what, self._share, self.elapsed, self.left()))

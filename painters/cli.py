@@ -74,6 +74,12 @@ FileDtypeOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
 ]
+ExactBatchingOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact-batching", help="lm-eval's own batches: its numbers to the last digit.", rich_help_panel=_SCORE
+    ),
+]
 PlanOnlyOption = Annotated[
     bool,
     typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
@@ -127,6 +133,7 @@ def run(
         typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=_SCORE),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=_SCORE)] = 32,
+    exact_batching: ExactBatchingOption = False,
     to: Annotated[
         Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=_OUTPUT)
     ] = DEFAULT_OUT,
@@ -183,6 +190,7 @@ def run(
         limit=limit,
         shots=shots,
         batch_size=batch_size,
+        exact_batching=exact_batching,
         out=to,
         console=err if show else None,
     )
@@ -372,6 +380,7 @@ def sweep(
     ] = False,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
+    exact_batching: ExactBatchingOption = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=_SCORE)
     ] = False,
@@ -401,6 +410,7 @@ def sweep(
         quick=quick,
         limit=limit,
         dtype=None if dtype is None else str(dtype),
+        exact_batching=exact_batching,
     )
     store = Store(to or sweeping.folder(experiments))
     if plan_only:
@@ -475,6 +485,7 @@ def reproduce(
     ] = None,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
+    exact_batching: ExactBatchingOption = False,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -508,6 +519,7 @@ def reproduce(
         quick=quick,
         limit=limit,
         dtype=None if dtype is None else str(dtype),
+        exact_batching=exact_batching,
         data=data,
         out=to,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Cell:
     seed: int
     batch_size: int
     tuning: Tuning | None = None  # of an encoder; lm-eval scores the others as they are
+    batching: str = "lm-eval"  # or "shared", which a scoring in lm-eval's batches answers too
 
     # What follows from the above or says where it came from: not in the key.
     num_layers: int = field(compare=False, kw_only=True)
@@ -67,6 +68,11 @@ class Cell:
         return cell_key(**asked | {"tuning": self.tuning.model_dump() if self.tuning else None})
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of the cells whose scorings answer this one: its own, and that of lm-eval's batches."""
+        return tuple(dict.fromkeys((self.key, replace(self, batching="lm-eval").key)))
+
+    @property
     def is_intact(self) -> bool:
         """Whether the plan is the model as it is."""
         return self.plan == Plan.identity(self.num_layers)
@@ -78,7 +84,7 @@ class Cell:
         return f"{what} on {self.task}{tuned}" + ("" if self.kv == "exact" else f", kv {self.kv}")
 
 
-_KEY = ("model", "revision", "dtype", "plan", "kv", "task", "shots", "limit", "seed", "batch_size", "tuning")
+_KEY = tuple("model revision dtype plan kv task shots limit seed batch_size tuning batching".split())
 
 
 def cell_key(
@@ -94,10 +100,17 @@ def cell_key(
     seed: int,
     batch_size: int,
     tuning: Mapping[str, Any] | None,
+    batching: str = "lm-eval",
 ) -> str:
-    """The key of a cell, from its fields as an experiment asks for them: `limit` and `shots` may be None."""
-    fields = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning)
-    return json.dumps(dict(zip(_KEY, fields, strict=True)))
+    """The key of a cell, from its fields as an experiment asks for them: `limit` and `shots` may be None.
+
+    Batches of lm-eval's kind are not named: keys of stores that knew no others stay what they are.
+    """
+    fields = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning, batching)
+    named = dict(zip(_KEY, fields, strict=True))
+    if batching == "lm-eval":
+        del named["batching"]
+    return json.dumps(named)
 
 
 def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int]) -> tuple[Cell, ...]:
@@ -145,6 +158,7 @@ def _cells_of(part: Grid, point: Point, model: Model, num_layers: int) -> Iterat
             seed=protocol.seed,
             batch_size=protocol.batch_size,
             tuning=tuning,
+            batching="lm-eval" if tuning or protocol.exact_batching else "shared",
             num_layers=num_layers,
             variant=point.variant,
             params=point.params if point.variant else None,

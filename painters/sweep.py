@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
 from painters import bundled
 from painters._sweep_benches import Bench, answer, free, load
+from painters._sweep_chunks import Chunks, groups
 from painters._sweep_estimate import FORMULA, MODELS, STEP, TFLOPS, UTILISATION, Documents, Forecast, forecast
 from painters._sweep_pace import Pace, Progress, recorded
 from painters.errors import PaintersError
@@ -81,8 +82,8 @@ def run(
         if bench is not None:
             todo = _to_do(group, store, bench, summary)
             pace.expect(cell for cell in todo if cell.key not in missing)
-            for cell in todo:
-                _score(cell, bench, store, pace, summary)
+            for together in groups(todo, _grouping(bench)):
+                _score(together, bench, store, pace, summary)
     summary.seconds = pace.elapsed
     return summary
 
@@ -160,19 +161,45 @@ def _to_do(group: Sequence[Cell], store: Store, bench: Bench, summary: Summary) 
     return answers.missing
 
 
-def _score(cell: Cell, bench: Bench, store: Store, pace: Pace, summary: Summary) -> None:
-    """Nothing; the cell's records are in the store, or its failure in the summary."""
-    pace.start(cell)
-    began = time.perf_counter()
+def _grouping(bench: Bench) -> Callable[[Cell], Hashable]:
+    """The bench's grouping; a cell whose task cannot be had stands alone, and fails alone."""
+
+    def group(cell: Cell) -> Hashable:
+        try:
+            return bench.group(cell)
+        except PaintersError:
+            return cell.key
+
+    return group
+
+
+def _score(cells: Sequence[Cell], bench: Bench, store: Store, pace: Pace, summary: Summary) -> None:
+    """Nothing; the records of the cells, which are one group, are in the store, or their failures in the summary."""
+    chunks = Chunks(cells)
+    for chunk in chunks:
+        began = time.perf_counter()
+        if not _score_chunk(chunk, bench, store, pace, summary):
+            for cell in chunk:
+                _score_chunk([cell], bench, store, pace, summary)
+        chunks.took(time.perf_counter() - began)
+
+
+def _score_chunk(chunk: Sequence[Cell], bench: Bench, store: Store, pace: Pace, summary: Summary) -> bool:
+    """Whether that is settled; if one of several cells failed, each has to be tried by itself."""
+    pace.start(*chunk)
     try:
-        records = answer(cell, bench.score(cell, pace.within))
+        scored = [answer(cell, records) for cell, records in zip(chunk, bench.score(chunk, pace.within), strict=True)]
     except Exception as error:  # a plan, a task or a metric of others that breaks: one cell must not sink the rest
-        summary.failures.append(Failure(cell, _told(error), error))
-        pace.finish(cell, None)
-        return
-    store.append(records)
-    summary.done += 1
-    pace.finish(cell, time.perf_counter() - began)
+        if len(chunk) > 1:
+            return False
+        summary.failures.append(Failure(chunk[0], _told(error), error))
+        pace.finish(chunk[0], None)
+        return True
+    store.append(record for records in scored for record in records)
+    summary.done += len(chunk)
+    for cell, records in zip(chunk, scored, strict=True):
+        pace.finish(cell, records[0].seconds)
+    return True
 
 
 def _told(error: Exception) -> str:

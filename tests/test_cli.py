@@ -108,13 +108,13 @@ def test_a_mistake_gets_one_message_and_its_exit_code(
 def test_ctrl_c_keeps_what_is_finished(painters: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     from painters import harness
 
-    whole = harness.score_all
+    whole = harness.score_together
 
     def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
         yield next(whole(*args, **kwargs))  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(harness, "score_all", interrupted)
+    monkeypatch.setattr(harness, "score_together", interrupted)
     found = painters("run", "--plan", "0-10", *QUICK, "--out", "r.jsonl")
     assert found.code == 130
     assert "kept" in found.err

@@ -252,6 +252,7 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
     painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     monkeypatch.setattr("painters._sweep_pace.EVERY", -1.0)
+    monkeypatch.setattr("painters._sweep_chunks.FIRST", 4)
     told = _cli_sweep._Lines.__call__
 
     def send(self: Any, now: Progress) -> None:

@@ -183,7 +183,7 @@ CELL = Cell("m", None, "auto", Plan.parse("0-3 5"), "exact", "nano_arc", None, 4
 OTHERS: dict[str, Any] = {
     "model": "n", "revision": "main", "dtype": "float32", "plan": Plan.parse("0-3"), "kv": "averaged",
     "task": "nano_gsm8k", "shots": 0, "limit": None, "seed": 1, "batch_size": 9,
-    "tuning": Tuning(protocol="frozen"),
+    "tuning": Tuning(protocol="frozen"), "batching": "shared",
 }  # fmt: skip
 SAID = {"num_layers": 7, "variant": "skip", "params": {"start": 1}, "source": "a.yaml"}
 
@@ -207,6 +207,26 @@ def test_the_key_is_stable_text() -> None:
     expected = '{"model": "m", "revision": null, "dtype": "auto", "plan": "0-3 5", "kv": "exact", "task": "nano_arc", '
     assert CELL.key == expected + '"shots": null, "limit": 40, "seed": 1234, "batch_size": 8, "tuning": null}'
     assert CELL.key == cell_key(**json.loads(CELL.key))
+
+
+def test_a_scoring_in_lm_evals_batches_answers_for_shared_ones() -> None:
+    shared = replace(CELL, batching="shared")
+    assert shared.keys == (shared.key, CELL.key)
+    assert CELL.keys == (CELL.key,)
+    assert shared.key == cell_key(**json.loads(shared.key))
+
+
+def test_only_decoders_share_batches_and_not_where_they_must_be_exact() -> None:
+    def batching(one: Experiment) -> set[str]:
+        return {cell.batching for cell in cells(one, of(12))}
+
+    one = experiment("identity")
+    assert batching(one) == {"shared"}
+    assert batching(one.with_exact_batching()) == {"lm-eval"}
+    assert batching(experiment("identity", protocol={"exact_batching": True})) == {"lm-eval"}
+    encoder = {"models": "nano-bert", "tasks": "nano_cola", "tuning": "frozen"}
+    asked = cells(experiment("identity", encoder=encoder), of(12))
+    assert {(cell.tuning is None, cell.batching) for cell in asked} == {(True, "shared"), (False, "lm-eval")}
 
 
 # -------------------------------------------------------------------------------------------------------------- files

@@ -51,14 +51,23 @@ def test_a_record_answers_the_cell_that_was_asked(tmp_path: Path) -> None:
     ("asked", "found"),
     [
         ({}, {"model": "n"}), ({}, {"plan": "0-4"}), ({}, {"kv": "averaged"}), ({}, {"task": "t"}), ({}, {"seed": 1}),
-        ({}, {"batch_size": 9}), ({"revision": "main"}, {}), ({"dtype": "float32"}, {}), ({"shots": 0}, {}),
-        ({"limit": None}, {}),
+        ({}, {"batch_size": 9}), ({}, {"batching": "shared"}), ({"revision": "main"}, {}), ({"dtype": "float32"}, {}),
+        ({"shots": 0}, {}), ({"limit": None}, {}),
     ],
 )  # fmt: skip
 def test_a_record_of_another_cell_answers_nothing(asked: dict[str, Any], found: dict[str, Any], tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.append(scored(asked=asked, **found))
     assert store.missing([cell()]) == [cell()]
+
+
+def test_a_scoring_in_lm_evals_batches_answers_for_shared_ones(tmp_path: Path) -> None:
+    store, shared = Store(tmp_path), cell(batching="shared")
+    store.append(scored())
+    assert store.answers([shared]).of(shared) == tuple(scored())
+    store.append(scored(batching="shared", date="2099-01-01T00:00:00+00:00"))
+    assert {one.batching for one in store.answers([shared]).of(shared)} == {"shared"}  # the latest
+    assert {one.batching for one in store.answers([cell()]).of(cell())} == {"lm-eval"}
 
 
 def test_a_cell_without_all_its_metrics_is_missing(tmp_path: Path) -> None:

@@ -84,6 +84,13 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("painters._sweep_pace.EVERY", -1.0)
 
 
+@pytest.fixture(autouse=True)
+def two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing; cells are scored together by twos, however fast they are."""
+    monkeypatch.setattr("painters._sweep_chunks.FIRST", 2)
+    monkeypatch.setattr("painters._sweep_chunks.Chunks.took", lambda *_: None)
+
+
 def stop() -> None:
     raise KeyboardInterrupt
 
@@ -112,8 +119,8 @@ def test_records_say_what_was_asked(grid: Experiment, whole: set[str]) -> None:
     }
 
 
-@pytest.mark.parametrize("cells", [0, 1, 7, CELLS - 1])
-def test_stopped_within_a_cell(grid: Experiment, whole: set[str], tmp_path: Path, cells: int) -> None:
+@pytest.mark.parametrize("cells", [0, 2, 8, CELLS - 2])
+def test_stopped_within_a_chunk(grid: Experiment, whole: set[str], tmp_path: Path, cells: int) -> None:
     with pytest.raises(KeyboardInterrupt):
         sweep.run(grid, Store(tmp_path), progress=after(cells, stop))
     assert counts(sweep.run(grid, Store(tmp_path))) == (CELLS, cells, CELLS - cells, 0)
@@ -133,7 +140,7 @@ def test_a_full_disk(grid: Experiment, whole: set[str], tmp_path: Path, monkeypa
     monkeypatch.setattr(Store, "append", fails)
     with pytest.raises(OSError, match="No space left"):
         sweep.run(grid, Store(tmp_path))
-    assert counts(sweep.run(grid, Store(tmp_path))) == (CELLS, 4, CELLS - 4, 0)
+    assert counts(sweep.run(grid, Store(tmp_path))) == (CELLS, 8, CELLS - 8, 0)
     assert content(tmp_path) == whole
 
 
@@ -273,14 +280,14 @@ def test_a_fault_in_a_cell_is_told_with_its_kind(
 ) -> None:
     from painters import harness
 
-    whole = harness.score_all
+    whole = harness.Scorer.score
 
-    def faulty(model: Any, words: Any, plans: Any, tasks: Any, **options: Any) -> Iterator[Record]:
-        if len(plans[0].layers) < 6:
+    def faulty(self: Any, plans: Any, task: Any, **options: Any) -> Iterator[Record]:
+        if any(len(plan.layers) < 6 for plan in plans):
             raise ZeroDivisionError("a metric of somebody's task")
-        return whole(model, words, plans, tasks, **options)
+        return whole(self, plans, task, **options)
 
-    monkeypatch.setattr(harness, "score_all", faulty)
+    monkeypatch.setattr(harness.Scorer, "score", faulty)
     found = sweep.run(grid, Store(tmp_path))
     assert counts(found) == (CELLS, 0, 6, 6)
     assert {failure.reason for failure in found.failures} == {"ZeroDivisionError: a metric of somebody's task"}
@@ -316,7 +323,7 @@ def test_progress_counts_cells_and_the_time_that_is_left(grid: Experiment, tmp_p
     assert told[0].left is None
     assert told[-1].left == pytest.approx(0, abs=1e-6)
     assert all(now.left is not None for now in told if now.done)
-    assert told[0].what == "identity on nano_arc"
+    assert told[0].what == "2 plans on nano_arc"
     again: list[Progress] = []
     sweep.run(grid, Store(tmp_path), progress=again.append)  # other cells of the same kind: their pace is known
     assert again[0].left is not None
