@@ -73,6 +73,10 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         return (make() for make in self.makers)
 
+    def first(self) -> Batch:
+        """The batch of the longest requests."""
+        return self.makers[0]()
+
 
 def as_lm_eval(requests: Sequence[Tokenised], batch_size: int, max_length: int, device: torch.device) -> Batches:
     """lm-eval's batches of `batch_size` rows, the longest first, cut on the left to `max_length` positions.

@@ -71,7 +71,7 @@ def _outcomes(prepared: Prepared) -> dict[tuple[str, str], list[Any]]:
         by_document[request.doc_id].append(request)
     outcomes: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for name in prepared.requests[0].filtered_resps:
-        for doc_id, document in prepared.task.doc_iterator(limit=prepared.limit):
+        for doc_id, document in prepared.asked_documents:
             requests = sorted(by_document[doc_id], key=lambda request: request.idx)
             answers = [request.filtered_resps[name] for request in requests]
             for metric, outcome in prepared.task.process_results(document, answers).items():

@@ -18,6 +18,8 @@ from painters.stack import LayerStack
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 """How far from lm-eval's log-likelihoods trees may lead, in nats and in the mean over answers, in float32 and in half
 precision. Rounding leads 5e-5 and about 0.01 away; a model that cannot take them 0.1 and more."""
+PROBED = 8
+"""Requests of the widest tree that a model is tried on."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window")
 """Where configurations say that a layer sees no further back than so many positions."""
 
@@ -37,9 +39,8 @@ class SharingLM(PaintersLM):
         tokenised = self._tokenised(requests)
         limits = int(self.batch_size), int(self.max_length), self.device
         if not exact and self._takes_masks(tokenised):
-            config = text_config(self.model)
-            made = as_trees(tokenised, *limits, hidden_size=config.hidden_size, dtype=self.model.dtype)
-            if self._agrees(next(iter(made)), tokenised):
+            made = self._trees(tokenised)
+            if self._agrees([tokenised[index] for index, _, _ in made.first().spans[:PROBED]]):
                 return made
         return as_lm_eval(tokenised, *limits)
 
@@ -54,8 +55,9 @@ class SharingLM(PaintersLM):
         found: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in together.trie.plans}
         for batch in batches:
             for plan, answers in self._answers(together, batch):
+                of_plan = found[plan]
                 for index, answer in answers:
-                    found[plan][index] = answer
+                    of_plan[index] = answer
                     self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
         return found
 
@@ -98,21 +100,27 @@ class SharingLM(PaintersLM):
             and isinstance(getattr(config, "hidden_size", None), int)
         )
 
-    def _agrees(self, batch: Batch, tokenised: Sequence[Tokenised]) -> bool:
-        """Whether the intact model gives, in the batch's widest tree, the answers that it gives to rows."""
-        chosen = [index for index, _, _ in batch.spans[: int(self.batch_size)]]
-        asked = [tokenised[index] for index in chosen]
-        rows = as_lm_eval(asked, int(self.batch_size), int(self.max_length), self.device)
+    def _trees(self, tokenised: Sequence[Tokenised]) -> Batches:
+        size = text_config(self.model).hidden_size
+        limits = int(self.batch_size), int(self.max_length), self.device
+        return as_trees(tokenised, *limits, hidden_size=size, dtype=self.model.dtype)
+
+    def _agrees(self, asked: Sequence[Tokenised]) -> bool:
+        """Whether the intact model gives in trees the answers that it gives to rows."""
         intact = Sharing(self.model, [Plan.identity(LayerStack.find(self.model).num_layers)])
-        expected = {chosen[number]: answer for row in rows for number, answer in self._one(intact, row)}
+        rows = as_lm_eval(asked, int(self.batch_size), int(self.max_length), self.device)
+        expected = self._log_likelihoods_of_one(intact, rows)
         try:
-            found = dict(self._one(intact, batch))
+            found = self._log_likelihoods_of_one(intact, self._trees(asked))
         except (RuntimeError, ValueError, TypeError, IndexError):  # whatever a model says that takes no such mask
             return False
-        differences = [abs(found[index][0] - log_likelihood) for index, (log_likelihood, _) in expected.items()]
         tolerance = HALF_TOLERANCE if self.model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
-        return sum(differences) <= tolerance * len(differences)
+        return sum(abs(found[index] - expected[index]) for index in expected) <= tolerance * len(expected)
 
-    def _one(self, together: Sharing, batch: Batch) -> Iterator[tuple[int, Answer]]:
-        for _, answers in self._answers(together, batch):
-            yield from answers
+    def _log_likelihoods_of_one(self, together: Sharing, batches: Batches) -> dict[int, float]:
+        return {
+            index: log_likelihood
+            for batch in batches
+            for _, answers in self._answers(together, batch)
+            for index, (log_likelihood, _) in answers
+        }

@@ -41,6 +41,7 @@ class Prepared:
     digest: str  # twelve hexadecimal digits over every request and its answer
     task: Any
     limit: int | None
+    asked_documents: tuple[tuple[int, Any], ...]  # (id, document): lm-eval would read them anew for every plan
 
     @property
     def is_scored_by_likelihood(self) -> bool:
@@ -173,6 +174,7 @@ def _build(name: str, task: Any, limit: int | None, num_fewshot: int | None, see
         digest=_digest(task),
         task=task,
         limit=limit,
+        asked_documents=tuple(task.doc_iterator(limit=limit)),
     )
 
 
