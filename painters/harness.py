@@ -22,7 +22,7 @@ from painters._harness_tasks import SEED, Prepared, prepare, quiet, seeded
 from painters._harness_texts import texts
 from painters.engine import KV, surgery
 from painters.models import ModelError, by_name_or_loaded, describe, load_model, refuse_encoder, weights_digest
-from painters.plan import Plan
+from painters.plan import Plan, distinct
 from painters.results import Record
 from painters.stack import LayerStack
 from painters.tasks import TaskError
@@ -76,7 +76,7 @@ def evaluate(
     it has rows of its own only where it is among `plans`. `painters.results.frame` lists the columns.
     """
     model, tokenizer = by_name_or_loaded(model, tokenizer, load_model)
-    wanted = _plans(plans)
+    wanted = distinct(plans)
     identity = Plan.identity(LayerStack.find(model).num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)
     records = list(
@@ -209,7 +209,7 @@ def _ready(
         )
     name, revision = describe(model)
     refuse_encoder(model.config, name)
-    wanted = _plans(plans)
+    wanted = distinct(plans)
     num_layers = LayerStack.find(model).num_layers
     for plan in wanted:
         plan.check(num_layers, name)
@@ -248,14 +248,6 @@ class _Teller:
         self.done += 1
         if self._progress is not None:
             self._progress(self.done, self.total, self.what)
-
-
-def _plans(plans: str | Plan | Sequence[str | Plan]) -> tuple[Plan, ...]:
-    """The distinct plans in order."""
-    given = [plans] if isinstance(plans, str | Plan) else list(plans)
-    if not given:
-        raise ValueError("no plan given: name one or more, such as '0-14 {15-17}*3 18-31'")
-    return tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in given))
 
 
 def _about(model: Any, name: str, revision: str | None, num_layers: int) -> dict[str, Any]:
