@@ -82,6 +82,12 @@ class Trie:
             pass
         return walk.most
 
+    @property
+    def walked(self) -> tuple[Plan, ...]:
+        """The plans in the order of a `Walk`: those that have much in common are neighbours."""
+        plans = dict(zip(self.ends, self.plans, strict=True))
+        return tuple(plans[edge.target] for edge in self.order() if edge.target in plans)
+
     def order(self) -> list[Edge]:
         """The edges depth first: below every state the subtree that keeps most states at once goes last.
 
