@@ -40,8 +40,8 @@ from painters.plan import Plan, distinct
 from painters.results import Record
 from painters.sharing import Sharing
 from painters.stack import LayerStack
-from painters.trie import Trie
-from painters.tuning import PROTOCOLS, Tuning
+from painters.trie import groups
+from painters.tuning import PROTOCOLS, STATES_BYTES, Tuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,7 +58,6 @@ __all__ = [
 ]
 
 SEED = 42  # run_glue's own, and the paper's
-STATES_BYTES = 2**31  # of all plans that share their runs under `frozen`; with more they share in several groups
 _LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
@@ -243,7 +242,7 @@ class Scorer:
         fresh = copy.deepcopy(model.classifier)
         splits = (prepared.train, prepared.validation)
         size = sum(map(len, splits)) * model.config.hidden_size * model.dtype.itemsize
-        for group in _groups(plans, max(1, STATES_BYTES // size)):
+        for group in groups(plans, max(1, STATES_BYTES // size)):
             run = Sharing(model, group).run
             states, known = (states_under(run, model, split, rows, tell) for split in splits)
             seconds = time.perf_counter() - began
@@ -336,13 +335,6 @@ class Scorer:
 def _key(prepared: Prepared, tuning: Tuning, seed: int) -> tuple[str, Tuning, int]:
     """What determines the model that `operated` keeps."""
     return f"{prepared.name} {prepared.digest}", tuning, seed
-
-
-def _groups(plans: tuple[Plan, ...], most: int) -> Iterator[list[Plan]]:
-    """The plans in groups of `most` at most; where they need several, those of a group have much in common."""
-    walked = Trie.of(plans).walked if len(plans) > most else plans
-    for begin in range(0, len(walked), most):
-        yield sorted(walked[begin : begin + most], key=plans.index)
 
 
 def _share(seconds: float, plan: Plan, plans: Sequence[Plan]) -> float:

@@ -15,7 +15,7 @@ from painters import Plan, glue, surgery, variants
 from painters.glue import Prepared, Scorer
 from painters.plan import PlanError, distinct
 from painters.results import Record
-from painters.trie import Trie
+from painters.trie import Trie, groups
 from painters.tuning import PROTOCOLS, Tuning
 
 BATCH = 7  # divides neither split: last batches are short
@@ -141,28 +141,19 @@ def test_states_of_many_plans_are_made_in_groups(most: int, cola: Prepared, monk
     expected = fields(together(Scorer(model, tokenizer()), cola, how))
     size = (TRAIN + VALIDATION) * model.config.hidden_size * 4
     monkeypatch.setattr(glue, "STATES_BYTES", size * most + size // 2)
-    groups = list(glue._groups(PLANS, most))
-    assert [len(group) for group in groups[:-1]] == [most] * (len(groups) - 1)
-    assert sorted(plan for group in groups for plan in map(str, group)) == sorted(map(str, PLANS))
+    grouped = list(groups(PLANS, most))
+    assert [len(group) for group in grouped[:-1]] == [most] * (len(grouped) - 1)
+    assert sorted(plan for group in grouped for plan in map(str, group)) == sorted(map(str, PLANS))
     scorer = Scorer(model, tokenizer())
     calls = counting(scorer, monkeypatch)
     found = together(scorer, cola, how)
-    runs = sum(Trie.of(group).layer_runs for group in groups)
+    runs = sum(Trie.of(group).layer_runs for group in grouped)
     assert len(calls) == runs * batches(TRAIN, VALIDATION)
-    assert [record.plan for record in found[::2]] == [str(plan) for group in groups for plan in group]
+    assert [record.plan for record in found[::2]] == [str(plan) for group in grouped for plan in group]
     order = [str(plan) for plan in PLANS]
     assert sorted(fields(found), key=lambda one: order.index(one["plan"])) == expected
     monkeypatch.setattr(glue, "STATES_BYTES", 1)  # one plan has no room: it is made nonetheless
     assert len(together(scorer, cola, how)) == len(expected)
-
-
-def test_groups_hold_what_has_much_in_common() -> None:
-    loops = [variants.parallel(num_layers=12, start=start, loops=n) for n in (1, 2, 3) for start in (1, 2, 3, 4)]
-    groups = list(glue._groups(tuple(loops), 3))
-    assert sorted(len(Trie.of(group).edges) for group in groups) == sorted(
-        len(Trie.of(loops[start::4]).edges) for start in range(4)
-    )
-    assert list(glue._groups(tuple(loops), 12)) == [loops]
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
