@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from painters import models
 from painters._glue_training import seeded
@@ -68,6 +68,27 @@ def require_classifier(model: Any, name: str) -> None:
         raise ModelError(
             f"model {name!r} is read as {type(model).__name__}, which has no classifier: painters.glue fine-tunes "
             f"encoders such as BERT. Decoders are scored on lm-eval's tasks (painters.evaluate)"
+        )
+
+
+def pretrained(model: Any) -> dict[str, Tensor]:
+    """The weights that a fine-tuning starts from, under the names of a model with a head.
+
+    `load_encoder` leaves on the meta device what the checkpoint does not hold.
+    """
+    prefix = "" if model.base_model is not model else f"{model.base_model_prefix}."
+    named = {prefix + name: weight.detach() for name, weight in model.state_dict().items()}
+    return {name: weight for name, weight in named.items() if not weight.is_meta and not name.startswith("classifier.")}
+
+
+def refuse_strangers(name: str, model: Any, fresh: Sequence[str]) -> None:
+    """Nothing; ModelError where weights of the encoder itself would be random."""
+    base = f"{model.base_model_prefix}."
+    random = [key for key in fresh if key.startswith(base) and not key.startswith(f"{base}pooler.")]
+    if random:
+        raise ModelError(
+            f"model {name!r} holds {len(random)} of its encoder's weights under no known name, such as {random[0]}: it "
+            f"must be an encoder of the transformers library, bare or with a head"
         )
 
 

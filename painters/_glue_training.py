@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,9 @@ from painters.tuning import Tuning
 
 Tell: TypeAlias = Callable[[int], None]
 """Called after every batch with the number of its documents."""
+K = TypeVar("K")
+Run: TypeAlias = Callable[..., Iterable[tuple[K, Any]]]
+"""Takes a model's inputs, and gives its output under each of several names, such as plans (`Sharing.run`)."""
 
 
 @contextmanager
@@ -72,11 +75,15 @@ def states_of(model: Any, documents: Encoded, rows: int, tell: Tell) -> Tensor:
     Of whole sequences, [batch, seq, hidden], only the first position is kept: the classifiers of RoBERTa and ELECTRA
     look at no other, and ModelError is raised for one that does.
     """
+    return states_under(_as_it_is(model), model, documents, rows, tell)[None]
+
+
+def states_under(run: Run[K], model: Any, documents: Encoded, rows: int, tell: Tell) -> dict[K, Tensor]:
+    """The `states_of` the documents under everything that `run` runs."""
     caught: list[Tensor] = []
     handle = model.classifier.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
     try:
-        batches = _forward(model, documents, rows, tell, lambda _: caught.pop())
-        return torch.cat([_first(model, states) for states in batches])[_places(documents)]
+        return _forward(run, model, documents, rows, tell, lambda _: _first(model, caught.pop()))
     finally:
         handle.remove()
 
@@ -94,8 +101,12 @@ def _first(model: Any, states: Tensor) -> Tensor:
 
 def logits_of(model: Any, documents: Encoded, rows: int, tell: Tell) -> Tensor:
     """The logits [documents, labels] of each document in order, float32 on the CPU, in batches of `rows`."""
-    batches = _forward(model, documents, rows, tell, lambda output: output.logits.float().cpu())
-    return torch.cat(list(batches))[_places(documents)]
+    return logits_under(_as_it_is(model), model, documents, rows, tell)[None]
+
+
+def logits_under(run: Run[K], model: Any, documents: Encoded, rows: int, tell: Tell) -> dict[K, Tensor]:
+    """The `logits_of` the documents under everything that `run` runs."""
+    return _forward(run, model, documents, rows, tell, lambda output: output.logits.float().cpu())
 
 
 @torch.no_grad()
@@ -105,29 +116,31 @@ def classified(model: Any, states: Tensor) -> Tensor:
     return logits.float().cpu()
 
 
-def _forward(model: Any, documents: Encoded, rows: int, tell: Tell, keep: Callable[[Any], Tensor]) -> Iterator[Tensor]:
-    """What `keep` makes of the output for each batch, the shortest documents first, for less padding."""
+@torch.no_grad()
+def _forward(
+    run: Run[K], model: Any, documents: Encoded, rows: int, tell: Tell, keep: Callable[[Any], Tensor]
+) -> dict[K, Tensor]:
+    """What `keep` makes of the outputs for each document in order; short documents run first, for less padding."""
     model.eval()
-    for chosen in torch.split(_by_length(documents), rows):
-        with torch.no_grad():
-            kept = keep(model(**_inputs(model, documents, chosen)))
-        tell(len(chosen))
-        yield kept
+    found: dict[K, Tensor] = {}
+    for chosen in torch.split(torch.argsort(documents.lengths, stable=True), rows):
+        for name, output in run(**_inputs(model, documents, chosen)):
+            kept = keep(output)
+            if name not in found:
+                found[name] = kept.new_empty(len(documents), *kept.shape[1:])
+            found[name][chosen.to(kept.device)] = kept
+            tell(len(chosen))
+    return found
+
+
+def _as_it_is(model: Any) -> Run[None]:
+    return lambda **inputs: [(None, model(**inputs))]
 
 
 def _inputs(model: Any, documents: Encoded, chosen: Tensor) -> dict[str, Tensor]:
     """What `model` takes of a batch: DistilBERT, say, has no token types, and its tokenizer may have."""
     taken = inspect.signature(model.forward).parameters
     return {name: values.to(model.device) for name, values in documents.rows(chosen).items() if name in taken}
-
-
-def _by_length(documents: Encoded) -> Tensor:
-    return torch.argsort(documents.lengths, stable=True)
-
-
-def _places(documents: Encoded) -> Tensor:
-    """Where each document stands in the order of `_by_length`."""
-    return torch.argsort(_by_length(documents))
 
 
 def _descend(

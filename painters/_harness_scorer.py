@@ -16,7 +16,7 @@ from painters._harness_shared import SharingLM
 from painters._harness_tasks import Prepared, quiet, seeded
 from painters.engine import KV, surgery
 from painters.models import describe, refuse_encoder, weights_digest
-from painters.plan import Plan
+from painters.plan import Plan, distinct
 from painters.results import Record
 from painters.stack import LayerStack
 
@@ -159,14 +159,6 @@ class Teller:
             self.one()
 
         return tell
-
-
-def distinct(plans: str | Plan | Sequence[str | Plan]) -> tuple[Plan, ...]:
-    """The distinct plans in order."""
-    given = [plans] if isinstance(plans, str | Plan) else list(plans)
-    if not given:
-        raise ValueError("no plan given: name one or more, such as '0-14 {15-17}*3 18-31'")
-    return tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in given))
 
 
 def _about(model: Any, name: str, revision: str | None, num_layers: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ The text of a plan is the join of its shapes' texts; drawings walk the same shap
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +96,8 @@ def _folded(shapes: list[Shape]) -> tuple[Shape, ...]:
     return _spans(shapes)
 
 
-def text_of(steps: Sequence[Step]) -> str:
+@functools.lru_cache(maxsize=1024)  # a sweep asks for the text of a plan once for every task, and again for its store
+def text_of(steps: tuple[Step, ...]) -> str:
     """The canonical text of `steps`."""
     return " ".join(shape.text for shape in fold(steps))
 

@@ -132,17 +132,26 @@ class Encoder:
         return str(self._prepared(cell).digest)
 
     def group(self, cell: Cell) -> Hashable:
-        """One for each cell."""
-        return cell.key
+        """One for the plans that share a fine-tuning and documents; under `retuned` each has its own."""
+        assert cell.tuning is not None
+        self._prepared(cell)
+        alone = cell.key if cell.tuning.protocol == "retuned" else None
+        return cell.source, cell.task, cell.limit, cell.tuning, cell.seed, cell.batch_size, alone
 
     def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
         """For each cell one record for each metric."""
-        for cell in cells:
-            assert cell.tuning is not None
-            prepared = self._prepared(cell)
-            yield self._scorer.score(
-                cell.plan, prepared, cell.tuning, seed=cell.seed, batch_size=cell.batch_size, progress=tell
-            )
+        first = cells[0]
+        assert first.tuning is not None
+        found = self._scorer.score_together(
+            [cell.plan for cell in cells],
+            self._prepared(first),
+            first.tuning,
+            seed=first.seed,
+            batch_size=first.batch_size,
+            progress=tell,
+        )
+        by_plan = {plan: list(records) for plan, records in groupby(found, key=lambda record: record.plan)}
+        return (by_plan[str(cell.plan)] for cell in cells)
 
     def _prepared(self, cell: Cell) -> Any:
         tuning = cell.tuning

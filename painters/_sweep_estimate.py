@@ -1,5 +1,7 @@
 """What a sweep would cost, without weights, documents or network: cells, layer runs and an estimate of hours.
 
+Both are told twice: each plan alone, and with what plans have in common run once, as a sweep runs them.
+
 Where the store holds records of a model and task, their seconds per layer run and document are used. Else they are
 those measured of the bundled models, or follow from the facts below. Documents are counts of the published sets; tokens
 are rounded means with Llama's or BERT's tokenizer, over all requests of a document and including the shots.
@@ -10,14 +12,19 @@ from __future__ import annotations
 import functools
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from painters import bundled
+from painters import bundled, tasks
 from painters._sweep_pace import Rates, key_of, passes
 from painters.experiment import Cell
+from painters.plan import Plan
 from painters.results import Record
+from painters.tasks import TaskError
+from painters.trie import Trie, groups
+from painters.tuning import STATES_BYTES
 
 TFLOPS = 312.0  # an A100's dense peak in half precision
 UTILISATION = 0.3  # of that peak, in batches of a few short prompts
@@ -40,10 +47,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is known of a model: its layers, and the parameters of one."""
+    """What is known of a model: its layers, the parameters of one, and the width of an encoder's states."""
 
     num_layers: int
     parameters: float
+    hidden: int | None = None
 
 
 TASKS = {
@@ -66,8 +74,10 @@ MODELS = {
     "meta-llama/Llama-2-70b-hf": Model(80, 856e6),
     "mistralai/Mistral-7B-v0.1": Model(32, 218e6),
     "EleutherAI/pythia-6.9b": Model(32, 201e6),
-    "google-bert/bert-large-uncased": Model(24, 12.6e6),
+    "google-bert/bert-large-uncased": Model(24, 12.6e6, hidden=1024),
 }
+# What plans on the same requests have in common is run once: not while weights learn, nor where text is generated.
+SHARING = ("log-likelihoods", "frozen", "operated")
 # Seconds of one processor core per layer run and document, training counted as `passes` does.
 BUNDLED = {
     ("nano-llama", "nano_arc"): 0.4e-3,
@@ -84,77 +94,181 @@ BUNDLED = {
 
 
 @dataclass(slots=True)
+class Cost:
+    """What cells cost as a sweep runs them, and what they would cost with each plan alone."""
+
+    cells: int = 0
+    layer_runs: int = 0  # times documents, training left out; of the cells whose documents are known
+    layer_runs_alone: int = 0
+    hours: float = 0.0  # of the cells that can be estimated
+    hours_alone: float = 0.0
+
+
+@dataclass(slots=True)
 class Forecast:
     """What the missing cells of a sweep would cost."""
 
     cells: int
     found: int
     plans: int  # distinct, of all cells
-    missing: int
-    layer_runs: int  # times documents, training left out; of the missing cells whose documents are known
-    hours: float  # of the missing cells that can be estimated
-    by_basis: Counter[str] = field(default_factory=Counter)  # how many missing cells are estimated from what
-    unknown: tuple[str, ...] = ()  # why the others are not
-    tflops: float = TFLOPS
+    total: Cost  # of the missing cells
+    experiments: tuple[tuple[str, Cost], ...]  # of several, what each would cost by itself
+    kinds: tuple[tuple[str, Cost], ...]  # of the missing cells, by what they ask of a model
+    by_basis: Counter[str]  # how many missing cells are estimated from what
+    unknown: tuple[str, ...]  # why the others are not
+    tflops: float
+
+    @property
+    def missing(self) -> int:
+        """How many cells are to be scored."""
+        return self.total.cells
 
 
-def forecast(cells: Sequence[Cell], missing: Sequence[Cell], rates: Rates, known: Documents, tflops: float) -> Forecast:
-    """What scoring `missing` of `cells` would cost; `rates` are those of the store's records."""
-    found = Forecast(
-        len(cells),
-        len(cells) - len(missing),
-        len({(c.model, c.plan) for c in cells}),
-        len(missing),
-        0,
-        0.0,
+def forecast(
+    cells: Sequence[Cell],
+    missing: Sequence[Cell],
+    rates: Rates,
+    known: Documents,
+    tflops: float,
+    experiments: Iterable[tuple[str, Sequence[Cell]]] = (),
+) -> Forecast:
+    """What scoring `missing` of `cells` would cost, and those of each of the named `experiments` by itself; `rates` are
+    those of the store's records.
+    """
+    estimate = _Estimate(rates, known, tflops)
+    by_basis: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
+    kinds: dict[str, list[Cell]] = {}
+    for cell in missing:
+        kinds.setdefault(_kind(cell), []).append(cell)
+    return Forecast(
+        cells=len(cells),
+        found=len(cells) - len(missing),
+        plans=len({(cell.model, cell.plan) for cell in cells}),
+        total=estimate.cost(missing, by_basis, unknown),
+        experiments=tuple((name, estimate.cost(asked)) for name, asked in experiments),
+        kinds=tuple((kind, estimate.cost(asked)) for kind, asked in kinds.items()),
+        by_basis=by_basis,
+        unknown=tuple(f"{what} ({count} cell{'' if count == 1 else 's'})" for what, count in unknown.items()),
         tflops=tflops,
     )
-    unknown: Counter[str] = Counter()
-    for cell in missing:
-        documents = known.scored(cell)
-        if documents is None:
-            unknown[f"documents of {cell.task}"] += 1
-            continue
-        found.layer_runs += cell.plan.layer_runs * documents
-        sent = cell.plan.layer_runs * passes(documents, known.training(cell.task), cell.tuning)
-        rate = rates.of(key_of(cell))
-        if rate is not None:
-            found.hours += rate * sent / 3600
-            found.by_basis["records"] += 1
-        elif (rate := BUNDLED.get((cell.model, cell.task))) is not None:
-            found.hours += rate * sent / 3600
-            found.by_basis["bundled"] += 1
-        elif (seconds := _seconds(cell, sent, documents, tflops)) is not None:
-            found.hours += seconds / 3600
-            found.by_basis["parameters"] += 1
-        else:
-            unknown[f"{cell.model} on {cell.task}"] += 1
-    found.unknown = tuple(f"{what} ({count} cell{'' if count == 1 else 's'})" for what, count in unknown.items())
-    return found
 
 
-def _seconds(cell: Cell, sent: int, documents: int, tflops: float) -> float | None:
-    """Seconds from parameters and tokens; None where either is not known."""
-    parameters, task = layer_parameters(cell.model), TASKS.get(cell.task)
-    if parameters is None or task is None:
+class _Estimate:
+    """Adds up what cells cost, group by group of those that differ in their plans alone."""
+
+    def __init__(self, rates: Rates, known: Documents, tflops: float) -> None:
+        self._rates, self._known, self._tflops = rates, known, tflops
+        self._shared: dict[tuple[frozenset[Plan], int | None], int] = {}
+
+    def cost(
+        self, cells: Iterable[Cell], by_basis: Counter[str] | None = None, unknown: Counter[str] | None = None
+    ) -> Cost:
+        """The cost of `cells`; what it is estimated from, and why some of it is not, is counted in the other two."""
+        by_basis, unknown = Counter() if by_basis is None else by_basis, Counter() if unknown is None else unknown
+        asked: dict[Hashable, list[Cell]] = {}
+        for cell in cells:
+            asked.setdefault(_but_the_plan(cell), []).append(cell)
+        found = Cost(sum(map(len, asked.values())))
+        for group in asked.values():
+            cell, plans = group[0], [cell.plan for cell in group]
+            documents = self._known.scored(cell)
+            if documents is None:
+                unknown[f"documents of {cell.task}"] += len(group)
+                continue
+            sent = passes(documents, self._known.training(cell.task), cell.tuning)
+            alone = sum(plan.layer_runs for plan in plans)
+            shared = self._runs_together(plans, _room(cell, sent)) if _kind(cell) in SHARING else alone
+            found.layer_runs += shared * documents
+            found.layer_runs_alone += alone * documents
+            basis, seconds = self._seconds(cell, documents, sent)
+            if seconds is None:
+                unknown[f"{cell.model} on {cell.task}"] += len(group)
+                continue
+            by_basis[basis] += len(group)
+            # The seconds of records hold what sharing saved when they were scored: it is not to be saved twice.
+            found.hours += seconds * (alone if basis == "records" else shared) / 3600
+            found.hours_alone += seconds * alone / 3600
+        return found
+
+    def _runs_together(self, plans: Sequence[Plan], room: int | None) -> int:
+        """Layer runs per document of the plans, where as many are run together as there is `room` for."""
+        asked = frozenset(plans), room
+        if asked not in self._shared:
+            together = [plans] if room is None else groups(plans, room)
+            self._shared[asked] = sum(Trie.of(some).layer_runs for some in together)
+        return self._shared[asked]
+
+    def _seconds(self, cell: Cell, documents: int, sent: int) -> tuple[str, float | None]:
+        """What is known of such cells, and their seconds for each layer run of a plan; None where nothing is.
+
+        `documents` are scored, and `sent` counts what goes through the model with training.
+        """
+        if (rate := self._rates.of(key_of(cell))) is not None:
+            return "records", rate * sent
+        if (rate := BUNDLED.get((cell.model, cell.task))) is not None:
+            return "bundled", rate * sent
+        parameters, task = layer_parameters(cell.model), TASKS.get(cell.task)
+        if parameters is None or task is None:
+            return "parameters", None
+        forward = sent * 2 * parameters * task.tokens / (self._tflops * 1e12 * UTILISATION)
+        return "parameters", forward + documents * task.generated * STEP / cell.batch_size
+
+
+def _but_the_plan(cell: Cell) -> Hashable:
+    """Everything of a cell that its number depends on, except the plan."""
+    return replace(cell, plan=Plan.identity(1))
+
+
+def _kind(cell: Cell) -> str:
+    """What is asked of a model: log-likelihoods, generation, or the protocol of an encoder's tuning.
+
+    A task that is not known is taken for one that generates.
+    """
+    if cell.tuning is not None:
+        return cell.tuning.protocol
+    if cell.task in TASKS:
+        return "generation" if TASKS[cell.task].generated else "log-likelihoods"
+    path = Path(cell.source) if cell.source else tasks.bundled().get(cell.task)
+    likely = path is not None and _output_type(path) in ("loglikelihood", "multiple_choice")
+    return "log-likelihoods" if likely else "generation"
+
+
+def _room(cell: Cell, documents: int) -> int | None:
+    """How many plans' states of `documents` there is room for; None where there is for all."""
+    hidden = hidden_size(cell.model)
+    if cell.tuning is None or cell.tuning.protocol != "frozen" or hidden is None:
         return None
-    forward = sent * 2 * parameters * task.tokens / (tflops * 1e12 * UTILISATION)
-    return forward + cell.plan.layer_runs * documents * task.generated * STEP / cell.batch_size
+    return max(1, STATES_BYTES // (documents * hidden * (2 if cell.dtype in ("bfloat16", "float16") else 4)))
 
 
 def layer_parameters(model: str) -> float | None:
     """Parameters of one layer: of a model of the table, or by the config.json of a folder."""
     if model in MODELS:
         return MODELS[model].parameters
-    path = bundled.models().get(model, Path(model)) / "config.json"
+    config = _config(model)
     try:
-        config = json.loads(path.read_text())
         hidden, inner, heads = (int(config[k]) for k in ("hidden_size", "intermediate_size", "num_attention_heads"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
     shared = int(config.get("num_key_value_heads") or heads) / heads
     gated = config.get("hidden_act") in ("silu", "swish")
     return hidden * hidden * (2 + 2 * shared) + (3 if gated else 2) * hidden * inner
+
+
+def hidden_size(model: str) -> int | None:
+    """The width of the states: of a model of the table, or by the config.json of a folder."""
+    size = MODELS[model].hidden if model in MODELS else _config(model).get("hidden_size")
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def _config(model: str) -> dict[str, Any]:
+    """The configuration of a bundled model or a folder; nothing where there is none to read."""
+    try:
+        config = json.loads((bundled.models().get(model, Path(model)) / "config.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
 
 
 class Documents:
@@ -190,3 +304,11 @@ def _lines(path: Path) -> int | None:
         return None
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
+
+
+@functools.lru_cache(maxsize=64)
+def _output_type(path: Path) -> str | None:
+    try:
+        return tasks.output_type(path)
+    except TaskError:
+        return None

@@ -10,19 +10,18 @@ import copy
 import datetime
 import importlib.metadata
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
-from painters import __version__, results, scoring
-from painters._glue_loading import load_encoder, require_classifier
-from painters._glue_metrics import bootstrap_stderr, chance, metric
+from painters import __version__, results
+from painters._glue_loading import load_encoder, pretrained, refuse_strangers, require_classifier
+from painters._glue_records import records
 from painters._glue_tasks import TASKS, Prepared, Task, prepare
 from painters._glue_training import (
     Tell,
@@ -30,15 +29,19 @@ from painters._glue_training import (
     fine_tune,
     fine_tune_classifier,
     logits_of,
+    logits_under,
     seeded,
     states_of,
+    states_under,
 )
 from painters.engine import surgery
 from painters.models import ModelError, by_name_or_loaded, describe, weights_digest
-from painters.plan import Plan
+from painters.plan import Plan, distinct
 from painters.results import Record
+from painters.sharing import Sharing
 from painters.stack import LayerStack
-from painters.tuning import PROTOCOLS, Tuning
+from painters.trie import groups
+from painters.tuning import PROTOCOLS, STATES_BYTES, Tuning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,39 +91,52 @@ def evaluate(
             raise ValueError(f"tuning {tuning!r}: give a Tuning, or one of {', '.join(PROTOCOLS)}")
         tuning = Tuning.model_validate({"protocol": tuning})
     scorer = Scorer(model, tokenizer)
-    wanted = [plans] if isinstance(plans, str | Plan) else list(plans)
-    parsed = list(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in wanted))
-    if not parsed:
-        raise ValueError("no plan given: name one or more, such as '0-3 {4-7}*3 8-11'")
-    for plan in parsed:
+    wanted = distinct(plans)
+    for plan in wanted:
         plan.check(scorer.num_layers, scorer.name)
     asked = [tasks] if isinstance(tasks, str | Path | Prepared) else list(tasks)
     prepared = [task if isinstance(task, Prepared) else scorer.prepare(task, tuning, limit=limit) for task in asked]
     identity = Plan.identity(scorer.num_layers)
-    scored = parsed if identity in parsed or not intact else [identity, *parsed]
-    records = [
-        record
-        for plan in scored
-        for task in prepared
-        for record in scorer.score(plan, task, tuning, seed=seed, batch_size=batch_size, progress=progress)
-    ]
-    table = results.frame(records)
-    return table[table["plan"].isin([str(plan) for plan in parsed])].reset_index(drop=True)
+    scored = wanted if identity in wanted or not intact else (identity, *wanted)
+    options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": progress}
+    found = [record for task in prepared for record in scorer.score_together(scored, task, tuning, **options)]
+    order = [str(plan) for plan in wanted]
+    table = results.frame(found)
+    table = table[table["plan"].isin(order)]
+    return table.sort_values("plan", key=lambda texts: texts.map(order.index), kind="stable", ignore_index=True)
+
+
+class _Asked(NamedTuple):
+    """What the plans are asked, in batches of `rows`, and whom to tell."""
+
+    prepared: Prepared
+    tuning: Tuning
+    seed: int
+    rows: int
+    tell: Tell
+
+
+class _Answer(NamedTuple):
+    """The logits [documents, labels] of a plan, and the seconds that they took."""
+
+    plan: Plan
+    logits: Tensor
+    seconds: float
 
 
 class Scorer:
     """Fine-tunes and scores copies of one encoder.
 
     `model` is what `load_encoder` gives, or any encoder in memory; its classifier does not count, because every
-    fine-tuning starts with a fresh one that `seed` determines. What the protocol `operated` has fine-tuned is kept, one
-    model for each task, tuning and seed.
+    fine-tuning starts with a fresh one that `seed` determines. What the protocol `operated` has fine-tuned is kept
+    until it fine-tunes for another task, tuning or seed: score the plans of one after another.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.revision = describe(model)
         self.num_layers = LayerStack.find(model).num_layers
-        self._weights = _pretrained(model)
+        self._weights = pretrained(model)
         self.weights = weights_digest(SimpleNamespace(state_dict=lambda: self._weights))
         self._tuned: dict[tuple[str, Tuning, int], Any] = {}
 
@@ -148,31 +164,65 @@ class Scorer:
 
         Raises PlanError and SurgeryError as `surgery` does, and ValueError for a task prepared for another tuning.
         """
-        plan = Plan.parse(plan) if isinstance(plan, str) else plan
-        plan.check(self.num_layers, self.name)
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(f"batch_size {batch_size!r}: give a number of documents, 1 or more")
-        _check_same(prepared, tuning)
-        tell = self._teller(progress, plan, prepared, tuning, seed)
-        began = time.perf_counter()
-        logits = self._logits(plan, prepared, tuning, seed, batch_size, tell)
-        fields = {
-            "plan": str(plan),
-            "tuning": tuning,
-            "seed": seed,
-            "batch_size": batch_size,
-            "layer_runs": plan.layer_runs,
-            "depth": plan.depth,
-            "seconds": time.perf_counter() - began,
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        }
-        return list(_records(prepared, logits, self._about() | fields))
+        return list(self._score(self._alone, plan, prepared, tuning, seed, batch_size, progress))
 
-    def _logits(self, plan: Plan, prepared: Prepared, tuning: Tuning, seed: int, rows: int, tell: Tell) -> Tensor:
+    def score_together(
+        self,
+        plans: str | Plan | Sequence[str | Plan],
+        prepared: Prepared,
+        tuning: Tuning,
+        *,
+        seed: int = SEED,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+    ) -> Iterator[Record]:
+        """The records of `score` for each distinct plan, number for number; what plans have in common is run once.
+
+        `frozen` computes the states of all plans together (`painters.sharing`), then trains a classifier for each,
+        `operated` scores all plans together, and under `retuned` there is nothing to share. The seconds of a record are
+        the plan's part, by its layer runs, of those that plans took together, and those that it took for itself.
+
+        The records come plan by plan, in the order of `plans` unless their states take more than `STATES_BYTES`.
+        """
+        how = {"retuned": self._alone, "frozen": self._frozen_together, "operated": self._operated_together}
+        yield from self._score(how[tuning.protocol], plans, prepared, tuning, seed, batch_size, progress)
+
+    def _score(
+        self,
+        answers: Callable[[tuple[Plan, ...], _Asked], Iterator[_Answer]],
+        plans: str | Plan | Sequence[str | Plan],
+        prepared: Prepared,
+        tuning: Tuning,
+        seed: int,
+        rows: int,
+        progress: Progress | None,
+    ) -> Iterator[Record]:
+        wanted = distinct(plans)
+        for plan in wanted:
+            plan.check(self.num_layers, self.name)
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise ValueError(f"batch_size {rows!r}: give a number of documents, 1 or more")
+        _check_same(prepared, tuning)
+        tell = self._teller(progress, wanted, prepared, tuning, seed)
+        about = self._about() | {"tuning": tuning, "seed": seed, "batch_size": rows}
+        for plan, logits, seconds in answers(wanted, _Asked(prepared, tuning, seed, rows, tell)):
+            cost = {"plan": str(plan), "layer_runs": plan.layer_runs, "depth": plan.depth, "seconds": seconds}
+            date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            yield from records(prepared, logits, about | cost | {"date": date})
+
+    def _alone(self, plans: tuple[Plan, ...], asked: _Asked) -> Iterator[_Answer]:
+        """The answers of one plan after the other."""
+        for plan in plans:
+            began = time.perf_counter()
+            logits = self._logits(plan, asked)
+            yield _Answer(plan, logits, time.perf_counter() - began)
+
+    def _logits(self, plan: Plan, asked: _Asked) -> Tensor:
         """The answers [documents, labels] to the validation documents."""
+        prepared, tuning, seed, rows, tell = asked
         with seeded(seed, self.model.device):
             if tuning.protocol == "operated":
-                model = self._operated(prepared, tuning, seed, tell)
+                model = self._operated(asked)
                 with surgery(model, plan):
                     return logits_of(model, prepared.validation, rows, tell)
             model = self._classifier(prepared.task, seed)
@@ -180,14 +230,50 @@ class Scorer:
                 if tuning.protocol == "retuned":
                     fine_tune(model, prepared.train, tuning, seed, tell)
                     return logits_of(model, prepared.validation, rows, tell)
-                states, asked = (states_of(model, split, rows, tell) for split in (prepared.train, prepared.validation))
+                states, known = (states_of(model, split, rows, tell) for split in (prepared.train, prepared.validation))
             fine_tune_classifier(model, states, prepared.train.labels, tuning, seed, tell)
-            return classified(model, asked)
+            return classified(model, known)
 
-    def _operated(self, prepared: Prepared, tuning: Tuning, seed: int, tell: Tell) -> Any:
+    def _frozen_together(self, plans: tuple[Plan, ...], asked: _Asked) -> Iterator[_Answer]:
+        """The answers of all plans, as many at a time as have room for their states."""
+        prepared, tuning, seed, rows, tell = asked
+        began = time.perf_counter()
+        model = self._classifier(prepared.task, seed)
+        fresh = copy.deepcopy(model.classifier)
+        splits = (prepared.train, prepared.validation)
+        size = sum(map(len, splits)) * model.config.hidden_size * model.dtype.itemsize
+        for group in groups(plans, max(1, STATES_BYTES // size)):
+            run = Sharing(model, group).run
+            states, known = (states_under(run, model, split, rows, tell) for split in splits)
+            seconds = time.perf_counter() - began
+            for plan in group:
+                began = time.perf_counter()
+                model.classifier = copy.deepcopy(fresh)
+                with seeded(seed, self.model.device):
+                    fine_tune_classifier(model, states.pop(plan), prepared.train.labels, tuning, seed, tell)
+                logits = classified(model, known.pop(plan))
+                own = time.perf_counter() - began
+                yield _Answer(plan, logits, own + _share(seconds, plan, group))
+            began = time.perf_counter()
+
+    def _operated_together(self, plans: tuple[Plan, ...], asked: _Asked) -> Iterator[_Answer]:
+        """The answers of all plans; the fine-tuning counts for the first."""
+        began = time.perf_counter()
+        with seeded(asked.seed, self.model.device):
+            model = self._operated(asked)
+        own, began = time.perf_counter() - began, time.perf_counter()
+        logits = logits_under(Sharing(model, plans).run, model, asked.prepared.validation, asked.rows, asked.tell)
+        seconds = time.perf_counter() - began
+        for plan in plans:
+            yield _Answer(plan, logits[plan], own + _share(seconds, plan, plans))
+            own = 0.0
+
+    def _operated(self, asked: _Asked) -> Any:
         """The intact model, fine-tuned on the task once."""
+        prepared, tuning, seed, _, tell = asked
         key = _key(prepared, tuning, seed)
         if key not in self._tuned:
+            self._tuned.clear()  # one for every task would fill the memory
             model = self._classifier(prepared.task, seed)
             fine_tune(model, prepared.train, tuning, seed, tell)
             self._tuned[key] = model
@@ -206,20 +292,26 @@ class Scorer:
                 trust_remote_code=hasattr(config, "auto_map"),  # it is the code of a model that runs already
             )
         require_classifier(model, self.name)
-        _refuse_strangers(self.name, model, model.load_state_dict(self._weights, strict=False).missing_keys)
+        refuse_strangers(self.name, model, model.load_state_dict(self._weights, strict=False).missing_keys)
         return model.to(self.model.device)
 
-    def _teller(self, progress: Progress | None, plan: Plan, prepared: Prepared, tuning: Tuning, seed: int) -> Tell:
+    def _teller(
+        self, progress: Progress | None, plans: tuple[Plan, ...], prepared: Prepared, tuning: Tuning, seed: int
+    ) -> Tell:
         """What counts the documents of batches and reports them."""
-        passes = 0 if _key(prepared, tuning, seed) in self._tuned else tuning.epochs
-        passes += tuning.protocol == "frozen"  # the states are computed first
-        done, total = 0, passes * len(prepared.train) + prepared.documents
+        epochs = tuning.epochs * len(prepared.train)
+        if tuning.protocol == "operated":
+            once, each = 0 if _key(prepared, tuning, seed) in self._tuned else epochs, 0
+        else:
+            once, each = 0, epochs + (tuning.protocol == "frozen") * len(prepared.train)  # states come first
+        done, total = 0, once + len(plans) * (each + prepared.documents)
+        what = f"{plans[0] if len(plans) == 1 else f'{len(plans)} plans'} on {prepared.name}"
 
         def tell(documents: int) -> None:
             nonlocal done
             done += documents
             if progress is not None:
-                progress(done, total, f"{plan} on {prepared.name}")
+                progress(done, total, what)
 
         return tell
 
@@ -245,25 +337,9 @@ def _key(prepared: Prepared, tuning: Tuning, seed: int) -> tuple[str, Tuning, in
     return f"{prepared.name} {prepared.digest}", tuning, seed
 
 
-def _pretrained(model: Any) -> dict[str, Tensor]:
-    """The weights that a fine-tuning starts from, under the names of a model with a head.
-
-    `load_encoder` leaves on the meta device what the checkpoint does not hold.
-    """
-    prefix = "" if model.base_model is not model else f"{model.base_model_prefix}."
-    named = {prefix + name: weight.detach() for name, weight in model.state_dict().items()}
-    return {name: weight for name, weight in named.items() if not weight.is_meta and not name.startswith("classifier.")}
-
-
-def _refuse_strangers(name: str, model: Any, fresh: Sequence[str]) -> None:
-    """Nothing; ModelError where weights of the encoder itself would be random."""
-    base = f"{model.base_model_prefix}."
-    random = [key for key in fresh if key.startswith(base) and not key.startswith(f"{base}pooler.")]
-    if random:
-        raise ModelError(
-            f"model {name!r} holds {len(random)} of its encoder's weights under no known name, such as {random[0]}: it "
-            f"must be an encoder of the transformers library, bare or with a head"
-        )
+def _share(seconds: float, plan: Plan, plans: Sequence[Plan]) -> float:
+    """The part of `plan`, by its layer runs, of the seconds that `plans` took together."""
+    return seconds * plan.layer_runs / sum(one.layer_runs for one in plans)
 
 
 def _check_same(prepared: Prepared, tuning: Tuning) -> None:
@@ -274,38 +350,3 @@ def _check_same(prepared: Prepared, tuning: Tuning) -> None:
                 f"task {prepared.name!r} was prepared with {name}={value}, and the tuning says "
                 f"{name}={getattr(tuning, name)}: prepare it with that, or use Scorer.prepare"
             )
-
-
-def _records(prepared: Prepared, logits: Tensor, fields: dict[str, Any]) -> Iterator[Record]:
-    """One record for each metric, from the logits [documents, labels] of the validation documents."""
-    task, labels = prepared.task, prepared.validation.labels.numpy()
-    not_finite = int((~logits.isfinite().all(-1)).sum())
-    answers = (logits[:, 0] if task.kind == "regression" else logits.argmax(-1)).numpy()
-    if task.kind == "regression":
-        answers, labels = answers.astype(np.float64), labels.astype(np.float64)
-    for name in task.metrics:
-        score = metric(name, task.metrics)
-        value = None if not_finite else float(score(answers, labels))
-        known = value is not None and np.isfinite(value)
-        outcomes = tuple((answers == labels).astype(float).tolist()) if known and name == "accuracy" else None
-        aggregation = "mean" if name == "accuracy" else name
-        if outcomes is not None and value is not None:
-            stderr = scoring.stderr(aggregation, outcomes, value)
-        else:
-            stderr = bootstrap_stderr(score, answers, labels) if known else None
-        yield Record(
-            **fields,
-            task=prepared.name,
-            task_version=prepared.version,
-            documents=prepared.documents,
-            requests=prepared.digest,
-            metric=name,
-            aggregation=aggregation,
-            higher_is_better=True,
-            primary=name == task.primary,
-            value=value if known else None,
-            stderr=stderr,
-            outcomes=outcomes,
-            chance=chance(name, task.metrics, labels),
-            not_finite=not_finite,
-        )

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from painters import results
 from painters._harness_lm import PaintersLM
-from painters._harness_scorer import Progress, Scorer, Teller, distinct
+from painters._harness_scorer import Progress, Scorer, Teller
 from painters._harness_tasks import SEED, Prepared, prepare
 from painters._harness_texts import texts
 from painters.models import ModelError, by_name_or_loaded, load_model
-from painters.plan import Plan
+from painters.plan import Plan, distinct
 from painters.results import Record
 from painters.stack import LayerStack
 from painters.tasks import TaskError

@@ -6,7 +6,7 @@ as equal plans, and a plan prints as one text.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from painters._plan_fold import text_of
@@ -43,6 +43,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "Step",
+    "distinct",
 ]
 
 
@@ -119,6 +120,18 @@ class Plan:
             if layer >= num_layers:
                 count = f"{num_layers} layers (0 to {num_layers - 1})" if num_layers != 1 else "1 layer (0)"
                 raise PlanError(f"plan runs layer {layer}, but {name} has {count}")
+
+
+def distinct(plans: str | Plan | Iterable[str | Plan]) -> tuple[Plan, ...]:
+    """The distinct ones among `plans`, or the one plan, in their order and read where they are texts.
+
+    Raises PlanError where there is none.
+    """
+    given = [plans] if isinstance(plans, str | Plan) else plans
+    found = tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in given))
+    if not found:
+        raise PlanError("no plan given: name one or more, such as '0-14 {15-17}*3 18-31'")
+    return found
 
 
 def _walk(steps: tuple[Step, ...]) -> Iterator[Layer]:

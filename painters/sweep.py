@@ -16,13 +16,25 @@ from pathlib import Path
 from painters import bundled
 from painters._sweep_benches import Bench, answer, free, load
 from painters._sweep_chunks import Chunks, groups
-from painters._sweep_estimate import FORMULA, MODELS, STEP, TFLOPS, UTILISATION, Documents, Forecast, forecast
+from painters._sweep_estimate import FORMULA, MODELS, STEP, TFLOPS, UTILISATION, Cost, Documents, Forecast, forecast
 from painters._sweep_pace import Pace, Progress, recorded
 from painters.errors import PaintersError
 from painters.experiment import Cell, Experiment, Model, cells
 from painters.results import Record, Store
 
-__all__ = ["FORMULA", "STEP", "TFLOPS", "UTILISATION", "Failure", "Forecast", "Progress", "Summary", "plan", "run"]
+__all__ = [
+    "FORMULA",
+    "STEP",
+    "TFLOPS",
+    "UTILISATION",
+    "Cost",
+    "Failure",
+    "Forecast",
+    "Progress",
+    "Summary",
+    "plan",
+    "run",
+]
 
 Experiments = Experiment | Sequence[Experiment]
 
@@ -94,7 +106,11 @@ def plan(experiments: Experiments, store: Store, *, tflops: float = TFLOPS) -> F
     records = store.records()
     documents = Documents(records)
     rates = recorded(records, documents.training)
-    return forecast(wanted, store.missing(wanted), rates, documents, tflops)
+    missing = store.missing(wanted)
+    several = () if isinstance(experiments, Experiment) or len(experiments) < 2 else experiments
+    left = set(missing)
+    by_name = [(one.name, [cell for cell in cells(one, _layers_planned) if cell in left]) for one in several]
+    return forecast(wanted, missing, rates, documents, tflops, by_name)
 
 
 def _layers_of(model: Model) -> int:

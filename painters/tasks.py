@@ -12,7 +12,7 @@ from typing import Any
 
 from painters.errors import PaintersError
 
-__all__ = ["TaskError", "TaskUnavailableError", "bundled", "config", "describe"]
+__all__ = ["TaskError", "TaskUnavailableError", "bundled", "config", "describe", "output_type"]
 
 FOLDER = Path(__file__).parent / "nano" / "tasks"
 
@@ -48,6 +48,12 @@ def describe(path: Path) -> dict[str, Any]:
         "version": metadata.get("version"),
         "about": metadata.get("about", ""),
     }
+
+
+def output_type(path: Path) -> str | None:
+    """How the task of the YAML `path` is answered, in lm-eval's words, such as "multiple_choice"."""
+    found = _read(path).get("output_type")
+    return found if isinstance(found, str) else None
 
 
 def config(path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from painters.plan import Layer, Merge, Plan, Step
 
-__all__ = ["Edge", "Group", "Run", "Trie", "Walk"]
+__all__ = ["Edge", "Group", "Run", "Trie", "Walk", "groups"]
 
 T = TypeVar("T")
 
@@ -82,6 +82,12 @@ class Trie:
             pass
         return walk.most
 
+    @property
+    def walked(self) -> tuple[Plan, ...]:
+        """The plans in the order of a `Walk`: those that have much in common are neighbours."""
+        plans = dict(zip(self.ends, self.plans, strict=True))
+        return tuple(plans[edge.target] for edge in self.order() if edge.target in plans)
+
     def order(self) -> list[Edge]:
         """The edges depth first: below every state the subtree that keeps most states at once goes last.
 
@@ -115,6 +121,16 @@ class Trie:
                     state = before
                 found.add(state)
         return found
+
+
+def groups(plans: Sequence[Plan], most: int) -> Iterator[list[Plan]]:
+    """The distinct `plans` in groups of `most` at most, those of a group in their order.
+
+    Where it takes several groups, those of one have much in common.
+    """
+    walked = Trie.of(plans).walked if len(plans) > most else plans
+    for begin in range(0, len(walked), most):
+        yield sorted(walked[begin : begin + most], key=plans.index)
 
 
 class _Numbering:

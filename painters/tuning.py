@@ -10,6 +10,8 @@ Protocol: TypeAlias = Literal["retuned", "frozen", "operated"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 RATES: dict[Protocol, float] = {"retuned": 2e-5, "frozen": 3e-2, "operated": 2e-5}
 """The paper's learning rates; it has no protocol `operated`, which takes that of `retuned`."""
+STATES_BYTES = 2**31
+"""Room for the states of plans that are scored together under `frozen`; where they take more, groups of them are."""
 
 
 class Tuning(BaseModel):

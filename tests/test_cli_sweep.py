@@ -189,7 +189,8 @@ def test_the_papers_figures_are_estimated_without_torch_or_network(tmp_path: Pat
     assert end.split() == ["0", "False"], done.stderr
     found = json.loads(told)
     assert found["cells"] == found["missing"] > 3000
-    assert found["hours"] > 1
+    assert 1 < found["hours"] < found["hours_alone"]
+    assert 0 < found["layer_runs"] < found["layer_runs_alone"]
     assert found["no_estimate"] == []
     assert list(tmp_path.iterdir()) == []
 
@@ -204,7 +205,10 @@ def test_the_estimate_is_called_one(painters: Call, folder: Path) -> None:
     assert found.err == ""
     painters("sweep", f"{folder}/grid.yaml", "--limit", "1", "--quiet")
     text = " ".join(painters("sweep", f"{folder}/grid.yaml", "--limit", "2", "--plan-only").out.split())
-    assert "missing 12 distinct plans 6 layer runs 108 " in text  # (6 + 1 + 3 + 5 + 6 + 6) x 2 documents x 2 tasks
+    # alone (6 + 1 + 3 + 5 + 6 + 6) x 2 documents x 2 tasks; shared (6 + 0 + 1 + 2 + 5 + 4) x 2 x 2
+    assert "missing 12 distinct plans 6 layer runs 72 shared, 108 alone (1.50 times) hours about" in text
+    assert "Shared: what plans have in common is run once" in text
+    assert "They hold what sharing saved" in text
     assert "Hours of 12 cells by the seconds of this store's records" in text
     text = " ".join(painters("sweep", f"{folder}/grid.yaml", "--plan-only", "--out", "empty").out.split())
     assert "hours not known" in text

@@ -182,6 +182,10 @@ def test_frozen_runs_the_encoder_once_and_moves_the_classifier_alone(
     assert moved == {"classifier.weight", "classifier.bias"}
 
 
+def logits(scorer: Scorer, task: Prepared, how: Tuning, seed: int, plan: str = SKIP) -> torch.Tensor:
+    return scorer._logits(Plan.parse(plan), glue._Asked(task, how, seed, 32, lambda _: None))
+
+
 @pytest.mark.parametrize("architecture", ENCODERS)
 def test_frozen_equals_training_with_the_encoder_frozen(architecture: str, cola: Prepared) -> None:
     """Up to rounding, for the direct way runs other batches: every epoch the whole model, all of it but the classifier
@@ -204,7 +208,7 @@ def test_frozen_equals_training_with_the_encoder_frozen(architecture: str, cola:
     del model.train
     with surgery(model.eval(), plan):
         expected = glue.logits_of(model, cola.validation, 32, lambda _: None)
-    found = scorer._logits(Plan.parse(plan), cola, how, 3, 32, lambda _: None)
+    found = logits(scorer, cola, how, 3, plan)
     torch.testing.assert_close(found, expected, atol=2e-5, rtol=2e-5)
     assert found.std(0).min() > 1e-3  # documents differ
 
@@ -274,10 +278,6 @@ def test_the_same_request_gives_the_same_records(protocol: str, cola: Prepared) 
     scorer.score("3-0", cola, how)
     assert same(scorer.score(SKIP, cola, how), first)
     assert not same(scorer.score(SKIP, cola, how, seed=43), first)
-
-
-def logits(scorer: Scorer, task: Prepared, how: Tuning, seed: int) -> torch.Tensor:
-    return scorer._logits(Plan.parse(SKIP), task, how, seed, 32, lambda _: None)
 
 
 def test_the_seed_changes_weights_order_and_dropout(cola: Prepared) -> None:

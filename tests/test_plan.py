@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painters.plan import MAX_LAYER_RUNS, MAX_NESTING, MAX_TEXT, Layer, Parallel, Plan, PlanError
+from painters.plan import MAX_LAYER_RUNS, MAX_NESTING, MAX_TEXT, Layer, Parallel, Plan, PlanError, distinct
 from tests.strategies import plans
 
 CANONICAL = {
@@ -216,3 +216,10 @@ def test_import_is_light() -> None:
         "print(sorted({'torch', 'transformers', 'matplotlib', 'numpy', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_distinct_plans_in_order() -> None:
+    assert distinct(["1 0", Plan.of(0), "1-0", "0"]) == (Plan.of(1, 0), Plan.of(0))
+    assert distinct("0-1") == distinct(Plan.of(0, 1)) == (Plan.of(0, 1),)
+    with pytest.raises(PlanError, match="no plan given: name one or more, such as '0-14"):
+        distinct([])

@@ -74,12 +74,33 @@ def test_the_plan_of_the_papers_own_run_needs_no_weights(painters: Painters) -> 
     asked = ("--model", "meta-llama/Llama-2-7b-hf", "--encoder", "google-bert/bert-large-uncased")
     told = json.loads(painters("reproduce", "all", *asked, "--plan-only", "--json").out)
     assert told["missing"] == told["cells"] > 5000
-    assert told["hours"] > 100
+    assert 100 < told["hours"] < told["hours_alone"]
+    assert 3 * told["layer_runs"] < told["layer_runs_alone"]
     assert told["similarities"] == 5
     assert not told["no_estimate"]
+    by_name = {one["experiment"]: one for one in told["experiments"]}
+    assert set(by_name) >= {f"paper/fig{number}" for number in (2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)}
+    assert by_name["paper/fig13"]["cells"] < sum(one["cells"] for one in by_name.values())
+    generates = by_name["paper/fig12"]  # nothing of it is shared
+    assert (generates["layer_runs"], generates["hours"]) == (generates["layer_runs_alone"], generates["hours_alone"])
+
+
+def test_the_cost_of_the_paper_fits_a_terminal(painters: Painters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = json.loads(painters("reproduce", "all", "--paper", "--plan-only", "--json").out)
     shown = painters("reproduce", "all", "--paper", "--plan-only").out
-    assert "layer runs" in shown
-    assert "hours" in shown
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    costs = {one["experiment"]: one for one in told["experiments"] if one["cells"]}
+    costs |= {one["kind"]: one for one in told["kinds"]} | {"all": {**told, "cells": told["missing"]}}
+    rows = {words[0]: words[1:] for words in map(str.split, lines) if words and words[0] in costs}
+    assert set(rows) == set(costs) > {"all", "log-likelihoods", "generation", "retuned", "frozen"}
+    for name, row in rows.items():
+        assert row[:3] == [f"{costs[name][count]:,}" for count in ("cells", "layer_runs_alone", "layer_runs")]
+    times = told["layer_runs_alone"] / told["layer_runs"]
+    assert rows["all"][3:] == [f"{times:.2f}", f"{told['hours_alone']:,.0f}", f"{told['hours']:,.0f}"]
+    assert f"hours about {told['hours']:,.0f} shared, {told['hours_alone']:,.0f} alone" in " ".join(shown.split())
+    assert "also where those of a document begin alike" in " ".join(shown.split())
 
 
 def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Painters, tmp_path: Path) -> None:

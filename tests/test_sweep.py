@@ -181,7 +181,7 @@ def test_killed_at_random_moments(grid: Experiment, whole: set[str], tmp_path: P
     moments, kills, store = random.Random(3), 0, tmp_path / "store"
     while kills < 10:
         with child(lambda: sweep.run(grid, Store(store))) as process:
-            end = time.monotonic() + moments.uniform(0.2, 0.6) * usual
+            end = time.monotonic() + moments.uniform(0.3, 1.3) * usual
             while (code := ended(process)) is None and time.monotonic() < end:
                 time.sleep(0.002)
         if code is not None:

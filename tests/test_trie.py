@@ -12,7 +12,7 @@ from strategies import plans
 
 from painters import Plan, variants
 from painters.plan import Layer, Merge, Parallel, Step
-from painters.trie import Group, Run, Trie, Walk
+from painters.trie import Group, Run, Trie, Walk, groups
 
 SETS_OF_PLANS = st.lists(plans(4, 12, halves=True), min_size=1, max_size=8)
 
@@ -202,3 +202,12 @@ def test_plans_of_any_length() -> None:
     assert trie.layer_runs == 15_000
     assert len(list(told(Trie.of([Plan.parse("{(0 1)*900 1}")]), []))) == 1
     assert trie.live_states == 4
+
+
+def test_groups_hold_what_has_much_in_common() -> None:
+    loops = [variants.parallel(num_layers=12, start=start, loops=n) for n in (1, 2, 3) for start in (1, 2, 3, 4)]
+    found = list(groups(tuple(loops), 3))
+    assert sorted(len(Trie.of(group).edges) for group in found) == sorted(
+        len(Trie.of(loops[start::4]).edges) for start in range(4)
+    )
+    assert list(groups(tuple(loops), 12)) == [loops]
