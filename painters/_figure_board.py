@@ -144,7 +144,7 @@ class Board:
 
 
 # Device, attention and libraries may differ between records that are compared: the caption names them.
-_FREE = frozenset({*NOT_IN_KEY, "plan", "kv", "device", "attention", "versions"})
+_FREE = frozenset({*NOT_IN_KEY, "plan", "kv", "batching", "device", "attention", "versions"})
 
 
 def _one_protocol(records: Sequence[Record]) -> tuple[list[Record], list[str]]:

@@ -50,7 +50,7 @@ SERIES: Mapping[str, Series] = MappingProxyType(
         "middle-repeat": Series("middle repeat", _one("middle-repeat")),
         "reverse": Series("reverse", _one("reverse")),
         "shuffle": Series(
-            f"shuffle, {len(SEEDS)} seeds",
+            "shuffle",
             lambda layers, start: [variants.shuffle(num_layers=layers, start=start, seed=seed) for seed in SEEDS],
         ),
         "parallel": Series("parallel", _one("parallel")),
@@ -94,8 +94,10 @@ def curves(board: Board, name: str) -> Curves:
     by_task: dict[str, list[Point]] = {task: [] for task in tasks}
     joined: list[Point] = []
     absent: dict[tuple[str, str], list[int]] = {}
+    orders = seeds(board) if name == "shuffle" else [0]
     for start in reversed(variants.windows(board.num_layers)):
-        plans = SERIES[name].plans(board.num_layers, start)
+        every = SERIES[name].plans(board.num_layers, start)
+        plans = [every[order] for order in orders]
         here = {task: point for task in tasks if (point := _point(board, task, plans, start))}
         width = len(variants.window(board.num_layers, start))
         for task in tasks:
@@ -110,6 +112,14 @@ def curves(board: Board, name: str) -> Curves:
             joined.append(_join(list(here.values())))
     label = name + (f", {board.tuning}" if board.tuning else "")
     return Curves(by_task, joined, [f"{label}: {what}" for what in _grouped(absent, len(tasks))])
+
+
+def seeds(board: Board) -> list[int]:
+    """The seeds of shuffle that were asked of this model: those that its widest window was scored with, or all."""
+    widest = variants.windows(board.num_layers)[0]
+    plans = SERIES["shuffle"].plans(board.num_layers, widest)
+    found = [seed for seed, plan in zip(SEEDS, plans, strict=True) if any(board.find(t, plan) for t in board.tasks)]
+    return found or list(SEEDS)
 
 
 def _grouped(absent: Mapping[tuple[str, str], Sequence[int]], count: int) -> list[str]:
@@ -186,7 +196,8 @@ def _panels(data: Data, names: Sequence[str], paint: Painter) -> Drawing:
         about += _beyond_note(board, some)
     shuffled = "shuffle" in names
     if shuffled:
-        about.append(f"Shuffle is the mean over the seeds {SEEDS[0]} to {SEEDS[-1]}, drawn with the documents.")
+        over = "; ".join(f"{board.tuning or 'decoder'} {short(seeds(board), 20)}" for board, _ in shown)
+        about.append(f"Shuffle is the mean over seeds, drawn with the documents: {over}.")
     about.append(bands_note([board for board, _ in shown], "seeds and documents" if shuffled else "documents"))
     rows = [row for board, some in shown for name, one in some.items() for row in _rows(board, name, one)]
     return Drawing(figure, rows, COLUMNS, about, _missing(data, shown))

@@ -340,6 +340,22 @@ def test_missing_seeds_are_named_and_counted(measured: list[Record], tmp_path: P
     assert set(found[found.start == 1].seeds) == {9}
 
 
+def test_seeds_that_nobody_asked_of_a_model_are_not_missing(measured: list[Record], tmp_path: Path) -> None:
+    gone = {str(variants.shuffle(num_layers=LAYERS, start=start, seed=s)) for start in range(5) for s in range(3, 10)}
+    gone -= {str(variants.shuffle(num_layers=LAYERS, start=start, seed=s)) for start in range(6) for s in range(3)}
+    told = figures.draw(7, Data.of([r for r in measured if r.tuning is None or r.plan not in gone]), tmp_path)
+    assert not told.missing
+    found = table(tmp_path, 7)
+    assert set(found[(found.start == 1) & (found.panel == "decoder")].seeds) == {10}
+    assert set(found[(found.start == 1) & (found.panel != "decoder")].seeds) == {3}
+    assert "decoder 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; retuned 0, 1, 2; frozen 0, 1, 2." in caption(tmp_path, 7)
+
+
+def test_records_batched_in_two_ways_are_one_protocol(measured: list[Record], tmp_path: Path) -> None:
+    mixed = [r.model_copy(update={"batching": "shared"}) if i % 2 else r for i, r in enumerate(measured)]
+    assert not figures.draw(4, Data.of(mixed), tmp_path).missing
+
+
 def test_without_the_intact_model_nothing_is_normalised(measured: list[Record], tmp_path: Path) -> None:
     some = [r for r in measured if r.tuning is None and not r.is_intact]
     with pytest.raises(NothingToDraw, match=r"fake_arc, .*: the intact model is no better than chance, or was not"):
