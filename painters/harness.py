@@ -220,6 +220,7 @@ def _ready(
 
 def _score_alone(lm: PaintersLM, plan: Plan, task: Prepared, kv: str, about: dict[str, Any]) -> Iterator[Record]:
     """The records of one plan on one task."""
+    lm.kv = kv
     with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)):
         began = time.perf_counter()
         _answer(lm, task)
