@@ -76,9 +76,9 @@ def greedy(
 ) -> list[list[int]]:
     """The new tokens of each prompt, 1 to `max_new_tokens`, up to and with the first of `eos`.
 
-    `batch_size` rows at most are decoded at once, those of longer prompts first. `stop` is given the new tokens of
-    running rows after each step, and says which of these end there. `done` is called with the index and the tokens of
-    each prompt when it is finished.
+    `batch_size` rows at most are decoded at once, those of longer prompts first, while the keys and values of half as
+    many further prompts may wait. `stop` is given the new tokens of running rows after each step, and says which of
+    these end there. `done` is called with the index and the tokens of each prompt when it is finished.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt has no tokens: give each one or more")
@@ -121,7 +121,7 @@ def greedy(
             if not reserve.is_running:
                 reserve = None
         if batch.is_running:
-            if not waiting:
+            if not waiting or not batch.is_flexible:
                 batch.shrink()
             batch.step(choose)
             take(batch)
@@ -199,7 +199,8 @@ class _Batch:
     def __init__(self, rows: list[int | None], blanks: list[int], columns: int, cache: DynamicCache) -> None:
         self.rows = rows
         self._blanks, self._columns, self._cache = blanks, columns, cache
-        self._flexible = is_flexible(cache)
+        self.is_flexible = is_flexible(cache)
+        """Whether rows can join, and columns of nothing but padding leave."""
 
     def mask(self, device: torch.device) -> Tensor:
         """[rows, columns]: 1 from where a row begins."""
@@ -208,7 +209,7 @@ class _Batch:
 
     def step(self, choose: _Choose) -> None:
         """Nothing; every row has a token more."""
-        if self._flexible and (least := min(self._running(self._blanks))):
+        if self.is_flexible and (least := min(self._running(self._blanks))):
             drop_left(self._cache, least)
             self._blanks = [max(blank - least, 0) for blank in self._blanks]
             self._columns -= least
@@ -223,7 +224,7 @@ class _Batch:
     @property
     def takes_rows(self) -> bool:
         """Whether a row is finished, and another can take its place."""
-        return self._flexible and None in self.rows
+        return self.is_flexible and None in self.rows
 
     def join(self, reserve: _Batch) -> None:
         """Nothing; rows of `reserve`, as many as there are places, go on here in the places of finished ones.
