@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -13,6 +13,7 @@ from lm_eval.api.model import CacheHook
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
+from painters import _harness_generation
 from painters._harness_tasks import quiet
 from painters.engine import KV, surgery
 from painters.models import BUNDLED, load_model
@@ -27,6 +28,9 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     is.
     """
 
+    exact_batching: bool = True
+    """Whether the batches are lm-eval's: then its own loop generates, and no row leaves one early."""
+
     def __init__(self, pretrained: Any, plan: str = "", kv: str = "exact", **options: Any) -> None:
         if isinstance(pretrained, str) and pretrained in BUNDLED:
             device = options.pop("device", None)
@@ -34,6 +38,8 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         with quiet():  # it warns of models that are loaded already, which is how ours come
             super().__init__(pretrained=pretrained, **options)
         self._takes_use_cache = "use_cache" in inspect.signature(self.model.forward).parameters
+        self.kv = kv
+        """How the plan keeps keys and values."""
         self._planned = contextlib.ExitStack()
         if plan:
             self._planned.enter_context(surgery(self.model, Plan.parse(plan), kv=cast(KV, kv)))
@@ -45,6 +51,18 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         mixed = self.mixed_precision_dtype
         with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None):
             return self.model(inps, use_cache=False).logits
+
+    def generates_by_itself(self, requests: Sequence[Any]) -> bool:
+        """Whether our own greedy decoding answers these requests instead of lm-eval's loop."""
+        return not self.exact_batching and self.kv == "exact" and _harness_generation.can_answer(self, requests)
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        """lm-eval's answers to the requests, by our own greedy decoding where it can stand for lm-eval's loop."""
+        own = super().generate_until
+        if self.generates_by_itself(requests):
+            return _harness_generation.answer(self, requests, own, disable_tqdm)
+        answers: list[str] = own(requests, disable_tqdm)
+        return answers
 
 
 class Counter(CacheHook):  # type: ignore[misc]

@@ -76,10 +76,11 @@ class Scorer:
 
         Plans share their runs on tasks of log-likelihoods (`painters.sharing`), and requests what they have in common
         at their beginning: the answers to a question follow one context (`painters.token_trees`). Where a task
-        generates, plans run in turn. With `exact_batching` the batches are lm-eval's own, and so are the numbers, to
-        the last digit; otherwise they differ by rounding. A model that takes no trees of tokens is scored in lm-eval's
-        batches, and its records say so. The seconds of a record are the plan's part, by its layer runs, of those that
-        all plans took together.
+        generates, plans run in turn, and finished rows leave the batch (`painters.generation`). With `exact_batching`
+        the batches are lm-eval's own, and so are the numbers, to the last digit; otherwise they differ by rounding. A
+        model that takes no trees of tokens, or decodes in a way of its own, is scored in lm-eval's batches, and its
+        records say so. The seconds of a record are the plan's part, by its layer runs, of those that all plans took
+        together.
         """
         tell = Teller(progress, total=len(plans) * len(task.requests))
         with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
@@ -87,7 +88,7 @@ class Scorer:
             if not task.is_scored_by_likelihood:
                 for plan in plans:
                     tell.what = f"{plan} on {task.name}"
-                    yield from self._alone(lm, plan, task, kv)
+                    yield from self._alone(lm, plan, task, kv, exact_batching)
                 return
             tell.what = f"{len(plans)} plans on {task.name}" if len(plans) > 1 else f"{plans[0]} on {task.name}"
             asked = [request for request in task.requests for _ in range(request.repeats)]
@@ -117,14 +118,16 @@ class Scorer:
         tell.what = f"{plan} on {task.name}"
         with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
             lm.set_cache_hook(Counter(tell.one))
-            yield from self._alone(lm, plan, task, kv)
+            yield from self._alone(lm, plan, task, kv, exact_batching=True)
 
-    def _alone(self, lm: SharingLM, plan: Plan, task: Prepared, kv: str) -> Iterator[Record]:
+    def _alone(self, lm: SharingLM, plan: Plan, task: Prepared, kv: str, exact_batching: bool) -> Iterator[Record]:
+        lm.kv, lm.exact_batching = kv, exact_batching
+        own = not task.is_scored_by_likelihood and lm.generates_by_itself(task.requests)
         with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)):
             began = time.perf_counter()
             _answer(lm, task)
             seconds = time.perf_counter() - began
-        about = {"batch_size": int(lm.batch_size), "batching": "lm-eval"}
+        about = {"batch_size": int(lm.batch_size), "batching": "shared" if own else "lm-eval"}
         yield from records_of(task, self._about | about | _cost(plan, kv, seconds))
 
 

@@ -33,6 +33,7 @@ FLOORS = {
     "stack": 2,
     "cache_slots": 3,
     "engine": 3,
+    "generation": 4,
     "sharing": 4,
     "models": 4,
     "tasks": 5,

@@ -1,0 +1,83 @@
+"""How fast generation is under a plan: lm-eval's own loop around `model.generate`, and the harness's, in turn.
+
+One process, one thread, processor time. Both are given the same requests, batch size and plan, and the tokens of the
+answers are counted once, so that the ratio of the times is that of the tokens per second.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Annotated, Any
+
+import torch
+import typer
+from lm_eval.models.huggingface import HFLM
+
+from painters import harness, surgery
+from painters._harness_lm import PaintersLM, language_model
+from painters._harness_tasks import quiet
+
+PLANS = ("0-11", "0-3 8-11", "1-11", "0-3 {4-7}*3 8-11")
+"""The intact model, two plans that skip, and a middle in parallel three times over."""
+
+
+def main(
+    documents: Annotated[int, typer.Option(help="How many of the task's documents.")] = 128,
+    shots: Annotated[int, typer.Option(help="Examples in front of each question.")] = 0,
+    same_shots: Annotated[bool, typer.Option(help="The same examples, the first ones, in front of all.")] = False,
+    rounds: Annotated[int, typer.Option(help="How often each side runs, in turn.")] = 5,
+    batch_size: Annotated[list[int] | None, typer.Option(help="Rows at once; several are run in turn.")] = None,
+    plan: Annotated[list[str] | None, typer.Option(help="Plans for the 12 layers of nano-llama.")] = None,
+) -> None:
+    """Print a line for each batch size and plan: tokens per second of both, their ratio, and whether texts agree."""
+    torch.set_num_threads(1)
+    model, tokenizer = harness.load_model("nano-llama", device="cpu")
+    (task,) = harness.prepare("nano_gsm8k", limit=documents, num_fewshot=0 if same_shots else shots)
+    requests = in_front(shots, task) if same_shots else task.requests
+    kind = "the same shots" if same_shots else "shots"
+    print(f"nano_gsm8k, {documents} documents, {shots} {kind}, {rounds} rounds, torch {torch.__version__}")
+    print(f"{'batch':>5}  {'plan':20}{'tokens':>7}{'lm-eval':>9}{'painters':>9}{'ratio':>7}  lowest-highest  texts")
+    for rows in batch_size or [32, 8]:
+        with quiet():
+            stock = HFLM(pretrained=model, tokenizer=copy.deepcopy(tokenizer), batch_size=rows)
+        for text in plan or PLANS:
+            with quiet(), language_model(PaintersLM, model, tokenizer, rows) as lm, surgery(model, text):
+                lm.exact_batching = False
+                both: list[tuple[float, float]] = []
+                same = True
+                for _ in range(rounds):
+                    theirs, expected = timed(partial(stock.generate_until, requests, disable_tqdm=True))
+                    ours, found = timed(partial(lm.generate_until, requests, disable_tqdm=True))
+                    both.append((theirs, ours))
+                    same = same and found == expected
+            tokens = sum(len(tokenizer(answer, add_special_tokens=False)["input_ids"]) for answer in expected)
+            rates = [tokens / statistics.median(seconds) for seconds in zip(*both, strict=True)]
+            ratios = sorted(theirs / ours for theirs, ours in both)
+            print(
+                f"{rows:>5}  {text:20}{tokens:>7}{rates[0]:>9.0f}{rates[1]:>9.0f}{statistics.median(ratios):>7.2f}"
+                f"{ratios[0]:>8.2f}-{ratios[-1]:.2f}    {'same' if same else 'different'}",
+                flush=True,
+            )
+
+
+def in_front(shots: int, task: harness.Prepared) -> list[Any]:
+    """The task's requests with its first examples in front of each, as tasks with fixed examples have them."""
+    texts, answers = task.task.doc_to_text, task.task.doc_to_target
+    header = "".join(f"{texts(doc)} {answers(doc)}\n\n" for doc in list(task.task.fewshot_docs())[:shots])
+    return [SimpleNamespace(args=(header + request.args[0], request.args[1])) for request in task.requests]
+
+
+def timed(run: Callable[[], list[str]]) -> tuple[float, list[str]]:
+    """The processor seconds of a run, and what it returns."""
+    began = time.process_time()
+    result = run()
+    return time.process_time() - began, result
+
+
+if __name__ == "__main__":
+    typer.run(main)

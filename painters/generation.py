@@ -1,0 +1,256 @@
+"""Greedy decoding of many prompts: rows leave the batch when they are finished, and waiting prompts take their places.
+
+The tokens are those of `model.generate`, except where two tokens are likeliest within rounding: sums over batches
+and widths of other shapes differ in the last digits, as they do between two batch sizes of `generate`. In bfloat16
+such ties are not rare.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.cache_utils import DynamicCache
+
+from painters._generation_cache import KINDS, drop_left, is_flexible, join, new_cache, spread
+
+__all__ = ["eos_tokens", "greedy", "is_supported"]
+
+Stop = Callable[[list[list[int]]], list[bool]]
+
+_PLAIN: Final = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "max_length", "use_cache"),
+    *("do_sample", "temperature", "top_k", "top_p", "min_p", "typical_p"),  # of sampling, which greedy decoding is not
+    *("output_attentions", "output_hidden_states", "transformers_version", "_from_model_config"),
+}
+"""Settings in a model's generation_config that greedy decoding can ignore; another one may alter the logits."""
+
+_MIN_SHARED = 16
+"""Tokens that all prompts must begin with for a forward of their own."""
+
+
+def is_supported(model: Any) -> bool:
+    """Whether `greedy` is known to do what `model.generate` does with the model's own settings.
+
+    Not for models that prepare their inputs in a way of their own, that keep something else than keys and values,
+    whose positions depend on the longest row, or whose generation_config alters the logits.
+    """
+    if not isinstance(model, PreTrainedModel) or not isinstance(model, GenerationMixin):
+        return False
+    kind, config = type(model), model.config
+    for method in ("generate", "_sample", "prepare_inputs_for_generation", "_prepare_cache_for_generation"):
+        if getattr(kind, method) is not getattr(GenerationMixin, method):
+            return False
+    parameters = inspect.signature(model.forward).parameters
+    if config.is_encoder_decoder or not {"attention_mask", "past_key_values", "use_cache"} <= set(parameters):
+        return False
+    if any(rope in str(getattr(config, "rope_parameters", None)) for rope in ("'dynamic'", "'longrope'")):
+        return False
+    settings = model.generation_config
+    if settings.use_cache is False or not set(settings.to_diff_dict()) <= _PLAIN:
+        return False
+    return all(type(slot) in KINDS for slot in new_cache(config).layers)
+
+
+def eos_tokens(model: Any) -> frozenset[int]:
+    """The tokens at which `model.generate` ends a row."""
+    found = model.generation_config.eos_token_id
+    return frozenset([found] if isinstance(found, int) else found or ())
+
+
+@torch.inference_mode()
+def greedy(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    batch_size: int,
+    eos: Collection[int] = (),
+    stop: Stop | None = None,
+    done: Callable[[int, list[int]], None] | None = None,
+) -> list[list[int]]:
+    """The new tokens of each prompt, 1 to `max_new_tokens`, up to and with the first of `eos`.
+
+    `batch_size` rows at most are decoded at once, those of longer prompts first, while the keys and values of half as
+    many further prompts may wait. `stop` is given the new tokens of running rows after each step, and says which of
+    these end there. `done` is called with the index and the tokens of each prompt when it is finished.
+    """
+    if any(not prompt for prompt in prompts):
+        raise ValueError("a prompt has no tokens: give each one or more")
+    if max_new_tokens < 1 or batch_size < 1:
+        raise ValueError(f"{max_new_tokens} new tokens in batches of {batch_size}: give 1 or more of both")
+    found: list[list[int]] = [[] for _ in prompts]
+
+    def take(batch: _Batch) -> None:
+        """Nothing; the batch's new tokens are noted, and its rows that end with them leave."""
+        running = []
+        for place, token in zip(batch.rows, batch.chosen.tolist(), strict=True):
+            if place is not None:
+                found[place].append(token)
+                running.append(place)
+        stopped = [False] * len(running) if stop is None else stop([found[place] for place in running])
+        for place, ends in zip(running, stopped, strict=True):
+            new = found[place]
+            if ends or len(new) == max_new_tokens or new[-1] in eos:
+                batch.rows[batch.rows.index(place)] = None
+                if done is not None:
+                    done(place, new)
+
+    choose = _Choose(model)
+    shared = _Shared(choose, prompts)
+    waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # the next one last
+
+    def begin(rows: int) -> _Batch:
+        begun = shared.begin([waiting.pop() for _ in range(min(rows, len(waiting)))])
+        take(begun)
+        return begun
+
+    batch: _Batch | None = None
+    reserve: _Batch | None = None  # rows that begin together, cheaper than one by one, and step in when others end
+    while waiting or batch is not None:
+        if batch is None:
+            batch = begin(batch_size)
+        while batch.takes_rows and (waiting or reserve is not None):
+            reserve = reserve or begin(max(1, batch_size // 2))
+            batch.join(reserve)
+            if not reserve.is_running:
+                reserve = None
+        if batch.is_running:
+            if not waiting or not batch.is_flexible:
+                batch.shrink()
+            batch.step(choose)
+            take(batch)
+        else:
+            batch = None
+    return found
+
+
+class _Choose:
+    """A forward of the model in decoding: the likeliest next token of each row."""
+
+    def __init__(self, model: Any) -> None:
+        self.config, self.device = model.config, model.device
+        self._model = model
+        parameters = inspect.signature(model.forward).parameters
+        self.takes_positions = "position_ids" in parameters
+        self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+
+    def __call__(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
+        """[rows] for the tokens `ids` [rows, new] behind those in the cache; `mask` [rows, past and new]."""
+        options: dict[str, Any] = dict(self._options)
+        if self.takes_positions:
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            options["position_ids"] = positions[:, -ids.shape[1] :]
+        output = self._model(
+            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, return_dict=True, **options
+        )
+        chosen: Tensor = output.logits[:, -1].float().argmax(-1)
+        return chosen
+
+
+class _Shared:
+    """What all prompts begin with, run once, and the forwards of what follows."""
+
+    def __init__(self, choose: _Choose, prompts: Sequence[Sequence[int]]) -> None:
+        self._choose, self._prompts = choose, prompts
+        self._cache: DynamicCache | None = None
+        self._length = 0
+        # Every prompt keeps a token of its own, whose logits its first new token is chosen from.
+        length = min(_common(prompts), min(map(len, prompts), default=1) - 1)
+        cache = new_cache(choose.config)
+        if len(prompts) > 1 and length >= _MIN_SHARED and choose.takes_positions and is_flexible(cache):
+            ids = torch.tensor([prompts[0][:length]], device=choose.device)
+            choose(ids, torch.ones_like(ids), cache)
+            self._cache, self._length = cache, length
+
+    def begin(self, places: Sequence[int]) -> _Batch:
+        """The prompts at `places` as a batch padded on the left, with the first new token of each.
+
+        In shorter rows the shared tokens stand further right, and their last ones are run again with what follows. So
+        the layout is the usual one, and no mask has a gap.
+        """
+        prompts = [self._prompts[place] for place in places]
+        columns = max(map(len, prompts))
+        blanks = [columns - len(prompt) for prompt in prompts]
+        ids = torch.tensor([[0] * blank + [*prompt] for blank, prompt in zip(blanks, prompts, strict=True)])
+        ids = ids[:, self._length :].to(self._choose.device)
+        cache = new_cache(self._choose.config) if self._cache is None else spread(self._cache, torch.tensor(blanks))
+        batch = _Batch(list(places), blanks, columns, cache)
+        batch.chosen = self._choose(ids, batch.mask(ids.device), cache)
+        return batch
+
+
+def _common(prompts: Sequence[Sequence[int]]) -> int:
+    """The number of tokens that all prompts begin with."""
+    return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False)))
+
+
+class _Batch:
+    """Rows being decoded: the place of each one's prompt, or None where it is finished, and their padding."""
+
+    chosen: Tensor
+    """The token of each row that was chosen last and is not in the cache yet."""
+
+    def __init__(self, rows: list[int | None], blanks: list[int], columns: int, cache: DynamicCache) -> None:
+        self.rows = rows
+        self._blanks, self._columns, self._cache = blanks, columns, cache
+        self.is_flexible = is_flexible(cache)
+        """Whether rows can join, and columns of nothing but padding leave."""
+
+    def mask(self, device: torch.device) -> Tensor:
+        """[rows, columns]: 1 from where a row begins."""
+        begins = torch.tensor(self._blanks, device=device)[:, None]
+        return (torch.arange(self._columns, device=device) >= begins).long()
+
+    def step(self, choose: _Choose) -> None:
+        """Nothing; every row has a token more."""
+        if self.is_flexible and (least := min(self._running(self._blanks))):
+            drop_left(self._cache, least)
+            self._blanks = [max(blank - least, 0) for blank in self._blanks]
+            self._columns -= least
+        self._columns += 1
+        self.chosen = choose(self.chosen[:, None], self.mask(self.chosen.device), self._cache)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a row is not finished."""
+        return any(row is not None for row in self.rows)
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether a row is finished, and another can take its place."""
+        return self.is_flexible and None in self.rows
+
+    def join(self, reserve: _Batch) -> None:
+        """Nothing; rows of `reserve`, as many as there are places, go on here in the places of finished ones.
+
+        Their prompts must be no longer than those that began here.
+        """
+        places = [i for i, row in enumerate(self.rows) if row is None]
+        chosen = [i for i, row in enumerate(reserve.rows) if row is not None][: len(places)]
+        places = places[: len(chosen)]
+        if not places:
+            return
+        to, of = torch.tensor(places), torch.tensor(chosen)
+        join(self._cache, to, reserve._cache, of)
+        self.chosen[to.to(self.chosen.device)] = reserve.chosen[of.to(self.chosen.device)]
+        for i, j in zip(places, chosen, strict=True):
+            self._blanks[i] = self._columns - reserve._columns + reserve._blanks[j]
+            self.rows[i], reserve.rows[j] = reserve.rows[j], None
+
+    def shrink(self) -> None:
+        """Nothing; finished rows are gone, once they are enough to be worth the copy."""
+        if self.rows.count(None) * 4 < len(self.rows):
+            return
+        index = torch.tensor([i for i, row in enumerate(self.rows) if row is not None])
+        self._cache.batch_select_indices(index)
+        self.chosen = self.chosen[index.to(self.chosen.device)]
+        self.rows, self._blanks = self._running(self.rows), self._running(self._blanks)
+
+    def _running(self, values: list[Any]) -> list[Any]:
+        return [value for value, row in zip(values, self.rows, strict=True) if row is not None]
