@@ -9,14 +9,15 @@ import logging
 import math
 import random
 import statistics
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lm_eval
 import lm_eval.api.task
 import lm_eval.tasks
+import timing
 from lm_eval.models.huggingface import HFLM
 from rivals import edited
 
@@ -27,22 +28,26 @@ class ByHand:
     """lm-eval's `hf` model around a loaded one, and task objects that are made once for all plans."""
 
     def __init__(self, model: Any, tokenizer: Any, names: Sequence[str], batch_size: int) -> None:
+        """`names` are those of bundled tasks, or the paths of others."""
         logging.getLogger("lm_eval").setLevel(logging.ERROR)
         self._lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self._model = model
         self._manager = lm_eval.tasks.TaskManager(include_defaults=False)
         paths = tasks.bundled()
-        self._tasks = {name: lm_eval.api.task.ConfigurableTask(config=tasks.config(paths[name])) for name in names}
+        self._tasks = {
+            name: lm_eval.api.task.ConfigurableTask(config=tasks.config(paths.get(name, Path(name)))) for name in names
+        }
+        self._clock = timing.clock(model.device)
 
     def score(self, plan: Plan, names: Sequence[str], limit: int | None) -> tuple[float, dict[tuple[str, str], float]]:
-        """The CPU seconds of one evaluation, and (task, metric) -> value.
+        """The seconds of one evaluation, and (task, metric) -> value.
 
-        The seconds are this process's: lm-eval also starts others, to write down its environment.
+        On the CPU they are this process's: lm-eval also starts others, to write down its environment.
         """
         bars = io.StringIO()
         with edited(self._model, plan) as model, contextlib.redirect_stderr(bars):
             assert not model.config.use_cache
-            began = time.process_time()
+            began = self._clock()
             found = lm_eval.simple_evaluate(
                 model=self._lm,
                 tasks=[self._tasks[name] for name in names],
@@ -51,7 +56,7 @@ class ByHand:
                 limit=limit,
                 log_samples=False,
             )
-            seconds = time.process_time() - began
+            seconds = self._clock() - began
         values = {
             (task, key.split(",")[0]): value
             for task, metrics in found["results"].items()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import timing
 import torch
 
 from painters import Plan
@@ -63,7 +63,7 @@ def tokenised(tokenizer: Any, requests: Iterable[Any]) -> list[tuple[int, list[i
 
 @dataclass(frozen=True)
 class Unit:
-    """The CPU seconds of one layer and of the head (final norm, logits and log-softmax) for a token position, each at
+    """The seconds of one layer and of the head (final norm, logits and log-softmax) for a token position, each at
     the shape that is best among those tried."""
 
     layer: float
@@ -75,22 +75,22 @@ SHAPES = ((8, 32), (16, 32), (32, 32), (64, 32), (8, 64), (16, 64), (32, 64))
 
 def unit(model: Any, repeats: int = 5, shapes: Sequence[tuple[int, int]] = SHAPES) -> Unit:
     """Measured on random streams, all layers in turn, so that each finds the caches as in a forward."""
-    base = model.model
+    base, clock = model.model, timing.clock(model.device)
 
     def cheapest(call: Callable[[torch.Tensor], object], times: int) -> float:
         best = math.inf
         for rows, length in shapes:
-            stream = torch.randn(rows, length, model.config.hidden_size, dtype=model.dtype)
+            stream = torch.randn(rows, length, model.config.hidden_size, dtype=model.dtype, device=model.device)
             taken = []
             for _ in range(repeats + 1):
-                began = time.process_time()
+                began = clock()
                 call(stream)
-                taken.append((time.process_time() - began) / (times * rows * length))
+                taken.append((clock() - began) / (times * rows * length))
             best = min(best, statistics.median(taken[1:]))
         return best
 
     def layers(stream: torch.Tensor) -> None:
-        rotary = base.rotary_emb(stream, torch.arange(stream.shape[1])[None])
+        rotary = base.rotary_emb(stream, torch.arange(stream.shape[1], device=stream.device)[None])
         for layer in base.layers:
             layer(stream, attention_mask=None, position_embeddings=rotary)
 

@@ -9,24 +9,34 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from painters import Plan
 from painters.plan import Layer, Step
 
 
-def random_llama(num_layers: int, hidden_size: int, vocab_size: int = 2000, seed: int = 0) -> Any:
-    """A Llama with random weights in float32, in evaluation mode."""
-    torch.manual_seed(seed)
+def random_llama(
+    num_layers: int,
+    hidden_size: int,
+    *,
+    intermediate_size: int | None = None,
+    num_attention_heads: int | None = None,
+    vocab_size: int = 2000,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Any:
+    """A Llama with random weights, in evaluation mode."""
+    torch.manual_seed(0)
     config = LlamaConfig(
         num_hidden_layers=num_layers,
         hidden_size=hidden_size,
-        intermediate_size=hidden_size * 8 // 3,
-        num_attention_heads=max(1, hidden_size // 32),
+        intermediate_size=intermediate_size or hidden_size * 8 // 3,
+        num_attention_heads=num_attention_heads or hidden_size // 32,
         vocab_size=vocab_size,
         max_position_embeddings=2048,
     )
-    return LlamaForCausalLM(config).eval()
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
 class SideBySide(nn.Module):

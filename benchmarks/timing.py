@@ -9,7 +9,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ Entered = Callable[[], AbstractContextManager[Callable[[], object]]]
 
 @dataclass(frozen=True)
 class Timing:
-    """The CPU seconds of one alternative, round by round."""
+    """The seconds of one alternative for one call, round by round."""
 
     seconds: tuple[float, ...]
 
@@ -59,8 +59,25 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
     return low, high
 
 
-def in_turn(alternatives: Mapping[str, Entered], *, rounds: int, number: int = 1) -> dict[str, Timing]:
-    """The CPU seconds of each alternative for `number` calls, `rounds` times, after a round that is not counted.
+def clock(device: torch.device) -> Callable[[], float]:
+    """What tells the seconds: of this process on the CPU, or of the wall with all work of the GPU finished."""
+
+    def finished() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return finished if device.type == "cuda" else time.process_time
+
+
+def ready(call: Callable[[], object]) -> Entered:
+    """A call that needs nothing around it."""
+    return lambda: nullcontext(call)
+
+
+def in_turn(
+    alternatives: Mapping[str, Entered], *, rounds: int, number: int = 1, clock: Callable[[], float] = time.process_time
+) -> dict[str, Timing]:
+    """The seconds of each alternative for `number` calls, `rounds` times, after a round that is not counted.
 
     A round calls every alternative once, and every round begins with another one, so that what a machine does beside
     them meets all alike.
@@ -72,10 +89,10 @@ def in_turn(alternatives: Mapping[str, Entered], *, rounds: int, number: int = 1
             first = turn % len(names)
             for name in names[first:] + names[:first]:
                 with alternatives[name]() as call:
-                    began = time.process_time()
+                    began = clock()
                     for _ in range(number):
                         call()
-                    taken = (time.process_time() - began) / number
+                    taken = (clock() - began) / number
                 if turn >= 0:
                     seconds[name].append(taken)
     return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
