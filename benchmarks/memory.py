@@ -6,10 +6,10 @@ the formula that says what it is made of.
 *Tensors* are the bytes of all tensors alive at once, the weights apart; *resident* is by how much the process grew, in
 which the allocator has its say. The formula, with s = rows x tokens x hidden size x bytes of a number:
 
-    peak = (1 + live states) x s + the largest of layer, group and head
+    peak = mask + (1 + live states) x s + the largest of layer, group and head
     layer = 2 s + 3 x rows x tokens x intermediate size x bytes    the normed stream, its residual, and the MLP's middle
     group = members x s in single precision, where they are stacked for their mean
-    head  = logits where the head is applied, and their log-softmax where they are read
+    head  = 2 s + the logits where answers are scored, and their log-softmax in float32
 
 The live states are counted on the plans themselves: what the walk through them keeps, the one that is being made, and
 the members of a parallel group, which wait for their mean in single precision and are added up in half precision.
@@ -29,7 +29,6 @@ from pathlib import Path
 from typing import Any
 
 import timing
-from floor import tokenised
 from sweeps import SWEEPS
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -69,7 +68,8 @@ class PeakBytes(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Shape:
-    """The sizes of a Llama and of a batch; the logits are computed at `head` positions, and `scored` of them read."""
+    """The sizes of a Llama and of a batch: of rows by tokens, with `head` positions that logits are computed at, and a
+    mask of so many bytes."""
 
     hidden: int
     intermediate: int
@@ -78,7 +78,7 @@ class Shape:
     rows: int
     tokens: int
     head: int
-    scored: int
+    mask: int
 
     @property
     def stream(self) -> int:
@@ -91,10 +91,10 @@ class Shape:
         work = {
             "layer": 2 * self.stream + 3 * positions * self.intermediate * self.bytes,
             "group": _widest(plans) * self.stream if self.bytes >= 4 else 0,
-            "head": self.vocabulary * (self.bytes * self.head + 4 * self.scored),
+            "head": 2 * self.stream + self.vocabulary * (self.bytes + 4) * self.head,
         }
         states = (1 + live_states(plans, self.bytes)) * self.stream
-        return {"states": states, **work, "peak": states + max(work.values())}
+        return {"mask": self.mask, "states": states, **work, "peak": self.mask + states + max(work.values())}
 
 
 def _widest(plans: Sequence[Plan]) -> int:
@@ -152,10 +152,32 @@ def measured(plans: Sequence[Plan], task: str, batch_size: int, limit: int) -> d
     model, tokenizer = load_model("nano-llama", device="cpu")
     ready = prepare(task, limit=limit)
     list(score_together(model, tokenizer, plans[:1], prepare(task, limit=1), batch_size=1))  # what is loaded once
+    largest = Largest(model)
     before = resident()
     with PeakBytes() as peak:
         list(score_together(model, tokenizer, plans, ready, batch_size=batch_size))
-    return {"tensors": peak.most, "resident": resident() - before}
+    return {"tensors": peak.most, "resident": resident() - before, **largest.seen}
+
+
+class Largest:
+    """The sizes of the largest batch that a model is given from now on, as `Shape` has them."""
+
+    def __init__(self, model: Any) -> None:
+        self.seen = {"rows": 0, "tokens": 0, "head": 0, "mask": 0}
+        self._is_largest = False
+        model.register_forward_pre_hook(self._enter, with_kwargs=True)
+        model.get_output_embeddings().register_forward_hook(self._head)
+
+    def _enter(self, model: Any, args: Any, given: dict[str, Any]) -> None:
+        rows, tokens = (given["input_ids"] if "input_ids" in given else args[0]).shape
+        self._is_largest = rows * tokens > self.seen["rows"] * self.seen["tokens"]
+        if self._is_largest:
+            mask = given.get("attention_mask")
+            self.seen |= {"rows": rows, "tokens": tokens, "mask": 0 if mask is None else mask.nbytes}
+
+    def _head(self, head: Any, args: Any, logits: Tensor) -> None:
+        if self._is_largest:
+            self.seen["head"] = logits.shape[:-1].numel()
 
 
 def resident() -> int:
@@ -186,21 +208,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         one = measured([Plan.parse(text) for text in texts], task, batch_size, limit)
         print(json.dumps(one))
         return one
-    model, tokenizer = load_model("nano-llama", device="cpu")
-    (task,) = prepare(asked.task, limit=asked.limit)
-    requests = tokenised(tokenizer, task.requests)
-    rows = sorted((len(context) + len(answer) - 1 for _, context, answer in requests), reverse=True)[: asked.batch_size]
+    model, _ = load_model("nano-llama", device="cpu")
     config = model.config
-    shape = Shape(
-        hidden=config.hidden_size,
-        intermediate=config.intermediate_size,
-        vocabulary=config.vocab_size,
-        bytes=model.dtype.itemsize,
-        rows=len(rows),
-        tokens=rows[0],
-        head=len(rows) * rows[0],
-        scored=max(len(answer) for _, _, answer in requests) * len(rows),
-    )
     weights = sum(parameter.nbytes for parameter in model.parameters())
     several = plans_of(asked.plans, config.num_hidden_layers)
     wide = max(several, key=lambda plan: _widest([plan]))
@@ -208,12 +217,19 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {
         "machine": timing.machine(),
         "weights": weights,
-        "shape": vars(shape),
         "nano": {},
         "7B": {},
     }
     for name, plans in cases.items():
-        found["nano"][name] = alone(plans, asked.task, asked.batch_size, asked.limit) | shape.peak(plans)
+        taken = alone(plans, asked.task, asked.batch_size, asked.limit)
+        shape = Shape(
+            hidden=config.hidden_size,
+            intermediate=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            bytes=model.dtype.itemsize,
+            **{size: taken[size] for size in ("rows", "tokens", "head", "mask")},
+        )
+        found["nano"][name] = taken | shape.peak(plans)
     larger = {"identity": [Plan.identity(32)], "{1-31}": [Plan.parse("0 {1-31}")], "100 plans": plans_of(100, 32)}
     for name, plans in larger.items():
         found["7B"][name] = LLAMA2_7B.peak(plans)
@@ -223,7 +239,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 LLAMA2_7B = Shape(
-    hidden=4096, intermediate=11008, vocabulary=32000, bytes=2, rows=32, tokens=128, head=32 * 128, scored=64
+    hidden=4096, intermediate=11008, vocabulary=32000, bytes=2, rows=32, tokens=128, head=64, mask=2 * 32 * 128**2
 )
 LLAMA2_7B_WEIGHTS = 2 * 6_738_415_616
 
@@ -242,7 +258,7 @@ def _show(found: dict[str, Any]) -> None:
         timing.show(f"{model}, MiB (weights: {weights / 2**20:.1f})", ["plans", *columns], rows)
 
 
-_PARTS = ("tensors", "resident", "peak", "states", "layer", "group", "head")
+_PARTS = ("tensors", "resident", "peak", "mask", "states", "layer", "group", "head")
 
 
 if __name__ == "__main__":
