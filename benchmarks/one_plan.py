@@ -1,5 +1,5 @@
 """One plan at a time: a forward under `painters.surgery` against the plain model, a list of layers edited by hand, and
-nnsight and TransformerLens where they are installed and can express the plan.
+nnsight where it is installed.
 
     python benchmarks/one_plan.py
 """
@@ -40,10 +40,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
-    found: dict[str, Any] = {"machine": timing.machine("nnsight", "transformer-lens"), "ratios": []}
-    for tool in ("nnsight", "transformer_lens"):
-        if not importlib.util.find_spec(tool):
-            print(f"{tool} is not installed and is left out: pip install {tool.replace('_', '-')}")
+    found: dict[str, Any] = {"machine": timing.machine("nnsight"), "ratios": []}
+    if not importlib.util.find_spec("nnsight"):
+        print("nnsight is not installed and is left out: pip install nnsight")
     for name in asked.models:
         model = model_called(name)
         for given in asked.inputs:
