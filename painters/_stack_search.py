@@ -21,8 +21,8 @@ class SurgeryError(PaintersError, RuntimeError):
 
 def unwrapped(layer: nn.Module) -> nn.Module:
     """The layer itself where `torch.compile(layer)` wraps it."""
-    inner = getattr(layer, "_orig_mod", layer)
-    return inner if isinstance(inner, nn.Module) else layer
+    inner = layer._modules.get("_orig_mod")
+    return layer if inner is None else inner
 
 
 def text_config(model: nn.Module) -> Any:
@@ -64,10 +64,12 @@ def search(model: nn.Module, name: str) -> str:
         raise SurgeryError(
             f"{name} has no list of layers that can be recognised: give its path, such as `encoder.layers`"
         )
-    sizes = {path: sum(p.numel() for p in module.parameters()) for path, module in candidates.items()}
-    best = max(sizes, key=lambda path: sizes[path])
-    if 2 * sizes[best] <= sum(sizes.values()) and len(sizes) > 1:
-        raise SurgeryError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
+    best = next(iter(candidates))
+    if len(candidates) > 1:
+        sizes = {path: sum(p.numel() for p in module.parameters()) for path, module in candidates.items()}
+        best = max(sizes, key=lambda path: sizes[path])
+        if 2 * sizes[best] <= sum(sizes.values()):
+            raise SurgeryError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
     return f"{root_path}.{best}".lstrip(".")
 
 
@@ -83,8 +85,9 @@ def _text_model(model: nn.Module) -> tuple[str, nn.Module]:
 
 def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
     """The outermost lists of layers: by the class that the model names, by the base class, or by size."""
-    lists = {path: m for path, m in root.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
-    named = tuple(kind for module in root.modules() for kind in _recorded_classes(module))
+    modules = dict(root.named_modules())
+    lists = {path: m for path, m in modules.items() if isinstance(m, nn.ModuleList) and len(m)}
+    named = tuple(kind for module in modules.values() for kind in _recorded_classes(module))
     for kind in (named, GradientCheckpointingLayer):
         if found := {path: m for path, m in lists.items() if _holds(m, kind)}:
             return _outermost(found)
@@ -98,7 +101,7 @@ def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
 
 def _recorded_classes(module: nn.Module) -> Iterator[type[nn.Module]]:
     """The classes whose outputs the model reports as hidden states."""
-    specs = (getattr(module, "_can_record_outputs", None) or {}).get("hidden_states")
+    specs = (getattr(type(module), "_can_record_outputs", None) or {}).get("hidden_states")
     for spec in specs if isinstance(specs, list) else [specs]:
         kind = getattr(spec, "target_class", spec)
         if isinstance(kind, type):

@@ -188,7 +188,8 @@ def _special(layer: nn.Module) -> Special:
 
 def _cache_indices(layer: nn.Module) -> Iterator[int]:
     for module in layer.modules():
-        index = getattr(module, "layer_idx", getattr(module, "layer_id", None))
+        own = vars(module)
+        index = own.get("layer_idx", own.get("layer_id"))
         if isinstance(index, int):
             yield index
 

@@ -1,0 +1,197 @@
+"""For a machine with a GPU: sweeps on a model of Llama2-7B's shape with random bfloat16 weights, and, when decoding, a
+parallel group of layers as grouped matrix products against one call per layer.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --tiny     # the same code on the CPU in seconds, for a random model of a few layers
+
+On a GPU, seconds are those of the clock, with all work finished; on the CPU they are CPU seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timing
+import torch
+from rivals import random_llama
+from sweeps import SWEEPS, Part, Sizes, Sweep, show
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from painters import tasks
+from painters.models import load_model
+
+LLAMA2_7B = {
+    "num_layers": 32,
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "vocab_size": 32000,
+}
+TINY = {
+    "num_layers": 4,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_attention_heads": 4,
+    "vocab_size": 1664,
+}
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """What was measured: the turns of each sweep, and for every group and batch the ratio of the two ways."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="a few small layers on the CPU")
+    parser.add_argument("--limit", type=int, default=200, help="passages")
+    parser.add_argument("--turns", type=int, default=3, help="measurements of each sweep")
+    parser.add_argument("--sample", type=int, default=4, help="plans that lm-eval scores in a turn")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64], help="each side takes its best")
+    parser.add_argument("--members", type=int, nargs="+", default=[2, 4, 8], help="layers in a parallel group")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="rows that are decoded together")
+    parser.add_argument("--past", type=int, default=128, help="tokens that were decoded before")
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    asked = parser.parse_args(arguments)
+    if not asked.tiny and not torch.cuda.is_available():
+        parser.exit(2, "gpu.py: torch finds no CUDA device here; `--tiny` runs the same code on the CPU\n")
+    torch.set_num_threads(1)
+    place, dtype = ("cpu", torch.float32) if asked.tiny else ("cuda", torch.bfloat16)
+    model = random_llama(**(TINY if asked.tiny else LLAMA2_7B), device=place, dtype=dtype)
+    found: dict[str, Any] = {"machine": timing.machine(), "sweeps": [], "groups": []}
+    if not asked.tiny:
+        found["machine"]["device"] = torch.cuda.get_device_name()
+    with tempfile.TemporaryDirectory() as folder:
+        task = str(lambada_like(Path(folder)))
+        _, tokenizer = load_model("nano-llama", device="cpu")
+        sizes = Sizes.best(model, tokenizer, [task], asked.batch_sizes, asked.limit)
+        for name in ("fig2", "fig10"):
+            plans = tuple(dict.fromkeys(SWEEPS[name](model.config.num_hidden_layers)))
+            sweep = Sweep(model, tokenizer, [Part(plans, (task,))], sizes, asked.limit, exact=False)
+            found["sweeps"].append(sweep.measured(name, "passages", asked.turns, asked.sample))
+            show(found["sweeps"][-1])
+            timing.write(asked.json, found)
+    for members in asked.members:
+        if members > model.config.num_hidden_layers:
+            continue
+        for batch in asked.batches:
+            ratio = grouped_over_separate(model, members, batch, asked.past, asked.rounds)
+            found["groups"].append({"members": members, "batch": batch, **vars(ratio), "text": str(ratio)})
+    timing.show(
+        "One token through a parallel group: seconds as grouped products over those as one call per layer",
+        ["layers", "rows", "ratio (quartiles of the rounds)"],
+        [[group["members"], group["batch"], group["text"]] for group in found["groups"]],
+    )
+    timing.write(asked.json, found)
+    return found
+
+
+def lambada_like(folder: Path) -> Path:
+    """A task like nano_lambada in `folder`, of passages as long as LAMBADA's: two of the bundled ones each."""
+    bundled = tasks.bundled()["nano_lambada"]
+    lines = (bundled.parent / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
+    pairs = zip(texts[::2], texts[1::2], strict=False)
+    path = folder / "passages.yaml"
+    (folder / "test.jsonl").write_text(
+        "".join(json.dumps({"text": f"{first}. {second}"}) + "\n" for first, second in pairs), encoding="utf-8"
+    )
+    path.write_text(
+        bundled.read_text(encoding="utf-8").replace("task: nano_lambada", "task: passages"), encoding="utf-8"
+    )
+    return path
+
+
+def grouped_over_separate(model: Any, members: int, batch: int, past: int, rounds: int) -> timing.Ratio:
+    """How many times the seconds of one call per layer the grouped products take, for one token in each of `batch` rows
+    with `past` tokens before it; AssertionError where the two differ by more than rounding."""
+    layers = list(model.model.layers)[:members]
+    config, weight = model.config, layers[0].mlp.up_proj.weight
+    torch.manual_seed(0)
+    shape = (members, batch, config.num_key_value_heads, past, config.hidden_size // config.num_attention_heads)
+    keys, values = (torch.randn(shape, dtype=weight.dtype, device=weight.device) for _ in range(2))
+    hidden = torch.randn(batch, 1, config.hidden_size, dtype=weight.dtype, device=weight.device)
+    rotary = model.model.rotary_emb(hidden, torch.full((1, 1), past, device=weight.device))
+    grouped = GroupedLayers(layers)
+
+    def by_layer() -> Tensor:
+        kept = Past(keys, values)
+        outputs = [
+            layer(hidden, attention_mask=None, position_embeddings=rotary, past_key_values=kept) for layer in layers
+        ]
+        return torch.stack(outputs).mean(0)
+
+    def at_once() -> Tensor:
+        return grouped(hidden, rotary, keys, values)
+
+    with torch.no_grad():
+        slack = 1e-4 if weight.dtype == torch.float32 else 5e-2
+        torch.testing.assert_close(at_once(), by_layer(), rtol=slack, atol=slack)
+    ready = {"grouped": timing.ready(at_once), "separate": timing.ready(by_layer)}
+    timings = timing.in_turn(ready, rounds=rounds, number=10, clock=timing.clock(model.device))
+    return timings["grouped"].over(timings["separate"])
+
+
+class Past:
+    """What attention needs of a cache: the keys and values from before, and nothing kept of the new ones."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        self._keys, self._values = keys, values
+
+    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+        """Those from before and the new ones, [batch, heads, seq, head size]."""
+        return torch.cat([self._keys[layer], keys], -2), torch.cat([self._values[layer], values], -2)
+
+
+class GroupedLayers:
+    """Llama layers that run side by side on one token per row, their weights stacked: four matrix products in all."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        attentions, mlps = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
+        self._qkv = _stacked([[a.q_proj, a.k_proj, a.v_proj] for a in attentions])
+        self._out = _stacked([[a.o_proj] for a in attentions])
+        self._gate_up = _stacked([[mlp.gate_proj, mlp.up_proj] for mlp in mlps])
+        self._down = _stacked([[mlp.down_proj] for mlp in mlps])
+        self._before_attention = torch.stack([layer.input_layernorm.weight for layer in layers])[:, None]
+        self._before_mlp = torch.stack([layer.post_attention_layernorm.weight for layer in layers])[:, None]
+        self._epsilon = layers[0].input_layernorm.variance_epsilon
+        self._config, self._activation = attentions[0].config, mlps[0].act_fn
+
+    def __call__(self, hidden: Tensor, rotary: tuple[Tensor, Tensor], keys: Tensor, values: Tensor) -> Tensor:
+        """The mean of the layers' outputs on `hidden` [batch, 1, hidden]; `keys` and `values` are those of the tokens
+        before, [layers, batch, heads, seq, head size]."""
+        members, batch, heads, past, size = keys.shape
+        queries = self._config.num_attention_heads
+        stream = hidden[:, 0].expand(members, batch, -1)
+        qkv = torch.bmm(self._norm(stream, self._before_attention), self._qkv)
+        parts = qkv.view(members * batch, 1, queries + 2 * heads, size).transpose(1, 2)
+        query, key, value = parts.split([queries, heads, heads], dim=1)
+        query, key = apply_rotary_pos_emb(query, key, *rotary)
+        attended = functional.scaled_dot_product_attention(
+            query,
+            torch.cat([keys.view(members * batch, heads, past, size), key], -2),
+            torch.cat([values.view(members * batch, heads, past, size), value], -2),
+            enable_gqa=queries != heads,
+        )
+        stream = stream + torch.bmm(attended.reshape(members, batch, queries * size), self._out)
+        gate, up = torch.bmm(self._norm(stream, self._before_mlp), self._gate_up).chunk(2, -1)
+        stream = stream + torch.bmm(self._activation(gate) * up, self._down)
+        return stream.mean(0)[:, None]
+
+    def _norm(self, stream: Tensor, weight: Tensor) -> Tensor:
+        wide = stream.float()
+        scaled = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self._epsilon)
+        return weight * scaled.to(stream.dtype)
+
+
+def _stacked(projections: Sequence[Sequence[nn.Linear]]) -> Tensor:
+    """[layers, in, out]: for each layer its projections of the same input beside one another."""
+    return torch.stack([torch.cat([p.weight for p in of], 0).T.contiguous() for of in projections]).detach()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""One plan at a time: a forward under `painters.surgery` against the plain model, a list of layers edited by hand, and
+nnsight where it is installed.
+
+    python benchmarks/one_plan.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import timing
+import torch
+from rivals import edited, random_llama, sharing_weights, traced
+from torch import Tensor
+
+from painters import Plan, surgery
+from painters.models import load_model
+
+PLANS = ("0-11", "0-5 7-11", "0-4 6 5 7-11", "0-3 8-4 9-11", "0-3 6*5 9-11", "0-3 {4-8} 9-11", "0-3 {4-8}*3 9-11")
+"""Of twelve layers: the identity, one skip, a swap, and for a window of five: reversed, the middle layer repeated, side
+by side, and that three times."""
+INPUTS = {"8 x 128 tokens": (8, 128, 1), "1 x 16 tokens": (1, 16, 10)}
+"""Name -> rows, tokens in a row, and the calls that one measurement takes."""
+PLAIN = "plain forward"
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    """What was measured: for every model, input and plan the ratios to the plain forward."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--models", nargs="+", default=["nano-llama", "random-256"], help="of twelve layers")
+    parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=list(INPUTS))
+    parser.add_argument("--plans", nargs="+", default=list(PLANS))
+    parser.add_argument("--json", type=Path, help="where to write the numbers")
+    asked = parser.parse_args(arguments)
+    torch.set_num_threads(asked.threads)
+    found: dict[str, Any] = {"machine": timing.machine("nnsight"), "ratios": []}
+    if not importlib.util.find_spec("nnsight"):
+        print("nnsight is not installed and is left out: pip install nnsight")
+    for name in asked.models:
+        model = model_called(name)
+        for given in asked.inputs:
+            rows, length, number = INPUTS[given]
+            ids = torch.randint(3, model.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
+            ratios = {plan: compare(model, Plan.parse(plan), ids, asked.rounds, number) for plan in asked.plans}
+            found["ratios"] += [
+                {"model": name, "inputs": given, "plan": plan, "side": side, **vars(ratio)}
+                for plan, sides in ratios.items()
+                for side, ratio in sides.items()
+            ]
+            columns = list(dict.fromkeys(side for sides in ratios.values() for side in sides))
+            cells = [[plan, *(sides.get(side, "") for side in columns)] for plan, sides in ratios.items()]
+            title = f"{name}, {given}: CPU seconds over those of a {PLAIN}, medians of {asked.rounds} rounds"
+            timing.show(f"{title} (quartiles of the rounds)", ["plan", *columns], cells)
+    timing.write(asked.json, found)
+    return found
+
+
+def model_called(name: str) -> Any:
+    """`nano-llama`, or `random-256` for a random Llama of twelve layers with that hidden size."""
+    if name.startswith("random-"):
+        return random_llama(12, int(name.removeprefix("random-")))
+    model, _ = load_model(name)
+    return model
+
+
+def compare(model: Any, plan: Plan, ids: Tensor, rounds: int, number: int) -> dict[str, timing.Ratio]:
+    """Each side's ratio to the plain forward of the model, all without a cache but the one that says so."""
+    sides = _sides(model, plan, ids)
+    _check(sides, plan)
+    timings = timing.in_turn(sides, rounds=rounds, number=number)
+    return {name: taken.over(timings[PLAIN]) for name, taken in timings.items() if name != PLAIN}
+
+
+def _sides(model: Any, plan: Plan, ids: Tensor) -> dict[str, timing.Entered]:
+    def forward() -> Tensor:
+        logits: Tensor = model(input_ids=ids, use_cache=False).logits
+        return logits
+
+    def with_cache() -> Tensor:
+        logits: Tensor = model(input_ids=ids).logits
+        return logits
+
+    def entering() -> Tensor:
+        with surgery(model, plan):
+            return forward()
+
+    def under(context: Callable[[], Any], call: Callable[[], Tensor]) -> timing.Entered:
+        @contextlib.contextmanager
+        def enter() -> Iterator[Callable[[], object]]:
+            with context():
+                yield call
+
+        return enter
+
+    sides = {
+        PLAIN: under(contextlib.nullcontext, forward),
+        "painters": under(lambda: surgery(model, plan), forward),
+        "entered each time": under(contextlib.nullcontext, entering),
+        "with the cache": under(lambda: surgery(model, plan), with_cache),
+        "plain with the cache": under(contextlib.nullcontext, with_cache),
+        "list edited": under(lambda: edited(model, plan), forward),
+    }
+    if importlib.util.find_spec("nnsight"):
+        from nnsight import NNsight
+
+        sides["nnsight"] = under(contextlib.nullcontext, traced(NNsight(sharing_weights(model)), plan, ids))
+    return sides
+
+
+def _check(sides: dict[str, timing.Entered], plan: Plan) -> None:
+    """Nothing; AssertionError where a side computes something else than the list edited by hand."""
+    with torch.no_grad():
+        with sides["list edited"]() as call:
+            expected = call()
+        for name, enter in sides.items():
+            if not name.startswith("plain"):
+                with enter() as call:
+                    torch.testing.assert_close(call(), expected, rtol=0, atol=0, msg=f"{name}, {plan}: other logits")
+
+
+if __name__ == "__main__":
+    main()
