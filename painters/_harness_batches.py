@@ -69,13 +69,11 @@ class Batches:
 
     makers: tuple[Callable[[], Batch], ...]
     exact: bool
+    branching: tuple[int, ...] = ()
+    """Requests of the widest tree that branches, which tell whether a model takes such trees."""
 
     def __iter__(self) -> Iterator[Batch]:
         return (make() for make in self.makers)
-
-    def first(self) -> Batch:
-        """The batch of the longest requests."""
-        return self.makers[0]()
 
 
 def as_lm_eval(requests: Sequence[Tokenised], batch_size: int, max_length: int, device: torch.device) -> Batches:
@@ -148,11 +146,17 @@ def as_trees(
     budget = batch_size * longest
     sequences, indices = list(asked), list(asked.values())
     groups: list[list[TokenTree]] = []
-    for tree in grow(sequences, hidden_size, max(longest, min(budget, MAX_WIDTH))):
+    trees = grow(sequences, hidden_size, max(longest, min(budget, MAX_WIDTH)))
+    branching = next((tree.paths for tree in trees if len(tree.branches) > 1), {})
+    for tree in trees:
         if not groups or (len(groups[-1]) + 1) * len(groups[-1][0]) > budget:
             groups.append([])
         groups[-1].append(tree)
-    return Batches(tuple(partial(_of_trees, rows, indices, requests, device, dtype) for rows in groups), False)
+    return Batches(
+        tuple(partial(_of_trees, rows, indices, requests, device, dtype) for rows in groups),
+        exact=False,
+        branching=tuple(index for number in branching for index in indices[number]),
+    )
 
 
 def _of_trees(
@@ -183,15 +187,14 @@ def _of_trees(
                 spans.append((index, len(tokens), len(tokens) + len(answer)))
                 tokens += answer
                 read_at += [places.setdefault((row, node), len(places)) for node in path[-len(answer) :]]
-    mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+    inputs = {"input_ids": ids.to(device)}
+    if any(len(tree.branches) > 1 for tree in rows):  # rows that do not branch are what a causal model expects anyway
+        mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
+        inputs |= {"position_ids": positions.to(device), "attention_mask": mask[:, None].to(device)}
     at = torch.tensor(read_at, device=device)
     scored = torch.tensor(list(places), device=device)
     return Batch(
-        inputs={
-            "input_ids": ids.to(device),
-            "position_ids": positions.to(device),
-            "attention_mask": mask[:, None].to(device),
-        },
+        inputs=inputs,
         scored=(scored[:, 0], scored[:, 1]),
         spans=tuple(spans),
         tokens=torch.tensor(tokens, device=device),

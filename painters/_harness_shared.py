@@ -40,7 +40,7 @@ class SharingLM(PaintersLM):
         limits = int(self.batch_size), int(self.max_length), self.device
         if not exact and self._takes_masks(tokenised):
             made = self._trees(tokenised)
-            if self._agrees([tokenised[index] for index, _, _ in made.first().spans[:PROBED]]):
+            if self._agrees([tokenised[index] for index in made.branching[:PROBED]]):
                 return made
         return as_lm_eval(tokenised, *limits)
 

@@ -132,7 +132,9 @@ def test_a_batch_holds_no_more_positions_than_lm_evals(model: Any, words: Any, y
             for batch in trees:
                 ids = batch.inputs["input_ids"]
                 assert ids.numel() <= most or len(ids) == 1
-                assert batch.inputs["attention_mask"].shape == (len(ids), 1, ids.shape[1], ids.shape[1])
+                if (mask := batch.inputs.get("attention_mask")) is not None:
+                    assert mask.shape == (len(ids), 1, ids.shape[1], ids.shape[1])
+            assert any("attention_mask" in batch.inputs for batch in trees)
             assert not trees.exact
 
 
@@ -186,6 +188,28 @@ def test_heads_and_layers_run_for_what_is_new_alone(words: Any, yamls: Any) -> N
     assert scored < sum(len(batch.tokens) for batch in batches)  # answers begin at the same position
     positions = sum(batch.inputs["input_ids"].numel() for batch in batches)
     assert sum(layers) == positions * Trie.of(plans).layer_runs
+
+
+def test_rows_that_do_not_branch_need_no_mask() -> None:
+    alone: list[Any] = [(None, [5, 6, 7], [8]), (None, [9, 6], [7, 8])]
+    (batch,) = as_trees(alone, 4, 64, torch.device("cpu"), hidden_size=8, dtype=torch.float32)
+    assert batch.inputs.keys() == {"input_ids"}
+    (batch,) = as_trees(
+        [*alone, (None, [5, 6, 7], [9, 9])], 4, 64, torch.device("cpu"), hidden_size=64, dtype=torch.float32
+    )
+    assert batch.inputs.keys() == {"input_ids", "position_ids", "attention_mask"}
+
+
+def test_a_model_is_tried_on_a_tree_that_branches(model: Any, words: Any) -> None:
+    """The longest request may stand alone."""
+    requests = ask(
+        ("The cat ran away. " * 8, "Then"),
+        *(("What does a dog eat?", f" {what}") for what in ("milk", "bones and", "bones")),
+    )
+    with language_model(SharingLM, model, words, 1) as lm:
+        batches = lm.batches(requests, exact=False)
+    assert "attention_mask" not in next(iter(batches)).inputs
+    assert set(batches.branching) == {1, 2, 3}
 
 
 def test_rows_and_trees_of_the_same_requests_cover_the_same_answers() -> None:
