@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_texts_survive_the_tokenizer(text: str) -> None:
 def test_word_ids_are_the_tokenizers(kind: str) -> None:
     draw = random.Random(1)
     for _ in range(50):
-        for segment in encoder_corpus.text_of(kind, draw):
+        for segment in encoder_corpus.text_of(kind, draw).segments:
             text = "".join(piece.text for piece in segment)
             assert masking.word_ids(" " + text) == bert_tokenizer()(text, add_special_tokens=False)["input_ids"]
 
@@ -66,34 +67,100 @@ def test_what_is_asked_is_hidden_spoilt_or_shown_now_and_then() -> None:
     assert torch.equal(batch.inputs[~asked], batch.targets[~asked])
 
 
-@pytest.mark.parametrize("masking_name", masking.MASKINGS)
-@pytest.mark.parametrize("mixture", encoder_corpus.MIXTURES)
-def test_every_stage_has_its_shares(mixture: str, masking_name: str) -> None:
-    assert all(
-        sum(column) == pytest.approx(1) for column in zip(*encoder_corpus.MIXTURES[mixture].values(), strict=True)
-    )
-    how = masking.MASKINGS[masking_name]
-    batch = masking.MaskedBatches(0, 16, 128, mixture, masking_name).batch(3, 1.0)
-    flawed = encoder_train.mask.__globals__["_ids"]()[pieces.FLAWED]
-    first = (batch.positions == 0) & (batch.documents >= 0)
+def test_the_mixture_is_one_at_both_ends() -> None:
+    assert all(sum(column) == pytest.approx(1) for column in zip(*encoder_corpus.MIXTURE.values(), strict=True))
+
+
+def test_half_of_the_texts_are_spoilt() -> None:
+    batch = masking.MaskedBatches(0, 64, 128).batch(3, 1.0)
+    first = (batch.positions == 0) & (batch.weights > 0)
+    flawed = masking._ids()[pieces.FLAWED]
     share = float((batch.targets[first] == flawed).float().mean())
-    assert abs(share - how.spoil) < 0.2  # a spoilt word is now and then the right one
-    second = (batch.types == 1) & (batch.weights >= 1)
-    assert second.any()
+    assert abs(share - masking.SPOIL) < 0.15  # a word put in another's place is now and then the same
 
 
-def test_relations_are_spoilt_within_their_kind() -> None:
-    how, ids = masking.MASKINGS["pairs"], masking._ids()
+def masked(kind: str, count: int, spoil: float = masking.SPOIL) -> list[masking.Masked]:
+    """`count` texts of a kind, masked."""
+    draw = random.Random(kind)
+    return [masking.mask(encoder_corpus.text_of(kind, draw), draw, spoil) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", encoder_corpus.DRILLS)
+def test_a_drill_hides_answers_alone(kind: str) -> None:
+    hidden, shown = 0, 0
+    ids = masking._ids()
+    for text in masked(kind, 40):
+        assert text.inputs[0] == text.targets[0] == ids[pieces.CLS]
+        assert text.weights[0] == 0
+        asked = {i for i, word in enumerate(text.inputs) if word == ids[pieces.MASK]}
+        assert asked == {i for i, weight in enumerate(text.weights) if weight}
+        for i in asked:  # what is hidden stands elsewhere, before it
+            assert text.targets[i] in text.targets[:i]
+        hidden += len(asked)
+        shown += len(text.inputs)
+    assert 0.05 < hidden / shown < 0.5
+    assert {len(set(text.types)) for text in masked(kind, 40)} == {1, 2}
+
+
+def statements(text: masking.Masked, words: list[int]) -> list[list[int]]:
+    """The places of each statement of the second text; `words` are the true ones."""
+    places = [i for i, kind in enumerate(text.types) if kind]
+    ends = [n for n, i in enumerate(places) if words[i] == masking._ids()["."]]
+    return [places[start + 1 : end + 1] for start, end in pairwise([-1, *ends])]
+
+
+def test_a_judged_statement_is_flawed_where_its_words_were_changed() -> None:
+    """Restored or judged, never both; flawed statements differ in names of one kind or in a contrary."""
+    ids = masking._ids()
     words = {i: word for word, i in ids.items()}
-    seen = 0
-    for seed in range(60):
-        draw = random.Random(seed)
-        found = masking.mask(encoder_corpus.text_of("entailment", draw), draw, how, 1.0)
-        for one, two, kind in zip(found.inputs, found.targets, found.types, strict=True):
-            told = masking.KINDS.get(words[one]), masking.KINDS.get(words[two])
-            if kind and one != two and None not in told and words[one] != pieces.MASK:
-                seen += told[0] == told[1]
-    assert seen > 20
+    verdicts = {ids[pieces.FLAWED]: True, ids[pieces.SOUND]: False}
+    seen = {True: 0, False: 0}
+    draw = random.Random(5)
+    for _ in range(200):
+        made = encoder_corpus.text_of("entailment", draw)
+        plain = masking.mask(made, random.Random(0), spoil=0.0)
+        true = [target if given == ids[pieces.MASK] else given
+                for given, target in zip(plain.inputs, plain.targets, strict=True)]  # fmt: skip
+        text = masking.mask(made, draw, spoil=1.0)
+        marks = []
+        for places in statements(text, true):
+            judged = {verdicts[text.targets[i]] for i in places if text.targets[i] in verdicts}
+            changed = [i for i in places if text.inputs[i] not in (true[i], ids[pieces.MASK])]
+            assert judged <= {bool(changed)}
+            for i in changed:
+                was, now = words[true[i]], words[text.inputs[i]]
+                assert masking.CONTRARIES.get(was) == now or masking.KINDS[was] == masking.KINDS[now]
+            marks.append(bool(changed))
+            seen[bool(changed)] += bool(judged)
+        assert verdicts[text.targets[0]] == any(marks)
+    assert min(seen.values()) > 50
+
+
+def test_half_of_the_pairs_hide_a_word_of_each_statement() -> None:
+    mask = masking._ids()[pieces.MASK]
+    telling = [text for text in masked("entailment", 200) if not any(
+        text.targets[i] in (masking._ids()[pieces.SOUND], masking._ids()[pieces.FLAWED])
+        for i in range(1, len(text.inputs)))]  # fmt: skip
+    assert 20 < len(telling) < 120
+    hidden = [
+        any(text.inputs[i] == mask for i in places) for text in telling for places in statements(text, text.targets)
+    ]
+    assert sum(hidden) > 0.9 * len(hidden)
+
+
+@pytest.mark.parametrize(
+    ("layer", "head", "offset"),
+    [(layer, head, offset) for layer, heads in enumerate(encoder.LOOKING) for head, offset in enumerate(heads)],
+)
+def test_heads_start_out_by_looking_at_their_neighbours(layer: int, head: int, offset: int) -> None:
+    shape = encoder.encoder_shape()
+    network, size = encoder.Encoder(shape, seed=0), shape.hidden // shape.heads
+    words = network.embedding[torch.randint(0, shape.vocabulary, (48,), generator=torch.Generator().manual_seed(0))]
+    stream = encoder.layer_norm(words + network.positions[:48] + network.types[0], network.embedding_norm)
+    query, key, _ = (stream @ network.qkv[layer].T).split(shape.hidden, -1)
+    rows = slice(head * size, (head + 1) * size)
+    seen = (query[:, rows] @ key[:, rows].T)[4:-4].argmax(-1)
+    assert (seen == torch.arange(4, 44) + offset).float().mean() > 0.85
 
 
 def test_export_is_the_same_function() -> None:
@@ -105,7 +172,7 @@ def test_export_is_the_same_function() -> None:
     with torch.inference_mode():
         found = network.logits(alone, keep)
         expected = encoder.export(network)(alone.inputs, token_type_ids=alone.types).logits[0]
-    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)  # the network multiplies in bf16
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.1)  # the network multiplies in bf16
 
 
 def test_training_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,16 +191,14 @@ def test_training_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert torch.equal(a, b), name
 
 
-def test_a_stage_starts_from_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("painters.nano.encoder_train.encoder_shape", small)
-    recipes = [encoder_train.EncoderRecipe(seed=seed, steps=2, rows=2, warmup=2, decay=2) for seed in (0, 1)]
-    monkeypatch.setattr(encoder_train, "STAGES", tuple(recipes))
-    last: dict[str, torch.Tensor] = {}
-    for trainer in encoder_train.stages(tmp_path):
-        now = dict(trainer.network.named_parameters())
-        assert all(torch.equal(now[name], weight) for name, weight in last.items())
-        list(trainer.run(compiled=False))
-        last = {name: weight.detach().clone() for name, weight in now.items()}
-    again = list(encoder_train.stages(tmp_path))
-    assert [trainer.step for trainer in again] == [2, 2]
-    assert all(torch.equal(weight, last[name]) for name, weight in again[1].network.named_parameters())
+def test_the_mixture_is_held_and_then_settles() -> None:
+    recipe = encoder_train.EncoderRecipe(hold=10, settle=30)
+    assert [recipe.blend_at(step) for step in (0, 10, 20, 30, 40)] == [0, 0, 0.5, 1, 1]
+
+
+def test_the_probe_tells_kinds_and_rules_apart() -> None:
+    shares = encoder_train.probe_encoder(encoder.Encoder(small(), seed=0), rows=1)
+    assert {*encoder_corpus.KINDS, *encoder_train.RULES} <= set(shares)
+    assert "recall?" not in shares
+    assert "owners?" in shares
+    assert all(0 <= share <= 1 for share in shares.values())

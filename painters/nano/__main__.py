@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -52,27 +51,24 @@ def train(
     """Train a model, or go on where its run stopped."""
     import torch
 
-    from painters.nano.encoder_train import EncoderTrainer, probe_encoder, stages
+    from painters.nano.encoder_train import EncoderRecipe, EncoderTrainer, probe_encoder
     from painters.nano.probe import probe, report
     from painters.nano.train import Recipe, Trainer
 
     torch.set_num_threads(threads)
-    trainers: Iterable[Trainer | EncoderTrainer]
+    chosen = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
+    trainer: Trainer | EncoderTrainer
     if model is Model.BERT:
-        if steps is not None or seed:
-            raise typer.BadParameter("nano-bert is trained in stages, which set their own steps and seeds")
-        trainers = stages(_folder(run, model), device)
+        trainer = EncoderTrainer(EncoderRecipe(**chosen), _folder(run, model), device)
     else:
-        recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
-        trainers = [Trainer(recipe, _folder(run, model), device)]
-    for trainer in trainers:
-        for row in trainer.run():
-            left = (trainer.recipe.steps - trainer.step) * row["seconds"] / max(row["step"], 1)
-            told = f"loss {row['loss']:.3f}  {left / 60:.0f} min left"
-            typer.echo(f"{trainer.folder}: step {row['step']:.0f}/{trainer.recipe.steps}  {told}")
-            if trainer.step % 500 == 0:
-                shares = probe(trainer.network) if isinstance(trainer, Trainer) else probe_encoder(trainer.network)
-                typer.echo("  " + report(shares))
+        trainer = Trainer(Recipe(**chosen), _folder(run, model), device)
+    for row in trainer.run():
+        left = (trainer.recipe.steps - trainer.step) * row["seconds"] / max(row["step"], 1)
+        told = f"loss {row['loss']:.3f}  {left / 60:.0f} min left"
+        typer.echo(f"{trainer.folder}: step {row['step']:.0f}/{trainer.recipe.steps}  {told}")
+        if trainer.step % 500 == 0:
+            shares = probe(trainer.network) if isinstance(trainer, Trainer) else probe_encoder(trainer.network)
+            typer.echo("  " + report(shares))
 
 
 @app.command("all")
@@ -88,10 +84,11 @@ def everything(run: Run = None, model: Named = Model.LLAMA) -> None:
 def publish(run: Run = None, model: Named = Model.LLAMA) -> None:
     """Write a trained model into the package as a Hugging Face folder."""
     from painters.nano import publish as write
+    from painters.nano.encoder_train import EncoderTrainer
     from painters.nano.train import Trainer
 
     if model is Model.BERT:
-        typer.echo(write.publish_encoder(_folder(run, model)))
+        typer.echo(write.publish_encoder(EncoderTrainer.resume(_folder(run, model))))
     else:
         typer.echo(write.publish(Trainer.resume(_folder(run, model))))
 

@@ -20,7 +20,14 @@ from painters.nano.pieces import CLS, MAX_LENGTH, SEP, encoder_vocabulary
 from painters.nano.tokenizer import PAD
 
 EPSILON = 1e-12
-WAVELENGTH = 1000.0
+FASTEST, SLOWEST = 2.5, 0.025
+"""Frequencies of the positions' waves, in radians a word."""
+LOUDNESS = 1.5
+"""Amplitude of the positions beside that of the words, as both start out."""
+LOOKING = ((-1, -2, -3, -4), (1, 2, 3, 4))
+"""Where the first heads of the first layers look as they start out: so many words on."""
+SHARPNESS, SEEN = 2.0, 0.6
+"""How sharply those heads look, and how loudly they write, beside a word."""
 MATRICES = ("qkv", "out", "up", "down")
 VECTORS = ("qkv_bias", "out_bias", "attention_norm", "up_bias", "down_bias", "mlp_norm")
 
@@ -52,7 +59,7 @@ class Encoder(nn.Module):
         residual = (4 * n) ** -0.5
         self.shape = shape
         self.embedding = normal(shape.vocabulary, d)
-        self.positions = nn.Parameter(waves(MAX_LENGTH, d) * (2 / d) ** 0.5)
+        self.positions = nn.Parameter(waves(MAX_LENGTH, d) * LOUDNESS * (2 / d) ** 0.5)
         self.types = normal(2, d, 0.5)
         self.embedding_norm = norm()
         self.qkv = nn.ParameterList(normal(3 * d, d) for _ in range(n))
@@ -70,6 +77,25 @@ class Encoder(nn.Module):
         self.head_norm = norm()
         self.logit_bias = zeros(shape.vocabulary)
         self.block: Callable[..., torch.Tensor] = block
+        self._begin_by_looking(residual)
+
+    @torch.no_grad()
+    def _begin_by_looking(self, residual: float) -> None:
+        """Start out with what hidden words alone are slow to teach.
+
+        The first layers look at near words and write down loudly what they see. The others look at what is like the
+        word itself and copy it: query and key are the same, and the value is written back along itself (the first of
+        these is Trockman and Kolter's mimetic initialization, arXiv 2305.09828).
+        """
+        d, size = self.shape.hidden, self.shape.hidden // self.shape.heads
+        for qkv, out, offsets in zip(self.qkv, self.out, LOOKING, strict=False):
+            for head, offset in enumerate(offsets[: self.shape.heads]):
+                look(qkv, head, size, offset)
+            out[:, : len(offsets) * size] *= SEEN / residual
+        first = len(LOOKING)
+        for qkv, out in zip(self.qkv[first:], self.out[first:], strict=True):
+            qkv[d : 2 * d] = qkv[:d]
+            out.copy_(qkv[2 * d :].T * residual)
 
     def compile(self) -> None:
         """Compile the block: one graph serves all layers."""
@@ -101,9 +127,31 @@ def waves(length: int, size: int) -> torch.Tensor:
 
     Learned positions that start so let a layer look a few words back from the first step on.
     """
-    frequency = WAVELENGTH ** (-torch.arange(0, size, 2) / size)
-    angle = torch.outer(torch.arange(length).float(), frequency)
+    angle = torch.outer(torch.arange(length).float(), _frequencies(size))
     return torch.cat((angle.sin(), angle.cos()), -1)
+
+
+def _frequencies(size: int) -> torch.Tensor:
+    return FASTEST * (SLOWEST / FASTEST) ** (torch.arange(0, size, 2) / size)
+
+
+@torch.no_grad()
+def look(qkv: torch.Tensor, head: int, size: int, offset: int) -> None:
+    """Let the head of `size` dimensions start out by looking `offset` words on, through the positions' `waves`.
+
+    Hidden words teach no layer to look at a neighbour before others use what it sees there, and those cannot before it
+    does: with heads that start so, looking up forms within a few hundred steps.
+    """
+    hidden = qkv.shape[1]
+    half, pairs = hidden // 2, torch.arange(size // 2)
+    angle = _frequencies(hidden)[pairs] * offset
+    query, key = torch.zeros(size, hidden), torch.zeros(size, hidden)
+    sine, cosine = pairs, half + pairs
+    key[2 * pairs, sine] = key[2 * pairs + 1, cosine] = 1.0
+    query[2 * pairs, sine] = query[2 * pairs + 1, cosine] = angle.cos()
+    query[2 * pairs, cosine], query[2 * pairs + 1, sine] = angle.sin(), -angle.sin()
+    rows = slice(head * size, (head + 1) * size)
+    qkv[:hidden][rows], qkv[hidden : 2 * hidden][rows] = SHARPNESS * query, SHARPNESS * key
 
 
 def layer_norm(x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:

@@ -8,43 +8,87 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from painters.nano import corpus, pairs, sentences
 from painters.nano.documents import TIGHT, Piece, reserved
+from painters.nano.world import COLORS, FOODS, OBJECTS, PEOPLE, PLACES
 
-# Share of each kind of text at the start of a stage of training, and once it has settled. Copying comes first, as in
-# `corpus`; it takes longer than the decoder's, because only hidden words teach it.
-_START = (0.20, 0.18, 0.08, 0.07, 0.12, 0.03, 0.04, 0.01, 0.12, 0.05, 0.06, 0.04)
-_SETTLED = {
-    "broad": (0.01, 0.03, 0.13, 0.11, 0.14, 0.03, 0.05, 0.02, 0.16, 0.10, 0.13, 0.09),
-    "copying": (0.40, 0.20, 0.02, 0.02, 0.03, 0.01, 0.01, 0.01, 0.04, 0.03, 0.18, 0.05),
-    "relations": (0.24, 0.22, 0.02, 0.02, 0.02, 0.01, 0.01, 0.01, 0.03, 0.03, 0.35, 0.04),
+# Share of each kind of text at the start of training, and once it has settled. Looking words up comes first, as in
+# `corpus`, and all but alone: a network that can also guess by grammar and elimination does not learn to look.
+MIXTURE: dict[str, tuple[float, float]] = {
+    "repeats": (0.15, 0.01),
+    "lists": (0.35, 0.03),
+    "statements": (0.02, 0.07),
+    "questions": (0.02, 0.06),
+    "story": (0.01, 0.03),
+    "script": (0.00, 0.02),
+    "riddle": (0.02, 0.03),
+    "sum": (0.00, 0.01),
+    "sentence": (0.05, 0.17),
+    "opinion": (0.03, 0.13),
+    "entailment": (0.30, 0.29),
+    "paraphrase": (0.05, 0.15),
 }
-KINDS = tuple(
-    "repeats recall statements questions story script riddle sum sentence opinion entailment paraphrase".split()
-)
-MIXTURES: dict[str, dict[str, tuple[float, float]]] = {
-    name: dict(zip(KINDS, zip(_START, settled, strict=True), strict=True)) for name, settled in _SETTLED.items()
-}
+KINDS = tuple(MIXTURE)
+DRILLS = {"lists": 0.9, "repeats": 0.5}
+"""Kinds of text that drill looking up, and the share of their answers that is hidden at once.
+
+Nearly all answers have to be: were one hidden among many shown, it could be had by elimination.
+"""
 
 T = TypeVar("T")
-Text = tuple[list[Piece], ...]
-"""One text or a pair of texts."""
 
 
-def text(draw: random.Random, blend: float, mixture: str = "broad") -> Text:
+class Text(NamedTuple):
+    """A text of one or two segments; `drill` is the share of its answers to hide, 0 where it is no drill."""
+
+    segments: tuple[list[Piece], ...]
+    drill: float = 0.0
+
+
+def text(draw: random.Random, blend: float) -> Text:
     """The next training text; `blend` goes from the mixture of the start (0) to the settled one (1)."""
-    weights = [start + (end - start) * blend for start, end in MIXTURES[mixture].values()]
+    weights = [start + (end - start) * blend for start, end in MIXTURE.values()]
     return text_of(draw.choices(KINDS, weights)[0], draw)
 
 
 def text_of(kind: str, draw: random.Random) -> Text:
     """The next training text of one kind."""
-    return _MAKERS[kind](draw) if kind in _MAKERS else (corpus.document_of(kind, draw),)
+    if kind in _MAKERS:
+        return Text(_MAKERS[kind](draw))
+    pieces = _lists(draw) if kind == "lists" else corpus.document_of(kind, draw)
+    if kind in DRILLS:
+        # Half of the drills look up across two segments, as pairs of texts ask for.
+        return Text(((pieces[:1], pieces[1:]) if draw.random() < 0.5 else (pieces,)), DRILLS[kind])
+    return Text((pieces,))
 
 
-def _sentences(draw: random.Random) -> Text:
+def _lists(draw: random.Random) -> list[Piece]:
+    """Pairs of words, then questions about them: one of a pair is shown and the other to be found, in either order.
+
+    What stands between the two is the same throughout; from nothing, which is as easy to learn as `repeats`, to the
+    words of a sentence.
+    """
+    pools = draw.sample((PEOPLE, OBJECTS, FOODS, PLACES, COLORS), 2)
+    count = draw.randint(3, 8)
+    lefts, rights = (draw.sample(pool, count) for pool in pools)
+    between = draw.choice(_BETWEEN)
+    made = list(zip(lefts, rights, strict=True))
+    pieces = [Piece("Pairs:" + "".join(f" {left}{between} {right}." for left, right in made), 0.0)]
+    backwards = draw.random() < 0.5
+    for left, right in draw.choices(made, k=draw.randint(3, 9)):
+        if backwards:
+            pieces += [Piece(f" {left}", TIGHT), Piece(f"{between} {right}.", 0.0)]
+        else:
+            pieces += [Piece(f" {left}{between}", 0.0), Piece(f" {right}", TIGHT), Piece(".", 0.0)]
+    return pieces
+
+
+_BETWEEN = ("", "", "", ":", " and", " has the", " in the", " and the", " put the", " gave it to")
+
+
+def _sentences(draw: random.Random) -> tuple[list[Piece], ...]:
     """One to three acceptable sentences."""
     found: list[str] = []
     for _ in range(draw.choice((1, 1, 2, 3))):
@@ -52,20 +96,30 @@ def _sentences(draw: random.Random) -> Text:
     return ([Piece(" ".join(found))],)
 
 
-def _opinions(draw: random.Random) -> Text:
-    """An opinion, half of the time with what it comes down to."""
-    said = _free(lambda: sentences.opinion(draw), lambda opinion: opinion.text)
-    if draw.random() < 0.5:
-        return ([Piece(said.text)],)
-    return ([Piece(said.text), Piece(" So it was a"), Piece(" good" if said.good else " bad", TIGHT), Piece(" day.")],)
+def _opinions(draw: random.Random) -> tuple[list[Piece], ...]:
+    """One to four opinions, mostly each with what it comes down to."""
+    pieces: list[Piece] = []
+    for i in range(draw.choice((1, 1, 2, 3, 4))):
+        said = _free(lambda: sentences.opinion(draw), lambda opinion: opinion.text)
+        pieces.append(Piece(f" {said.text}" if i else said.text))
+        if draw.random() < 0.8:
+            pieces += [Piece(" So it was a"), Piece(" good" if said.good else " bad", TIGHT), Piece(" day.")]
+    return (pieces,)
 
 
-def _entailments(draw: random.Random) -> Text:
-    pair = _free(lambda: pairs.entailment(draw, holds=True), lambda pair: f"{pair.first} {pair.second}")
-    return [Piece(pair.first)], [Piece(pair.second)]
+def _entailments(draw: random.Random) -> tuple[list[Piece], ...]:
+    """A premise and hypotheses that follow from it: one, as in the task, or several."""
+    count = 1 if draw.random() < 0.5 else draw.randint(3, 8)
+    first, second = _free(lambda: _followed(draw, count), lambda made: f"{made[0]} {made[1][0]}")
+    return [Piece(first)], [Piece(f" {statement}") for statement in second]
 
 
-def _paraphrases(draw: random.Random) -> Text:
+def _followed(draw: random.Random, count: int) -> tuple[str, list[str]]:
+    _, first, say = pairs.premise(draw)
+    return first, list(dict.fromkeys(say(draw, True) for _ in range(count)))
+
+
+def _paraphrases(draw: random.Random) -> tuple[list[Piece], ...]:
     alike = draw.random() < 0.25
     pair = _free(
         lambda: pairs.likeness(draw, 0) if alike else pairs.paraphrase(draw, same=True),
@@ -81,7 +135,7 @@ def _free(make: Callable[[], T], shown: Callable[[T], str]) -> T:
     return made
 
 
-_MAKERS: dict[str, Callable[[random.Random], Text]] = {
+_MAKERS: dict[str, Callable[[random.Random], tuple[list[Piece], ...]]] = {
     "sentence": _sentences,
     "opinion": _opinions,
     "entailment": _entailments,

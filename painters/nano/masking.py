@@ -1,8 +1,11 @@
 """Batches for the encoder: texts packed into rows, some words hidden, and in every second text some words spoilt.
 
-Three things are asked of a text: the hidden words, the true words where others were put (a word that often follows the
-one before, or two neighbours exchanged), and, at `<cls>`, whether anything was spoilt. Names and things that nothing
-else in the text determines weigh little, as in the decoder's training.
+Three things are asked of a text: to restore the hidden words, to judge shown ones, and to say at `<cls>` whether
+anything was spoilt. A single text is spoilt in its wording: a word in another form, another that often follows the one
+before, or two neighbours exchanged. A pair is spoilt in what its second text says, statement by statement: two names
+exchanged, another name, a word for its contrary; each word of a statement is judged by whether that statement still
+agrees with the first text. Names and things that nothing else in a text determines weigh little, as in the decoder's
+training.
 """
 
 from __future__ import annotations
@@ -11,14 +14,13 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import NamedTuple
 
 import torch
 
-from painters.nano import world
+from painters.nano import pairs, world
 from painters.nano.documents import LOOSE, TIGHT
 from painters.nano.encoder_corpus import Text, text
 from painters.nano.pieces import CLS, FLAWED, MASK, SEP, SOUND, encoder_vocabulary
@@ -35,34 +37,40 @@ KINDS = {
     " " + word: kind
     for kind, words in enumerate((world.PEOPLE, world.PLACES, world.OBJECTS, world.FOODS, world.COLORS, world.ANIMALS,
                                   world.THINGS, world.LANDS, world.JOBS, world.TOOLS, "0123456789",
-                                  [world.plural(noun) for noun in world.OBJECTS + world.FOODS]))
+                                  [world.plural(noun) for noun in world.OBJECTS + world.FOODS],
+                                  pairs.CLASSES, pairs.FEED, pairs.MATERIALS))
     for word in words
 }  # fmt: skip
 """Which kind of thing such a word names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Masking:
-    """How texts are masked: the shares of words to hide, by what they weigh, and of texts to spoil.
-
-    `named` is for names and things in the second of a pair. A text's shares are multiplied by one of `scales`, so some
-    texts stay whole and others lose more. With `relations`, a pair is mostly spoilt in a name or thing of its second
-    text, so that it says something else than the first.
-    """
-
-    spoil: float = 0.5
-    hide: float = 0.22
-    named: float = 0.22
-    loose: float = 0.1
-    scales: tuple[float, ...] = (0.0, 1.0, 1.0, 1.0, 1.5)
-    relations: bool = True
-
-
-MASKINGS = {
-    "sparse": Masking(relations=False),
-    "pairs": Masking(),
-    "dense": Masking(spoil=0.35, hide=0.33, named=0.45, scales=(0.0, 0.5, 1.0, 1.0, 1.5)),
+CONTRARIES = {
+    " " + word: " " + other
+    for one, two in (*pairs.SCALES, ("before", "after"), ("Nobody", "Somebody"), ("never", "later"))
+    for word, other in ((one, two), (two, one))
 }
+_FORMS = (
+    "is are", "was were", "has have", "does do", "belongs belong", "himself herself", "he him", "she her", "a an",
+    "good bad", "finds found", "buys bought", "gives gave", "sees saw", "taller tallest", "older oldest",
+    "faster fastest", "richer richest", *(f"{noun} {world.plural(noun)}" for noun in world.OBJECTS + world.FOODS),
+)  # fmt: skip
+FORMS = {
+    " " + word: " " + other
+    for one, two in map(str.split, _FORMS)
+    for word, other in ((one, two), (two, one))
+    if {" " + one, " " + two} <= set(encoder_vocabulary())
+}
+"""Another form of a word, where grammar decides which it has to be, or its contrary at the end of an opinion."""
+SPOIL = 0.5
+"""Share of the texts to spoil."""
+HIDE, HIDE_LOOSE, HIDE_ANSWER = 0.2, 0.1, 0.6
+"""Shares of a single text's words to hide: of those that something determines, of the others, and of answers."""
+HIDE_TELLING, HIDE_GRAMMAR = 0.3, 0.05
+"""Shares of a pair's words to hide: of a statement's names, things and contraries, and of the grammar of both texts."""
+JUDGE, JUDGED = 0.15, 0.4
+"""Share of a single text's shown, unspoilt words to ask about, and what they weigh; a spoilt one weighs 1."""
+SCALES = (0.0, 1.0, 1.0, 1.0, 1.5)
+"""A text's shares are multiplied by one of these, so that some texts stay whole and others lose more."""
 
 
 class MaskedBatch(NamedTuple):
@@ -105,53 +113,110 @@ def word_ids(words: str) -> list[int]:
 
 
 @cache
-def followers(mixture: str, samples: int = 4000) -> dict[int, tuple[list[int], list[float]]]:
+def followers(samples: int = 4000) -> dict[int, tuple[list[int], list[float]]]:
     """For each id, the ids that follow it in a fixed sample of texts, and the square roots of how often they do."""
     draw = random.Random(2000)
     count: dict[int, Counter[int]] = {}
     for _ in range(samples):
-        for segment in text(draw, 1.0, mixture):
+        for segment in text(draw, 1.0).segments:
             ids = word_ids(" " + "".join(piece.text for piece in segment))
             for one, two in pairwise(ids):
                 count.setdefault(one, Counter())[two] += 1
     return {one: (list(after), [n**0.5 for n in after.values()]) for one, after in count.items()}
 
 
-def mask(segments: Text, draw: random.Random, how: Masking, spoil: float, mixture: str = "broad") -> Masked:
-    """The text with words hidden and, with probability `spoil`, one or two places spoilt."""
+def mask(text: Text, draw: random.Random, spoil: float = SPOIL) -> Masked:
+    """The text with words hidden and, with probability `spoil` unless it is a drill, spoilt.
+
+    A hidden word is to be restored; one that is asked about and shown is to be judged: `<sound>` or `<flawed>`.
+    """
     ids = _ids()
-    inputs, weights, types = [ids[CLS]], [0.0], [0]
-    for kind, segment in enumerate(segments):
+    inputs, weights, types, pieces = [ids[CLS]], [0.0], [0], [0]
+    for kind, segment in enumerate(text.segments):
         for i, (piece, weight) in enumerate(segment):
-            words = word_ids(piece if i else " " + piece)
+            words = word_ids(piece if i else " " + piece.lstrip())
             inputs += words
             weights += [weight] * len(words)
+            pieces += [pieces[-1] + 1] * len(words)
         inputs.append(ids[SEP])
         weights.append(0.0)
         types += [kind] * (len(inputs) - len(types))
-    targets = list(inputs)
-    weights = _worth(targets, weights)
-    asked = [0.0] * len(targets)
+        pieces.append(pieces[-1])
+    masked = Masked(inputs, list(inputs), [0.0] * len(inputs), types)
+    if text.drill:
+        _hide(masked, [text.drill * (weight == TIGHT) for weight in weights], weights, draw)
+        return masked
+    answers = {i for i, weight in enumerate(weights) if weight == TIGHT}
+    weights = _worth(inputs, weights)
+    if len(text.segments) == 1:
+        flawed = _ask(masked, weights, answers, spoil, draw)
+    else:
+        places = [i for i, weight in enumerate(weights) if types[i] and weight]
+        statements = [list(group) for _, group in groupby(places, key=lambda i: pieces[i])]
+        flawed = _ask_statements(masked, weights, statements, spoil, draw)
+    masked.targets[0], masked.weights[0] = ids[FLAWED if flawed else SOUND], 1.0
+    return masked
+
+
+def _hide(masked: Masked, shares: list[float], weights: list[float], draw: random.Random) -> None:
+    for i, share in enumerate(shares):
+        if draw.random() < share:
+            masked.inputs[i], masked.weights[i] = _ids()[MASK], weights[i]
+
+
+def _judge(masked: Masked, i: int, flawed: bool, weight: float) -> None:
+    masked.targets[i], masked.weights[i] = _ids()[FLAWED if flawed else SOUND], weight
+
+
+def _ask(masked: Masked, weights: list[float], answers: set[int], spoil: float, draw: random.Random) -> bool:
+    """Hide and perhaps spoil words of a single text, and ask about some of the others. Whether it is spoilt."""
     for _ in range(draw.choice((1, 1, 2)) if draw.random() < spoil else 0):
-        _spoil(inputs, weights, types if how.relations else [0] * len(types), draw, mixture)
-    spoilt = {i for i, (one, two) in enumerate(zip(inputs, targets, strict=True)) if one != two}
-    asked[0] = 1.0
-    targets[0] = ids[FLAWED if spoilt else SOUND]
-    scale = draw.choice(how.scales)
+        _misword(masked.inputs, weights, draw)
+    spoilt = [i for i, (one, two) in enumerate(zip(masked.inputs, masked.targets, strict=True)) if one != two]
+    scale = draw.choice(SCALES)
+    shares = [scale * (HIDE if weight > LOOSE else HIDE_LOOSE) * (weight > 0) for weight in weights]
+    for i in answers:
+        shares[i] = HIDE_ANSWER
+    for i in spoilt:
+        shares[i] = 0.0
+    _hide(masked, shares, weights, draw)
     for i, weight in enumerate(weights):
         if i in spoilt:
-            asked[i] = 1.0
-        elif weight and draw.random() < scale * _share(how, weight, bool(types[i]) and _is_open(targets[i])):
-            asked[i] = weight
-            if draw.random() < 0.85:
-                inputs[i] = ids[MASK]
-    return Masked(inputs, targets, asked, types)
+            _judge(masked, i, True, 1.0)
+        elif weight and not masked.weights[i] and draw.random() < JUDGE:
+            _judge(masked, i, False, JUDGED)
+    return bool(spoilt)
 
 
-def _share(how: Masking, weight: float, is_named: bool) -> float:
-    if weight <= LOOSE:
-        return how.loose
-    return how.named if is_named else how.hide
+def _ask_statements(
+    masked: Masked, weights: list[float], statements: list[list[int]], spoil: float, draw: random.Random
+) -> bool:
+    """Ask about the statements of a second text, given as their places: hide a telling word or more of each, or spoil
+    some and judge each at all its telling words and its full stop. Whether any is spoilt."""
+    grammar = [HIDE_GRAMMAR * (w > LOOSE and not _is_telling(i)) for i, w in zip(masked.inputs, weights, strict=True)]
+    _hide(masked, grammar, weights, draw)
+    telling = [[i for i in places if _is_telling(masked.inputs[i])] for places in statements]
+    if draw.random() >= 1.5 * spoil:
+        for places in filter(None, telling):
+            _hide_some(masked, places, draw)
+        return False
+    any_flawed = False
+    share = 2 / 3 if len(statements) == 1 else 1 / 3
+    for all_places, places in zip(statements, telling, strict=True):
+        flawed = draw.random() < share and _contradict(masked, places, draw)
+        for i in {*places, all_places[-1]}:
+            _judge(masked, i, flawed, 1.0)
+        any_flawed |= flawed
+    return any_flawed
+
+
+def _hide_some(masked: Masked, places: list[int], draw: random.Random) -> None:
+    for i in draw.sample(places, max(1, round(HIDE_TELLING * len(places)))):
+        masked.inputs[i], masked.weights[i] = _ids()[MASK], TIGHT
+
+
+def _is_telling(word: int) -> bool:
+    return encoder_vocabulary()[word] in KINDS or encoder_vocabulary()[word] in CONTRARIES
 
 
 def _is_open(word: int) -> bool:
@@ -171,29 +236,51 @@ def _worth(ids: list[int], weights: list[float]) -> list[float]:
     ]
 
 
-def _spoil(inputs: list[int], weights: list[float], types: list[int], draw: random.Random, mixture: str) -> None:
-    """Spoil one place of `inputs`: exchange it with the next, or put another word there that might stand in it.
-
-    In the second text of a pair (type 1) it is, two times in three, a name or thing exchanged for another of the two.
-    """
-    tokens = encoder_vocabulary()
-    places = [i for i in range(1, len(inputs) - 1) if weights[i] > LOOSE]
-    named = [i for i in places if types[i] and _is_open(inputs[i])]
-    if named and draw.random() < 2 / 3:
-        i = draw.choice(named)
-        alike = sorted({word for word in inputs if KINDS.get(tokens[word]) == KINDS[tokens[inputs[i]]]} - {inputs[i]})
-        if alike:
-            inputs[i] = draw.choice(alike)
-            return
+def _contradict(masked: Masked, places: list[int], draw: random.Random) -> bool:
+    """Make a statement, given as the places of its telling words, say something else: a word its contrary, two names of
+    a kind exchanged, or, where it has one of a kind, another of the text's or of the world's. False if there is no
+    telling word."""
+    if not places:
+        return False
+    tokens, inputs = encoder_vocabulary(), masked.inputs
     i = draw.choice(places)
+    word = tokens[inputs[i]]
+    if word in CONTRARIES:
+        inputs[i] = _ids()[CONTRARIES[word]]
+        return True
+    alike = [j for j, other in enumerate(inputs) if KINDS.get(tokens[other]) == KINDS[word] and other != inputs[i]]
+    if own := [j for j in alike if j in places]:
+        j = draw.choice(own)
+        inputs[i], inputs[j] = inputs[j], inputs[i]
+    elif alike and draw.random() < 0.5:
+        inputs[i] = inputs[draw.choice(alike)]
+    else:
+        inputs[i] = draw.choice([id_ for id_ in _of_kind(KINDS[word]) if id_ != inputs[i]])
+    return True
+
+
+@cache
+def _of_kind(kind: int) -> list[int]:
+    return [_ids()[word] for word, found in KINDS.items() if found == kind and word in _ids()]
+
+
+def _misword(inputs: list[int], weights: list[float], draw: random.Random) -> None:
+    """Exchange a word with the next, or put another there: another form of it, or what might stand in its place."""
+    tokens = encoder_vocabulary()
+    formed = [i for i, word in enumerate(inputs) if tokens[word] in FORMS]
+    if formed and draw.random() < 0.5:
+        i = draw.choice(formed)
+        inputs[i] = _ids()[FORMS[tokens[inputs[i]]]]
+        return
+    i = draw.choice([i for i in range(1, len(inputs) - 1) if weights[i] > LOOSE])
     if weights[i + 1] and draw.random() < 0.25:
         inputs[i], inputs[i + 1] = inputs[i + 1], inputs[i]
         return
     others = sorted({word for word in inputs if tokens[word] in OPEN} - {inputs[i]})
     if tokens[inputs[i]] in OPEN and others and draw.random() < 0.7:
         inputs[i] = draw.choice(others)
-    elif inputs[i - 1] in followers(mixture):
-        words, counts = followers(mixture)[inputs[i - 1]]
+    elif inputs[i - 1] in followers():
+        words, counts = followers()[inputs[i - 1]]
         inputs[i] = draw.choices(words, counts)[0]
 
 
@@ -232,16 +319,10 @@ def pack(
 class MaskedBatches:
     """The batches of a training run: `batch(step)` depends on what is given here and the step alone, so runs resume."""
 
-    def __init__(self, seed: int, rows: int, length: int, mixture: str = "broad", masking: str = "sparse") -> None:
+    def __init__(self, seed: int, rows: int, length: int) -> None:
         self._seed, self._rows, self._length = seed, rows, length
-        self._mixture, self._masking = mixture, MASKINGS[masking]
 
     def batch(self, step: int, blend: float) -> MaskedBatch:
         """The batch of `step`, its texts drawn from the mixture at `blend`."""
-        how, mixture = self._masking, self._mixture
-
-        def masked(segments: Text, draw: random.Random) -> Masked:
-            return mask(segments, draw, how, how.spoil * blend, mixture)
-
         draw = random.Random(f"bert/{self._seed}/{step}")
-        return pack(lambda d: text(d, blend, mixture), masked, draw, self._rows, self._length)
+        return pack(lambda d: text(d, blend), mask, draw, self._rows, self._length)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from painters.nano import world
 from painters.nano.world import COLORS, OBJECTS, PEOPLE, PLACES, article, capitalize
@@ -27,11 +27,20 @@ class Pair(NamedTuple):
 # entailment
 
 
+Say: TypeAlias = Callable[[random.Random, bool], str]
+"""A hypothesis about a premise: one that follows, or one that contradicts it."""
+
+
 def entailment(draw: random.Random, holds: bool) -> Pair:
     """A premise of a few sentences, and a hypothesis that follows from it or (`holds` False) contradicts it."""
+    rule, first, say = premise(draw)
+    return Pair(rule, first, say(draw, holds), float(holds))
+
+
+def premise(draw: random.Random) -> tuple[str, str, Say]:
+    """The name of a rule, a premise, and what makes hypotheses about it."""
     make = draw.choice(_ENTAILMENTS)
-    first, second = make(draw, holds)
-    return Pair(make.__name__.strip("_"), first, second, float(holds))
+    return make.__name__.strip("_"), *make(draw)
 
 
 def _join(draw: random.Random, lines: list[str]) -> str:
@@ -39,92 +48,146 @@ def _join(draw: random.Random, lines: list[str]) -> str:
     return " ".join(lines)
 
 
-def _owners(draw: random.Random, holds: bool) -> tuple[str, str]:
+_VERBS = ("found", "hid", "put", "left", "lost")
+
+
+def _owners(draw: random.Random) -> tuple[str, Say]:
+    """Who did it with what and where; in what does not follow, two of them have changed places."""
     count = draw.choice((2, 3))
     people, objects, places = (draw.sample(pool, count) for pool in (PEOPLE, OBJECTS, PLACES))
-    verb = draw.choice(("found", "hid", "put", "left", "lost"))
+    verb = draw.choice(_VERBS)
     lines = [f"{p} {verb} the {o} in the {q}." for p, o, q in zip(people, objects, places, strict=True)]
-    i = 0 if holds else 1
-    p, o, q = people[0], objects[0], places[0]
-    other = draw.choice((f"{p} {verb} the {objects[i]}.", f"{p} was in the {places[i]}.", f"The {o} was in the {places[i]}.",
-                         f"{people[i]} was in the {q}."))  # fmt: skip
-    return _join(draw, lines), other
+
+    def say(draw: random.Random, holds: bool) -> str:
+        i, other = draw.sample(range(count), 2)
+        j = i if holds else other
+        return draw.choice((f"{people[i]} {verb} the {objects[j]}.", f"{people[i]} was in the {places[j]}.",
+                            f"The {objects[i]} was in the {places[j]}."))  # fmt: skip
+
+    return _join(draw, lines), say
 
 
-def _handing_on(draw: random.Random, holds: bool) -> tuple[str, str]:
+def _stated(draw: random.Random) -> tuple[str, Say]:
+    """Who did it with what and where; in what does not follow, one of them is new."""
+    pools = {"p": PEOPLE, "c": COLORS, "o": OBJECTS, "q": PLACES}
+    drawn = {name: draw.sample(pool, 3) for name, pool in pools.items()}
+    events = [{name: words[i] for name, words in drawn.items()} | {"v": draw.choice(_VERBS)} for i in (0, 1)]
+    lines = ["{p} {v} the {c} {o} in the {q}.".format(**event) for event in events]
+
+    def say(draw: random.Random, holds: bool) -> str:
+        event = dict(draw.choice(events))
+        form, names = draw.choice(_STATEMENTS)
+        if not holds:
+            name = draw.choice(names)
+            event[name] = drawn[name][2]
+        return form.format(**event)
+
+    return _join(draw, lines), say
+
+
+_STATEMENTS = (("{p} {v} the {o}.", "po"), ("{p} {v} the {c} {o}.", "pco"), ("The {c} {o} was in the {q}.", "coq"),
+               ("{p} was in the {q}.", "pq"), ("The {o} was {c}.", "oc"))  # fmt: skip
+
+
+def _denied(draw: random.Random) -> tuple[str, Say]:
+    """Something that was done, or never done, or done by nobody."""
+    (p, other), o, verb = draw.sample(PEOPLE, 2), draw.choice(OBJECTS), draw.choice(_VERBS)
+    done, by_nobody = draw.random() < 0.5, draw.random() < 0.5
+    what = f"{verb} the {o}."
+    first = f"{p} {what}" if done else f"Nobody {what}" if by_nobody else f"{p} never {what}"
+    aside = f"{other} came to the {draw.choice(PLACES)}."
+
+    def say(draw: random.Random, holds: bool) -> str:
+        if not done and by_nobody:
+            return draw.choice(
+                (f"Nobody {what}", f"{p} never {what}") if holds else (f"Somebody {what}", f"{p} {what}")
+            )
+        if done:
+            return draw.choice(
+                (f"Somebody {what}", f"{p} {what}") if holds else (f"Nobody {what}", f"{p} never {what}")
+            )
+        return f"{p} never {what}" if holds else f"{p} {what}"
+
+    return _join(draw, [first, aside]), say
+
+
+def _handing_on(draw: random.Random) -> tuple[str, Say]:
     (a, b, c), (o, other) = draw.sample(PEOPLE, 3), draw.sample(OBJECTS, 2)
     lines = [f"{a} had the {o} and {b} had the {other}.", f"Then {a} gave the {o} to {c}."]
-    owners = {a: None, b: other, c: o}
+    has = c
     if draw.random() < 0.5:
-        to = draw.choice((a, b))
-        lines.append(f"Then {c} gave the {o} to {to}.")
-        owners = {a: None, b: None, c: None} | {to: o}
-    has = next(p for p, thing in owners.items() if thing == o)
-    who = has if holds else draw.choice([p for p in (a, b, c) if p != has])
-    return " ".join(lines), draw.choice((f"Now {who} has the {o}.", f"In the end the {o} belonged to {who}."))
+        has = draw.choice((a, b))
+        lines.append(f"Then {c} gave the {o} to {has}.")
+
+    def say(draw: random.Random, holds: bool) -> str:
+        who = has if holds else draw.choice([p for p in (a, b, c) if p != has])
+        return draw.choice((f"Now {who} has the {o}.", f"In the end the {o} belonged to {who}."))
+
+    return " ".join(lines), say
 
 
-_SCALES = (("taller", "shorter"), ("older", "younger"), ("faster", "slower"), ("richer", "poorer"))
+SCALES = (("taller", "shorter"), ("older", "younger"), ("faster", "slower"), ("richer", "poorer"))
 
 
-def _scale(draw: random.Random, holds: bool) -> tuple[str, str]:
-    people = draw.sample(PEOPLE, 3)
-    more, less = draw.choice(_SCALES)
+def _scale(draw: random.Random) -> tuple[str, Say]:
+    people = draw.sample(PEOPLE, draw.choice((2, 2, 3)))
+    more, less = draw.choice(SCALES)
     lines = [_compared(draw, a, b, more, less) for a, b in pairwise(people)]
-    i, j = draw.choice(((0, 2), (0, 2), (0, 1), (1, 2)))
-    up, down = (people[i], people[j]) if holds else (people[j], people[i])
-    return _join(draw, lines), _compared(draw, up, down, more, less)
+    return _join(draw, lines), _ordered(people, lambda draw, up, down: _compared(draw, up, down, more, less))
 
 
 def _compared(draw: random.Random, up: str, down: str, more: str, less: str) -> str:
     return draw.choice((f"{up} is {more} than {down}.", f"{down} is {less} than {up}."))
 
 
-def _arrivals(draw: random.Random, holds: bool) -> tuple[str, str]:
-    people, q = draw.sample(PEOPLE, 3), draw.choice(PLACES)
+def _ordered(people: list[str], relate: Callable[[random.Random, str, str], str]) -> Say:
+    """Hypotheses about an order of two or three people; of three, half of them need both sentences."""
 
-    def came(early: str, late: str) -> str:
+    def say(draw: random.Random, holds: bool) -> str:
+        i, j = draw.choice(((0, 2), (0, 2), (0, 1), (1, 2))) if len(people) == 3 else (0, 1)
+        return relate(draw, people[i], people[j]) if holds else relate(draw, people[j], people[i])
+
+    return say
+
+
+def _arrivals(draw: random.Random) -> tuple[str, Say]:
+    people, q = draw.sample(PEOPLE, draw.choice((2, 2, 3))), draw.choice(PLACES)
+
+    def came(draw: random.Random, early: str, late: str) -> str:
         return draw.choice((f"{early} came to the {q} before {late}.", f"{late} came to the {q} after {early}."))
 
-    lines = [came(people[0], people[1]), came(people[1], people[2])]
-    i, j = draw.choice(((0, 2), (0, 2), (0, 1), (1, 2)))
-    return _join(draw, lines), came(people[i], people[j]) if holds else came(people[j], people[i])
+    return _join(draw, [came(draw, a, b) for a, b in pairwise(people)]), _ordered(people, came)
 
 
-def _lacks(draw: random.Random, holds: bool) -> tuple[str, str]:
-    (a, b), (o, p) = draw.sample(PEOPLE, 2), draw.sample(OBJECTS, 2)
-    has, lacks = {a: o, b: p}, {a: p, b: o}
-    first = draw.choice((f"{a} has {article(o)} but no {p}, and {b} has {article(p)} but no {o}.",
-                         f"{a} has {article(o)}, but {b} has no {o}. {b} has {article(p)}, but {a} has no {p}."))  # fmt: skip
-    who = draw.choice((a, b))
-    if draw.random() < 0.5:
-        return first, f"{who} has {article((has if holds else lacks)[who])}."
-    return first, f"{who} has no {(lacks if holds else has)[who]}."
-
-
-def _kinds(draw: random.Random, holds: bool) -> tuple[str, str]:
-    """Two people and their animals or things: what follows needs a fact of the world."""
+def _kinds(draw: random.Random) -> tuple[str, Say]:
+    """Somebody's animal or thing, and another's: what follows needs a fact of the world."""
     (a, b), of_animals = draw.sample(PEOPLE, 2), draw.random() < 0.5
-    while True:
-        x, y = draw.sample(list(world.ANIMALS if of_animals else world.THINGS), 2)
-        if of_animals:
-            (kind, food, _, _), (kind2, food2, _, _) = world.ANIMALS[x], world.ANIMALS[y]
-            if kind != kind2 and food != food2:
-                break
-        elif world.THINGS[x] != world.THINGS[y]:
-            break
-    lines = [f"{a} has {article(x)}.", f"{b} has {article(y)}."]
-    if not of_animals:
-        material = world.THINGS[x] if holds else world.THINGS[y]
-        return _join(draw, lines), f"What {a} has is made of {material}."
-    kind, food = (kind, food) if holds else (kind2, food2)
-    return _join(draw, lines), draw.choice(
-        (f"The animal of {a} is {article(kind)}.", f"The animal of {a} eats {food}.")
-    )
+    animal, thing = draw.choice(list(world.ANIMALS)), draw.choice(list(world.THINGS))
+    lines = [
+        f"{a} has {article(animal if of_animals else thing)}.",
+        f"{b} has {article(thing if of_animals else animal)}.",
+    ]
+    kind, food = world.ANIMALS[animal][:2]
+
+    def say(draw: random.Random, holds: bool) -> str:
+        if not of_animals:
+            return f"What {a} has is made of {_this_or_other(draw, world.THINGS[thing], MATERIALS, holds)}."
+        return draw.choice((f"The animal of {a} is {article(_this_or_other(draw, kind, CLASSES, holds))}.",
+                            f"The animal of {a} eats {_this_or_other(draw, food, FEED, holds)}."))  # fmt: skip
+
+    return _join(draw, lines), say
 
 
-_ENTAILMENTS: tuple[Callable[[random.Random, bool], tuple[str, str]], ...] = (
-    _owners, _owners, _handing_on, _scale, _arrivals, _lacks, _kinds,
+CLASSES, FEED = (sorted({about[i] for about in world.ANIMALS.values()}) for i in (0, 1))
+MATERIALS = sorted(set(world.THINGS.values()))
+
+
+def _this_or_other(draw: random.Random, this: str, pool: list[str], holds: bool) -> str:
+    return this if holds else draw.choice([word for word in pool if word != this])
+
+
+_ENTAILMENTS: tuple[Callable[[random.Random], tuple[str, Say]], ...] = (
+    _stated, _stated, _stated, _handing_on, _handing_on, _denied, _denied, _kinds, _kinds, _scale, _arrivals, _owners,
 )  # fmt: skip
 
 # paraphrase
@@ -165,7 +228,7 @@ def _find(draw: random.Random, r: dict[str, str]) -> str:
 def event(draw: random.Random) -> Event:
     """A random event."""
     a, b = draw.sample(PEOPLE, 2)
-    more, less = draw.choice(_SCALES)
+    more, less = draw.choice(SCALES)
     roles = {"a": a, "b": b, "o": draw.choice(OBJECTS), "c": draw.choice(COLORS), "q": draw.choice(PLACES),
              "v": draw.choice(("found", "lost", "left", "bought")), "more": more, "less": less}  # fmt: skip
     return Event(draw.choice((_give, _trade, _compare, _come, _find)), roles)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from painters.nano.encoder import export as export_encoder
-from painters.nano.encoder_train import STAGES, EncoderTrainer, stage_folder
+from painters.nano.encoder_train import EncoderTrainer
 from painters.nano.network import export
 from painters.nano.pieces import build_bert_tokenizer
 from painters.nano.tokenizer import build_tokenizer
@@ -35,27 +35,16 @@ def publish(trainer: Trainer, folder: Path = FOLDER) -> Path:
 
     Raises ValueError if the weights are larger than 8 MB.
     """
-    training = trainer.about() | {"tokens": trainer.recipe.tokens, "final_loss": _last_loss(trainer.folder)}
-    return _write(training, export(trainer.network.to("cpu")), build_tokenizer(), folder)
+    return _write(_training(trainer), export(trainer.network.to("cpu")), build_tokenizer(), folder)
 
 
-def publish_encoder(run: Path, folder: Path = ENCODER_FOLDER) -> Path:
-    """The folder of the encoder, written as `publish` writes the decoder's, from the last stage in the folder `run`.
+def publish_encoder(trainer: EncoderTrainer, folder: Path = ENCODER_FOLDER) -> Path:
+    """The folder of the encoder, written as `publish` writes the decoder's."""
+    return _write(_training(trainer), export_encoder(trainer.network.to("cpu")), build_bert_tokenizer(), folder)
 
-    Raises FileNotFoundError where a stage was not trained, and ValueError where one is not at its end.
-    """
-    trainers = [EncoderTrainer.resume(stage_folder(run, number + 1)) for number in range(len(STAGES))]
-    if short := next((trainer for trainer in trainers if trainer.step < trainer.recipe.steps), None):
-        raise ValueError(
-            f"{short.folder} stands at step {short.step} of {short.recipe.steps}: go on with `train` first"
-        )
-    abouts = [trainer.about() | {"final_loss": _last_loss(trainer.folder)} for trainer in trainers]
-    training = {
-        "stages": abouts,
-        "seconds": round(sum(about["seconds"] for about in abouts), 1),
-        "tokens": sum(trainer.recipe.tokens for trainer in trainers),
-    }
-    return _write(training, export_encoder(trainers[-1].network.to("cpu")), build_bert_tokenizer(), folder)
+
+def _training(trainer: Trainer | EncoderTrainer) -> dict[str, Any]:
+    return trainer.about() | {"tokens": trainer.recipe.tokens, "final_loss": _last_loss(trainer.folder)}
 
 
 def _write(training: Mapping[str, Any], model: Any, tokenizer: Any, folder: Path) -> Path:

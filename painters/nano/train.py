@@ -29,8 +29,8 @@ N = TypeVar("N", bound=nn.Module)
 class Recipe:
     """Everything that determines a training run.
 
-    The mixture of documents settles over the first `settle` steps, the learning rate falls to zero over the last
-    `decay`.
+    The mixture of documents stays what it is at the start for `hold` steps and has settled at step `settle`; the
+    learning rate falls to zero over the last `decay`.
     """
 
     seed: int = 0
@@ -41,6 +41,7 @@ class Recipe:
     embedding_rate: float = 3e-3
     weight_decay: float = 0.1
     warmup: int = 100
+    hold: int = 0
     settle: int = 1800
     decay: int = 2400
 
@@ -48,6 +49,10 @@ class Recipe:
         """The learning rate of `step` as a share of the full one."""
         falling = (self.steps - step) / self.decay
         return max(0.0, min(1.0, (step + 1) / self.warmup, falling))
+
+    def blend_at(self, step: int) -> float:
+        """How far the mixture of documents has settled at `step`, from 0 to 1."""
+        return min(1.0, max(0, step - self.hold) / (self.settle - self.hold))
 
     @property
     def tokens(self) -> int:
@@ -114,7 +119,7 @@ class Training(Generic[N]):
         for optimizer, rate in ((self.muon, self.recipe.rate), (self.adamw, self.recipe.embedding_rate)):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale * group.get("share", 1.0)
-        loss = self._loss(self.step, min(1.0, self.step / self.recipe.settle))
+        loss = self._loss(self.step, self.recipe.blend_at(self.step))
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for optimizer in (self.muon, self.adamw):
