@@ -66,7 +66,8 @@ def over_seeds(estimates: Sequence[Estimate], number: int) -> Estimate:
     if stack is None or len(estimates) == 1:
         return joined
     picks = np.random.default_rng([SEED, number]).integers(0, len(stack), stack.shape)
-    return Estimate(joined.value, np.take_along_axis(stack, picks, axis=0).mean(axis=0))
+    with np.errstate(invalid="ignore"):
+        return Estimate(joined.value, np.take_along_axis(stack, picks, axis=0).mean(axis=0))
 
 
 class Bootstrap:
@@ -103,7 +104,8 @@ class Bootstrap:
 def _joined(estimates: Sequence[Estimate], how: Any) -> Estimate:
     stack = _stacked(estimates)
     value = float(how([estimate.value for estimate in estimates]))
-    return Estimate(value, None if stack is None else how(stack, axis=0))
+    with np.errstate(invalid="ignore"):  # draws in which the intact model scores chance are infinite on both sides
+        return Estimate(value, None if stack is None else how(stack, axis=0))
 
 
 def _stacked(estimates: Sequence[Estimate]) -> Samples | None:

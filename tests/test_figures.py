@@ -17,7 +17,7 @@ from conftest import Outcome
 from fake_records import DECODED, LAYERS, TUNED, record, records, similarities, similarity
 
 from painters import experiment, figures, variants
-from painters._figure_bands import Bootstrap, Estimate, over_seeds
+from painters._figure_bands import Bootstrap, Estimate, mean, over_seeds
 from painters.figures import FIGURES, Data, FigureError, NothingToDraw
 from painters.plan import Plan
 from painters.results import Record, append
@@ -497,3 +497,11 @@ def test_a_mistake_gets_one_message(painters: Callable[..., Outcome], small: Pat
     assert all(word in told.err for word in words), told.err
     assert "Traceback" not in told.err
     assert not (tmp_path / "to").exists()
+
+
+def test_draws_without_a_scale_give_no_band_and_no_warning() -> None:
+    """Where the intact model scores chance in a draw, what is normalised by it is infinite."""
+    apart = [Estimate(0.5, np.array([np.inf, 1.0])), Estimate(0.5, np.array([-np.inf, 1.0]))]
+    assert over_seeds(apart, 3).band is None
+    assert over_seeds(apart[:1], 3).band is None
+    assert mean(apart).band is None
