@@ -30,7 +30,7 @@ def records_of(prepared: Prepared, fields: dict[str, Any]) -> Iterator[Record]:
     task = prepared.task
     with quiet():
         task.apply_filters()
-        outcomes = _outcomes(prepared)
+        outcomes = outcomes_of(prepared)
     filters = {name for _, name in outcomes}
     labels = {pair: pair[0] if len(filters) == 1 else ",".join(pair) for pair in outcomes}
     first = scoring.primary(list(labels.values()))
@@ -64,7 +64,7 @@ def records_of(prepared: Prepared, fields: dict[str, Any]) -> Iterator[Record]:
         )
 
 
-def _outcomes(prepared: Prepared) -> dict[tuple[str, str], list[Any]]:
+def outcomes_of(prepared: Prepared) -> dict[tuple[str, str], list[Any]]:
     """(metric, filter) -> what lm-eval makes of each document, in order."""
     by_document = defaultdict(list)
     for request in prepared.requests:

@@ -93,6 +93,7 @@ class Pace:
         self._began = time.monotonic()
         self._waiting: dict[Key, float] = defaultdict(float)  # work by kind
         self._cells: tuple[Cell, ...] = ()
+        self._what = ""
         self._share = self._told = 0.0
         self.done = self.total = 0
 
@@ -110,6 +111,7 @@ class Pace:
     def start(self, *cells: Cell) -> None:
         """Nothing; these cells run now, together."""
         self._cells, self._share = cells, 0.0
+        self._what = str(cells[0]) if len(cells) == 1 else f"{len(cells)} plans on {cells[0].task}"
         self._report()
 
     def within(self, done: int, total: int, what: str = "") -> None:
@@ -146,7 +148,4 @@ class Pace:
     def _report(self) -> None:
         self._told = time.monotonic()
         if self._tell is not None:
-            what = str(self._cells[0]) if self._cells else ""
-            if len(self._cells) > 1:
-                what = f"{len(self._cells)} plans on {self._cells[0].task}"
-            self._tell(Progress(self.done, self.total, what, self._share, self.elapsed, self.left()))
+            self._tell(Progress(self.done, self.total, self._what, self._share, self.elapsed, self.left()))

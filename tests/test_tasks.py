@@ -12,7 +12,7 @@ import torch
 from nano_samples import documents, llama, tokenizer, write_tasks
 from transformers import BertConfig, BertForMaskedLM
 
-from painters import harness, models, tasks
+from painters import _harness_records, harness, models, tasks
 from painters.models import ModelError
 from painters.tasks import TaskError
 
@@ -78,7 +78,7 @@ def test_knowing_everything_scores_one(name: str, tmp_path: Path) -> None:
     (task,) = harness.prepare(write_tasks(tmp_path)[name])
     right_answers(task, name)
     task.task.apply_filters()
-    outcomes = harness._outcomes(task)
+    outcomes = _harness_records.outcomes_of(task)
     for (metric, _), values in outcomes.items():
         assert values == [-0.5 if metric == "perplexity" else 1] * task.documents
 
@@ -93,7 +93,7 @@ def test_sums_are_read_off_behind_the_marks(answer: str, right: int, tmp_path: P
     (task,) = harness.prepare(str(tmp_path / "nano_gsm8k" / "nano_gsm8k.yaml"))
     task.requests[0].resps = [answer]
     task.task.apply_filters()
-    assert harness._outcomes(task)["exact_match", "strict-match"] == [right]
+    assert _harness_records.outcomes_of(task)["exact_match", "strict-match"] == [right]
 
 
 def test_tasks_resolve_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
