@@ -142,6 +142,7 @@ def _tuned(record: Record) -> str:
         f"{how}, {_count(tuning.epochs, 'epoch')} over {documents} training documents, AdamW, rate {tuning.rate:g}, "
         f"warm-up {tuning.warmup:g}, weight decay {tuning.weight_decay:g}, batches of {tuning.batch_size}, "
         f"at most {tuning.max_length} tokens"
+        + ("" if tuning.precision == "float32" else f", products of the training in {tuning.precision}")
     )
 
 
