@@ -85,7 +85,8 @@ def evaluate(
             progress=progress,
         )
     )
-    table = results.frame(records)
+    order = {str(plan): place for place, plan in enumerate(scored)}
+    table = results.frame(sorted(records, key=lambda record: order[record.plan]))
     return table[table["plan"].isin([str(plan) for plan in wanted])].reset_index(drop=True)
 
 

@@ -151,6 +151,7 @@ def test_evaluate_compares_with_the_intact_model(model: Any, words: Any, yamls: 
     tasks = [yamls["nano_arc"], yamls["nano_lambada"]]
     table = painters.evaluate(model, plans, tasks, tokenizer=words, batch_size=BATCH, exact_batching=True)
     assert list(table["plan"].unique()) == [str(Plan.parse(plan)) for plan in plans]
+    assert list(table["plan"]) == [plan for plan in table["plan"].unique() for _ in range(len(table) // len(plans))]
     assert set(table["task"]) == {"nano_arc", "nano_lambada"}
     intact = {
         (r.task, r.metric): r
