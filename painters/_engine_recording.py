@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from painters.plan import Half
-from painters.stack import LayerStack, SurgeryError
+from painters.stack import LayerList, LayerStack, SurgeryError
 
 
 class Call(NamedTuple):
@@ -32,7 +32,7 @@ class Recording:
     It runs the layers of the module that is being executed, so that it holds for a copy of the model too.
     """
 
-    def __init__(self, stack: LayerStack, layers: nn.ModuleList, execute: Callable[[Recording], Tensor]) -> None:
+    def __init__(self, stack: LayerStack, layers: LayerList, execute: Callable[[Recording], Tensor]) -> None:
         self.layers: list[nn.Module] = list(layers)
         self.calls: list[Call] = []
         self.done = False
@@ -89,6 +89,12 @@ class Recording:
                 "in painters.stack.SPECIAL"
             )
         result: Tensor = output if returns is None else output[0]
+        if result.shape != hidden.shape:
+            raise SurgeryError(
+                f"{self._stack.name}: layer {index} at {self._stack.path} ({type(layer).__name__}) makes a stream of "
+                f"shape {tuple(result.shape)} from {tuple(hidden.shape)}, and a plan needs layers that keep the "
+                "shape: give the path of a list whose layers do"
+            )
         return result
 
     def _run_half(
@@ -133,17 +139,23 @@ class _StandIn(nn.ModuleList):
     indexing meet the recorders. Whoever walks the module tree meanwhile (to install hooks, say) finds the
     real layers."""
 
-    def __init__(self, original: nn.ModuleList, recording: Recording, key: object) -> None:
+    def __init__(self, original: LayerList, recording: Recording, key: object) -> None:
         recorders = [_Recorder(recording, index) for index in range(len(recording.layers))]
         vars(self).update(vars(original), original=original, recording=recording, recorders=recorders, key=key)
 
-    original: nn.ModuleList
+    original: LayerList
     recording: Recording
     recorders: list[_Recorder]
     key: object
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.recorders)
+
+    def forward(self, stream: Tensor) -> Any:
+        """What a Sequential returns, whose loop is its own forward."""
+        for recorder in self.recorders:
+            stream = recorder(stream)
+        return stream
 
     @overload
     def __getitem__(self, index: slice) -> Any: ...
@@ -179,7 +191,7 @@ def recorded(
         children = owner.get_submodule(holder_path)._modules
         layers = children[attribute]
         original = layers.original if isinstance(layers, _StandIn) else layers
-        assert isinstance(original, nn.ModuleList)
+        assert isinstance(original, nn.ModuleList | nn.Sequential)
         children[attribute] = _StandIn(original, Recording(stack, original, execute), key)
 
     def leave(owner: nn.Module, args: Any, output: Any) -> None:

@@ -14,17 +14,21 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from painters._stack_search import (
+    LayerList,
     SurgeryError,
+    candidates,
+    chosen,
     is_list_of_layers,
     list_at,
     owner_path,
+    role,
     search,
     text_config,
     unwrapped,
 )
 from painters.plan import Half
 
-__all__ = ["SPECIAL", "Halves", "LayerStack", "Special", "SurgeryError"]
+__all__ = ["SPECIAL", "Halves", "LayerList", "LayerStack", "Special", "SurgeryError", "inspect_stack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,7 @@ class LayerStack:
     """The module whose forward runs the layers in a loop."""
     inner_path: str
     """The list within the owner, mostly one word: `layers`."""
-    layers: nn.ModuleList
+    layers: LayerList
     returns: int | None
     """The length of the tuple that a layer returns; None where it returns the stream itself."""
     cache_indices: tuple[tuple[int, ...], ...]
@@ -151,12 +155,15 @@ class LayerStack:
         """The stack of `model`, in composite models that of the text model.
 
         Raises SurgeryError with the reason where there is none that can be operated on. `path` names the list
-        where the rule finds none or another one, such as `vision_tower.encoder.layers`.
+        where the rule finds none or another one, such as `vision_tower.encoder.layers`, or says which of them:
+        "encoder", "decoder" or "vision".
         """
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
         if path is None:
             _refuse_by_config(model, name)
             path = search(model, name)
+        else:
+            path = chosen(model, path, name)
         layers = list_at(model, path, name)
         owner = owner_path(model, path)
         _refuse_compiled(model, owner, name)
@@ -177,6 +184,43 @@ class LayerStack:
             cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
             halves=halves,
         )
+
+
+def inspect_stack(model: nn.Module, stack: str | None = None) -> dict[str, Any]:
+    """What is known of the stack of `model`, or the reason why there is none under "refused"; and all its lists of
+    layers.
+
+    Works on a model on the meta device too. `stack` chooses as in `LayerStack.find`.
+    """
+    lists = [_described(path, layers) for path, layers in candidates(model).items()]
+    told: dict[str, Any] = {"class": type(model).__name__, "lists": lists}
+    try:
+        found = LayerStack.find(model, stack)
+    except SurgeryError as error:
+        return told | {"stack": None, "refused": str(error)}
+    return told | {
+        "stack": found.path,
+        "refused": None,
+        "layers": found.num_layers,
+        "layer_classes": _classes(found.layers),
+        "returns": "the stream" if found.returns is None else f"a tuple of {found.returns}, the stream first",
+        "halves": found.halves is not None,
+        "cache_indices": [list(indices) for indices in found.cache_indices],
+    }
+
+
+def _described(path: str, layers: LayerList) -> dict[str, Any]:
+    return {
+        "path": path,
+        "stack": role(path),
+        "layers": len(layers),
+        "layer_classes": _classes(layers),
+        "parameters": sum(p.numel() for p in layers.parameters()),
+    }
+
+
+def _classes(layers: LayerList) -> list[str]:
+    return list(dict.fromkeys(type(unwrapped(layer)).__name__ for layer in layers))
 
 
 def _special(layer: nn.Module) -> Special:
@@ -207,19 +251,20 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
 def _refuse_by_config(model: nn.Module, name: str) -> None:
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise SurgeryError(
-            f"{name} is an encoder-decoder, and a plan runs one stack: load its encoder or its decoder alone"
+            f'{name} is an encoder-decoder, and a plan runs one stack: say stack="encoder" or stack="decoder"'
         )
     if getattr(text_config(model), "num_kv_shared_layers", 0):
         raise SurgeryError(f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order")
 
 
-def _refuse_layers(layers: nn.ModuleList, path: str, name: str) -> None:
+def _refuse_layers(layers: LayerList, path: str, name: str) -> None:
     for layer in layers:
         kind = type(unwrapped(layer)).__name__
         if (reason := _special(layer).refused) is not None:
             raise SurgeryError(f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order")
         for inner, module in layer.named_modules():
-            if is_list_of_layers(module):
+            is_stage = "Stage" in kind and isinstance(module, nn.ModuleList | nn.Sequential) and len(module) > 1
+            if is_stage or is_list_of_layers(module):
                 raise SurgeryError(
                     f"{name}: {path} holds stages ({kind}) with layers of their own, and shapes change from "
                     f"stage to stage: give the path of one stage's layers, such as {path}.0.{inner}"
