@@ -83,8 +83,19 @@ _SHARED_LAYER = Special(refused="are one shared layer that the model runs again 
 _SHARED_KEYS = Special(refused="read the keys and values of earlier layers")
 _CARRIED_STATE = Special(refused="hand a state besides the stream on to the next")
 
+_TUPLES = {
+    1: "CanineLayer FNetLayer FalconH1DecoderLayer FastSpeech2ConformerEncoderLayer GLPNLayer IBertLayer "
+    "LongformerLayer MPNetLayer MraLayer MvpDecoderLayer NystromformerLayer PerceiverLayer PoolFormerLayer "
+    "ProphetNetDecoderLayer PvtLayer TapasLayer TrOCRDecoderLayer VisualBertLayer VitDetLayer YosoLayer",
+    2: "BambaDecoderLayer BloomBlock CodeGenBlock CpmAntTransformerBlock Data2VecVisionLayer DebertaLayer "
+    "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock LEDDecoderLayer "
+    "LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer XLNetLayer",
+}
+"""Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
+
 SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
-    {
+    {name: Special(returns=length) for length, names in _TUPLES.items() for name in names.split()}
+    | {
         "LlamaDecoderLayer": _PRE_NORM,
         "MistralDecoderLayer": _PRE_NORM,
         "Qwen2DecoderLayer": _PRE_NORM,
@@ -92,11 +103,6 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "Phi3DecoderLayer": _RESIDUAL_DROPOUT,
         "Gemma2DecoderLayer": _SANDWICH,
         "Gemma3DecoderLayer": _SANDWICH,
-        "CodeGenBlock": Special(returns=2),
-        "FalconDecoderLayer": Special(returns=2),
-        "GPTJBlock": Special(returns=2),
-        "GPTNeoBlock": Special(returns=2),
-        "SwinLayer": Special(returns=2),
         "AlbertLayer": _SHARED_LAYER,
         "AlbertLayerGroup": _SHARED_LAYER,
         "Gemma3nTextDecoderLayer": _SHARED_KEYS,

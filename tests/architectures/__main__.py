@@ -23,7 +23,7 @@ import transformers
 from transformers import CONFIG_MAPPING
 
 import painters.engine  # noqa: F401  loaded once, before the processes part
-from architectures.page import PAGE, TABLE, outcomes, page
+from architectures.page import PAGE, TABLE, outcomes, page, read
 
 SECONDS = 90
 MEMORY = 8 << 30
@@ -40,14 +40,22 @@ def main() -> int:
     if options.types:
         rows = [row for model_type in options.types for row in in_own_process(model_type)]
         print("\n".join(json.dumps(row) for row in rows))
-        return int(any(row["outcome"] == "WRONG" for row in rows))
-    rows = survey(options.out, options.jobs)
-    if options.keep:
-        head = {"transformers": transformers.__version__}
-        TABLE.write_text("".join(json.dumps(row) + "\n" for row in (head, *rows)))
-        PAGE.write_text(page(rows, transformers.__version__))
-    report(rows)
+        if options.keep:
+            keep([row for row in read()[0] if row["type"] not in options.types] + rows)
+    else:
+        rows = survey(options.out, options.jobs)
+        if options.keep:
+            keep(rows)
+        report(rows)
     return int(any(row["outcome"] in ("WRONG", "raises") for row in rows))
+
+
+def keep(rows: list[dict[str, Any]]) -> None:
+    """Nothing; the repository's table and page hold these rows."""
+    head = {"transformers": transformers.__version__}
+    ordered = sorted(rows, key=lambda row: row["type"])
+    TABLE.write_text("".join(json.dumps(row) + "\n" for row in (head, *ordered)))
+    PAGE.write_text(page(ordered, transformers.__version__))
 
 
 def survey(out: Path, jobs: int) -> list[dict[str, Any]]:

@@ -128,7 +128,7 @@ def shrink(name: str, value: Any, is_stated: bool, special: dict[str, int]) -> A
         if re.fullmatch(WHOLE_LISTS, name):
             return type(value)([16] * len(value))
         if re.fullmatch(STAGE_DEPTHS, name):
-            return type(value)(max(1, min(item, 2 + (i % 2))) for i, item in enumerate(value))
+            return type(value)(min(item, 3) for item in value)
         if re.fullmatch(STAGE_WIDTHS, name) and min(value) >= 32:
             return type(value)(max(8, item // 8) for item in value)
         return None

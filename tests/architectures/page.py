@@ -97,7 +97,7 @@ def page(rows: Sequence[Row], version: str) -> str:
 
 
 def exact_cells(row: Row) -> tuple[str, ...]:
-    kinds = " ".join(row["layer classes"])
+    kinds = " ".join(row["layer classes"]) + (f", plans among {row['among']}" if "among" in row else "")
     done = [name for name, key in (("plans", "plans"), ("cache", "cached")) if row.get(key) == "exact"]
     if row.get("generation") == "exact":
         done.append("generation")
