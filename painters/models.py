@@ -115,11 +115,12 @@ def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool 
     """
     config = _config(name, revision, trust_remote_code)
     named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+    plain: Any = transformers.AutoModel
     with torch.device("meta"):
         try:
             if named is not None:
                 return named._from_config(config)
-            return transformers.AutoModel.from_config(config, trust_remote_code=trust_remote_code)
+            return plain.from_config(config, trust_remote_code=trust_remote_code)
         except (ImportError, ValueError, TypeError) as error:
             raise ModelError(
                 f"model {name!r}: transformers cannot build a model of type {config.model_type!r} from its "

@@ -85,7 +85,7 @@ def shrunk(kind: type[PreTrainedConfig], overrides: dict[str, Any], special: dic
     given = {name: value for name, value in overrides.items() if value is not ...}
     values: dict[str, Any] = {}
     for name in fields(kind):
-        value = getattr(default, name, None)
+        value = default_of(default, name)
         if isinstance(value, PreTrainedConfig):
             inner = given.pop(name, {})
             values[name] = inner if isinstance(inner, PreTrainedConfig) else shrunk(type(value), inner, special)
@@ -109,6 +109,14 @@ def fields(kind: type[PreTrainedConfig]) -> Iterator[str]:
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "self":
             yield name
+
+
+def default_of(config: PreTrainedConfig, name: str) -> Any:
+    """The value of a field; where it varies by layer, the one that the constructor starts from."""
+    try:
+        return getattr(config, name, None)
+    except ValueError:
+        return inspect.signature(type(config).__init__).parameters[name].default
 
 
 def stated(kind: type[PreTrainedConfig], name: str) -> bool:
