@@ -55,7 +55,7 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take more than a few second
 	$(BIN)/python -m pytest -m slow
 
 test-architectures: $(VENV)/.installed-dev  ## every model type of transformers, tiny, under every kind of plan
-	@echo "Examining every model type (about ten minutes of processor time; an interrupted run goes on where it was)"
+	@echo "Examining every model type (about five minutes of processor time; an interrupted run goes on where it was)"
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m architectures
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show

@@ -81,6 +81,11 @@ _RESIDUAL_DROPOUT = Special(
 _POSITION_BIAS = Special(refused="hand the position bias that the first one computes on to the next")
 _SHARED_LAYER = Special(refused="are one shared layer that the model runs again and again")
 _SHARED_KEYS = Special(refused="read the keys and values of earlier layers")
+_SIDE_BY_SIDE = Special(refused="all read the same input, side by side")
+_FEATURE_MAPS = Special(refused="are read one by one as feature maps")
+_EACH_KEPT = Special(refused="give outputs that the model keeps one by one")
+_RUN_AGAIN = Special(refused="run several times in a forward, each time with keys and values of their own")
+_OTHER_SHAPE = Special(refused="change the shape of the stream")
 _CARRIED_STATE = Special(refused="hand a state besides the stream on to the next")
 
 _TUPLES = {
@@ -89,7 +94,7 @@ _TUPLES = {
     "ProphetNetDecoderLayer PvtLayer TapasLayer TrOCRDecoderLayer VisualBertLayer VitDetLayer YosoLayer",
     2: "BambaDecoderLayer BloomBlock CodeGenBlock CpmAntTransformerBlock Data2VecVisionLayer DebertaLayer "
     "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock LEDDecoderLayer "
-    "LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer XLNetLayer",
+    "LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer",
 }
 """Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
 
@@ -112,6 +117,14 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "LongT5Block": _POSITION_BIAS,
         "SwitchTransformersBlock": _POSITION_BIAS,
         "Pop2PianoBlock": _POSITION_BIAS,
+        "UVDocBridgeBlock": _SIDE_BY_SIDE,
+        "RfDetrDinov2Layer": _FEATURE_MAPS,
+        "RfDetrRepVggBlock": _EACH_KEPT,
+        "HrmTextDecoderLayer": _RUN_AGAIN,
+        "PPLCNetV4Block": _OTHER_SHAPE,
+        "NemotronAsrStreamingEncoderBlock": _CARRIED_STATE,
+        "RwkvBlock": _CARRIED_STATE,
+        "LongcatFlashDecoderLayer": Special(refused="hold two attentions each, for which its cache has no slots"),
         "FunnelLayer": _CARRIED_STATE,
         "GlmMoeDsaDecoderLayer": _CARRIED_STATE,
         "HYV4DecoderLayer": _CARRIED_STATE,
@@ -268,6 +281,8 @@ def _refuse_layers(layers: LayerList, path: str, name: str) -> None:
         kind = type(unwrapped(layer)).__name__
         if (reason := _special(layer).refused) is not None:
             raise SurgeryError(f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order")
+        if isinstance(layer, nn.ModuleList):
+            raise SurgeryError(f"{name}: {path} holds stages, lists themselves: give the path of one, such as {path}.0")
         for inner, module in layer.named_modules():
             is_stage = "Stage" in kind and isinstance(module, nn.ModuleList | nn.Sequential) and len(module) > 1
             if is_stage or is_list_of_layers(module):

@@ -256,7 +256,7 @@ def test_an_encoder_decoder_is_inspected(painters: Callable[..., Outcome], tmp_p
 
 
 def test_what_cannot_be_inspected(painters: Callable[..., Outcome], tmp_path: Path) -> None:
-    assert "give --inspect NAME too" in painters("models", "--stack", "decoder").err.replace("\n", " ")
+    assert "--inspect" in painters("models", "--stack", "decoder").err
     (tmp_path / "config.json").write_text('{"model_type": "encoder-decoder"}')
     assert painters("models", "--inspect", str(tmp_path)).code
 

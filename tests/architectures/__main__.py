@@ -47,15 +47,15 @@ def main() -> int:
         if options.keep:
             keep(rows)
         report(rows)
-    return int(any(row["outcome"] in ("WRONG", "raises") for row in rows))
+    return int(any(row["outcome"] == "WRONG" for row in rows))
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
     """Nothing; the repository's table and page hold these rows."""
-    head = {"transformers": transformers.__version__}
+    head = {"transformers": transformers.__version__, "types": len(CONFIG_MAPPING)}
     ordered = sorted(rows, key=lambda row: row["type"])
     TABLE.write_text("".join(json.dumps(row) + "\n" for row in (head, *ordered)))
-    PAGE.write_text(page(ordered, transformers.__version__))
+    PAGE.write_text(page(ordered, head))
 
 
 def survey(out: Path, jobs: int) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ FIRST_SPECIAL = 100
 
 # The first rule whose name fits a whole-number field gives its value. A rule never raises a value.
 RULES: tuple[tuple[str, int], ...] = (
+    (r"qk_head_dim", 2 * WIDTH // HEADS),
+    (r"rotary_dim", WIDTH // HEADS // 2),
     (r"vocab_size|n_vocab|\w+_vocab_size|vocab_size_\w+", VOCABULARY),
     (r"(num_)?(hidden_)?layers?|num_\w*layers|n_layers?|\w*(encoder|decoder)_layers|depth|num_blocks", LAYERS),
     (
@@ -55,7 +57,7 @@ RULES: tuple[tuple[str, int], ...] = (
     (r"num_mel_bins|n_mels|num_filters", 16),
     (r"state_size|ssm_state_size|mamba_d_state|d_state", 8),
     (r"index_topk|index_n_heads|index_topk_blocks", 4),
-    (r"chunk_size|mamba_chunk_size|block_size|chunk_length", 8),
+    (r"chunk_size|mamba_chunk_size|block_size", 8),
     (r"upsample_initial_channel|post_conv_\w+_channels|\w*_channels", 32),
     (r"codebook_size|\w*num_embeddings", 32),
     (r"relative_attention_max_distance|max_rel\w*_pos", 32),
@@ -115,7 +117,7 @@ def default_of(config: PreTrainedConfig, name: str) -> Any:
     """The value of a field; where it varies by layer, the one that the constructor starts from."""
     try:
         return getattr(config, name, None)
-    except ValueError:
+    except RuntimeError:
         return inspect.signature(type(config).__init__).parameters[name].default
 
 

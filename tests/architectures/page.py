@@ -27,9 +27,9 @@ equal to a replay without the engine: the model's own forward notes the argument
 loop calls the layers by the plan. *cache* means the same again with the cache that the model makes by default;
 *generation* that greedy decoding of a batch padded on the left gives the same tokens with a cache as without.
 
-Of {total} model types {built} could be built, {exact} are exact ({whole} as they come, {parts} with `stack=` or within
-their stages), {refused} are refused, and {wrong} are wrong. {generators} of the exact ones generate, and {generation}
-of these are exact in that too.
+{total} of {known} model types have been examined. {built} could be built, {exact} are exact ({whole} as they come,
+{parts} with `stack=` or within their stages), {refused} are refused, and {wrong} are wrong or fail without such a
+reason. {generators} of the exact ones generate, and {generation} of these are exact in that too.
 """
 
 PLAIN = """
@@ -63,8 +63,8 @@ def outcomes(rows: Iterable[Row]) -> dict[str, str]:
     return found
 
 
-def page(rows: Sequence[Row], version: str) -> str:
-    """The page's text."""
+def page(rows: Sequence[Row], head: Row) -> str:
+    """The page's text; `head` says which version of transformers the rows are about, and how many types that knows."""
     types = outcomes(rows)
     whole = [row for row in rows if row["outcome"] == "exact" and not row.get("part")]
     parts = [row for row in rows if row["outcome"] == "exact" and row.get("part")]
@@ -73,7 +73,8 @@ def page(rows: Sequence[Row], version: str) -> str:
     generators = [row for row in (*whole, *parts) if row.get("generation", "").startswith("exact")]
     told = [row for row in (*whole, *parts) if "generation" in row and not row["generation"].startswith("none")]
     text = HEAD.format(
-        version=version,
+        version=head["transformers"],
+        known=head["types"],
         total=len(types),
         built=len(types) - list(types.values()).count("not built"),
         exact=len(exact),
@@ -117,10 +118,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def read() -> tuple[list[Row], str]:
-    """The rows of the table and the version of transformers that they are about."""
-    first, *rest = [json.loads(line) for line in TABLE.read_text().splitlines()]
-    return rest, first["transformers"]
+def read() -> tuple[list[Row], Row]:
+    """The rows of the table, and what its first line says of all of them."""
+    head, *rows = [json.loads(line) for line in TABLE.read_text().splitlines()]
+    return rows, head
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def replayed(model: nn.Module, layers: nn.ModuleList, plan: Plan, inputs: dict[s
         replaying = True
         hidden = follow(plan.steps, calls[0][1][0], run)
         replaying = False
+        calls.clear()  # some models run their stack more than once
         return type(output)((hidden, *output[1:])) if isinstance(output, tuple | list) else hidden
 
     handles = [
@@ -64,8 +65,8 @@ def stream(output: Any) -> Tensor:
 
 
 def snapshot(value: Any) -> Any:
-    """A copy of what a call could change: caches deeply, containers flatly."""
-    if isinstance(value, Cache):
+    """A copy of what a call could change: caches and other objects deeply, containers flatly."""
+    if isinstance(value, Cache) or (hasattr(value, "__dict__") and not isinstance(value, Tensor | nn.Module)):
         return copy.deepcopy(value)
     return copy.copy(value) if isinstance(value, dict | list) else value
 
