@@ -85,7 +85,8 @@ def search(model: nn.Module, name: str) -> str:
 
 def candidates(model: nn.Module) -> dict[str, nn.ModuleList]:
     """Every outermost list of layers of the whole model by its path, that of the most parameters first."""
-    found = _candidates(model)
+    lists = {path: m for path, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    found = _candidates(model) | _outermost({p: m for p, m in lists.items() if _holds(m, GradientCheckpointingLayer)})
     return dict(sorted(found.items(), key=lambda item: -sum(p.numel() for p in item[1].parameters())))
 
 

@@ -91,10 +91,11 @@ _CARRIED_STATE = Special(refused="hand a state besides the stream on to the next
 _TUPLES = {
     1: "CanineLayer FNetLayer FalconH1DecoderLayer FastSpeech2ConformerEncoderLayer GLPNLayer IBertLayer "
     "LongformerLayer MPNetLayer MraLayer MvpDecoderLayer NystromformerLayer PerceiverLayer PoolFormerLayer "
-    "ProphetNetDecoderLayer PvtLayer TapasLayer TrOCRDecoderLayer VisualBertLayer VitDetLayer YosoLayer",
+    "ProphetNetDecoderLayer PvtLayer TapasLayer TrOCRDecoderLayer VisualBertLayer VitDetLayer YosoLayer "
+    "DonutSwinLayer MaskFormerSwinLayer Swinv2Layer Swin2SRLayer TimesformerLayer LEDEncoderLayer LEDDecoderLayer",
     2: "BambaDecoderLayer BloomBlock CodeGenBlock CpmAntTransformerBlock Data2VecVisionLayer DebertaLayer "
-    "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock LEDDecoderLayer "
-    "LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer",
+    "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock VJEPA2Layer "
+    "HieraLayer LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer",
 }
 """Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
 

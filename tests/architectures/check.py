@@ -277,4 +277,5 @@ def without_name(error: Exception, model: nn.Module) -> str:
 
 def said(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' '.join(lines)[:300]}"
+    text = re.sub(r"(/[\w.-]+){3,}", "...", " ".join(lines))  # folders of the machine that it ran on
+    return f"{type(error).__name__}: {text[:300]}"
