@@ -21,6 +21,6 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "mobilevit": {"hidden_sizes": [16, 24, 32]},
     "regnet": {"depths": [3, 3, 3, 3]},
     "swin": _WINDOWS,
-    "swin2sr": {"embed_dim": 24, "image_size": 64, "patch_size": 1, "window_size": 8, "num_heads": [3, 3, 3, 3, 3, 3]},
+    "swin2sr": {"embed_dim": 24, "image_size": 16, "patch_size": 1, "window_size": 8, "num_heads": [3, 3, 3, 3, 3, 3]},
     "swinv2": _WINDOWS,
 }
