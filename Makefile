@@ -13,10 +13,10 @@ export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check test-slow notebooks clean
+.PHONY: help run test check test-slow test-architectures notebooks clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \
@@ -53,6 +53,10 @@ check: $(VENV)/.installed-dev  ## lint, format and types
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take more than a few seconds
 	$(BIN)/python -m pytest -m slow
+
+test-architectures: $(VENV)/.installed-dev  ## every model type of transformers, tiny, under every kind of plan
+	@echo "Examining every model type (about five minutes of processor time; an interrupted run goes on where it was)"
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m architectures
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py

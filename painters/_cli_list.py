@@ -87,6 +87,39 @@ def models_table() -> Table:
     return table
 
 
+def inspected_json(model: str, stack: str | None, **options: Any) -> dict[str, Any]:
+    """What is known of the stack of `model`, from its configuration alone."""
+    from painters.models import skeleton
+    from painters.stack import inspect_stack
+
+    return {"model": model, **inspect_stack(skeleton(model, **options), stack)}
+
+
+def inspected_tables(told: dict[str, Any]) -> list[Table]:
+    """The same for people: what was found or refused, then the lists of layers to choose from."""
+    about = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    about.add_row("model", f"{told['model']} ({told['class']})")
+    if told["stack"] is None:
+        about.add_row("refused", told["refused"])
+    else:
+        cached = sorted({index for indices in told["cache_indices"] for index in indices})
+        about.add_row("stack", told["stack"])
+        about.add_row("layers", f"{told['layers']} of {' and '.join(told['layer_classes'])}")
+        about.add_row("a layer returns", told["returns"])
+        about.add_row("halves", "known: 3.attn and 3.mlp work" if told["halves"] else "not known: whole layers only")
+        about.add_row("cache slots", f"{cached[0]} to {cached[-1]}" if cached else "none: its layers name no slot")
+    lists = _table("lists of layers", "stack=", "layers", "classes", "parameters")
+    for found in told["lists"]:
+        lists.add_row(
+            found["path"],
+            found["stack"] or "",
+            str(found["layers"]),
+            " and ".join(found["layer_classes"]),
+            f"{found['parameters'] / 1e6:.2f} M",
+        )
+    return [about, lists]
+
+
 def tasks_json() -> list[dict[str, Any]]:
     """The bundled tasks: name, documents, kind of answer, metrics, what is asked."""
     found = []

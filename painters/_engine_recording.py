@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, SupportsIndex, overload
 
+import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from painters.plan import Half
-from painters.stack import LayerStack, SurgeryError
+from painters.stack import LayerList, LayerStack, SurgeryError
 
 
 class Call(NamedTuple):
@@ -32,7 +33,7 @@ class Recording:
     It runs the layers of the module that is being executed, so that it holds for a copy of the model too.
     """
 
-    def __init__(self, stack: LayerStack, layers: nn.ModuleList, execute: Callable[[Recording], Tensor]) -> None:
+    def __init__(self, stack: LayerStack, layers: LayerList, execute: Callable[[Recording], Tensor]) -> None:
         self.layers: list[nn.Module] = list(layers)
         self.calls: list[Call] = []
         self.done = False
@@ -52,10 +53,29 @@ class Recording:
         self.calls.append(Call(args[1:], kwargs))
         hidden = self.stream
         if len(self.calls) == len(self.layers):
+            self._refuse_carried_state()
             self.cache = self._find_cache()
             hidden = self._execute(self)
             self.done = True
         return (hidden, *self._rest) if self._stack.returns else hidden
+
+    def _refuse_carried_state(self) -> None:
+        """Nothing; SurgeryError where the first layer was given a second stream, and the next one what came of it.
+
+        Recorders return None behind the stream, so that None is what the loop then hands on.
+        """
+        if not self._rest or len(self.calls) < 2:
+            return
+        (args, kwargs), (next_args, next_kwargs) = self.calls[:2]
+        pairs = [
+            *zip(args, next_args, strict=False),
+            *((value, next_kwargs.get(name)) for name, value in kwargs.items()),
+        ]
+        if any(isinstance(value, Tensor) and after is None for value, after in pairs):
+            raise SurgeryError(
+                f"{self._stack.name}: the layers at {self._stack.path} hand a state besides the stream on to the next: "
+                "they run only in their own order"
+            )
 
     def _find_cache(self) -> Cache | None:
         """The cache that the layers were given; raises SurgeryError where they were given several."""
@@ -80,9 +100,13 @@ class Recording:
         layer = self.layers[index]
         if half is not None:
             return self._run_half(layer, half, hidden, args, kwargs)
-        output = layer(hidden, *args, **kwargs)
+        try:
+            output = layer(hidden, *args, **kwargs)
+        except (RuntimeError, ValueError, IndexError) as error:
+            self._refuse_other_shape(index, hidden, error)
+            raise
         returns = self._stack.returns
-        if (len(output) if isinstance(output, tuple) else None) != returns:
+        if (len(output) if isinstance(output, tuple) else None) != returns or isinstance(output, list):
             raise SurgeryError(
                 f"{self._stack.name}: {type(layer).__name__} returns a {type(output).__name__}, and "
                 f"{'a tensor' if returns is None else f'a tuple of {returns}'} was expected: it needs a row "
@@ -90,6 +114,29 @@ class Recording:
             )
         result: Tensor = output if returns is None else output[0]
         return result
+
+    def _refuse_other_shape(self, index: int, hidden: Tensor, error: Exception) -> None:
+        """Nothing; SurgeryError where layer `index` failed on `hidden` because the intact model gives it another shape.
+
+        Backbones have layers that shrink the picture and widen the stream, which run only where they are.
+        """
+        stream, shapes = self.stream, []
+        try:
+            with torch.no_grad():
+                for layer, (args, kwargs) in zip(self.layers, self.calls, strict=True):
+                    shapes.append(tuple(stream.shape))
+                    given = [None if value is self.cache else value for value in args]
+                    named = {name: None if value is self.cache else value for name, value in kwargs.items()}
+                    output = layer(stream, *given, **named)
+                    stream = output if isinstance(output, Tensor) else output[0]
+        except Exception:
+            return  # the layer's own error is the one to see
+        if shapes[index] != tuple(hidden.shape):
+            raise SurgeryError(
+                f"{self._stack.name}: the plan gives layer {index} at {self._stack.path} a stream of shape "
+                f"{tuple(hidden.shape)}, and in the intact model it gets {shapes[index]}: some layers of this stack "
+                "change the shape, and a plan must leave those where they are"
+            ) from error
 
     def _run_half(
         self, layer: nn.Module, half: Half, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -133,17 +180,23 @@ class _StandIn(nn.ModuleList):
     indexing meet the recorders. Whoever walks the module tree meanwhile (to install hooks, say) finds the
     real layers."""
 
-    def __init__(self, original: nn.ModuleList, recording: Recording, key: object) -> None:
+    def __init__(self, original: LayerList, recording: Recording, key: object) -> None:
         recorders = [_Recorder(recording, index) for index in range(len(recording.layers))]
         vars(self).update(vars(original), original=original, recording=recording, recorders=recorders, key=key)
 
-    original: nn.ModuleList
+    original: LayerList
     recording: Recording
     recorders: list[_Recorder]
     key: object
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.recorders)
+
+    def forward(self, stream: Tensor) -> Any:
+        """What a Sequential returns, whose loop is its own forward."""
+        for recorder in self.recorders:
+            stream = recorder(stream)
+        return stream
 
     @overload
     def __getitem__(self, index: slice) -> Any: ...
@@ -179,7 +232,7 @@ def recorded(
         children = owner.get_submodule(holder_path)._modules
         layers = children[attribute]
         original = layers.original if isinstance(layers, _StandIn) else layers
-        assert isinstance(original, nn.ModuleList)
+        assert isinstance(original, nn.ModuleList | nn.Sequential)
         children[attribute] = _StandIn(original, Recording(stack, original, execute), key)
 
     def leave(owner: nn.Module, args: Any, output: Any) -> None:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from torch import nn
 from transformers import PreTrainedModel
@@ -17,6 +17,16 @@ from painters.errors import PaintersError
 
 class SurgeryError(PaintersError, RuntimeError):
     """A model, cache or call that cannot follow a plan; the message says why and what to do instead."""
+
+
+LayerList: TypeAlias = nn.ModuleList | nn.Sequential
+
+ROLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "vision": ("vision", "visual", "image", "vit"),
+    "decoder": ("decoder",),
+    "encoder": ("encoder",),
+}
+"""What a stack can be asked for by, and the words in its path that tell; the first role that fits counts."""
 
 
 def unwrapped(layer: nn.Module) -> nn.Module:
@@ -36,13 +46,13 @@ def is_list_of_layers(module: nn.Module) -> bool:
     return isinstance(module, nn.ModuleList) and _holds(module, GradientCheckpointingLayer)
 
 
-def list_at(model: nn.Module, path: str, name: str) -> nn.ModuleList:
+def list_at(model: nn.Module, path: str, name: str) -> LayerList:
     """The list of layers at `path`; raises SurgeryError where there is none."""
     try:
         found = model.get_submodule(path)
     except AttributeError:
         found = None
-    if not isinstance(found, nn.ModuleList) or not len(found):
+    if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
         kind = "nothing" if found is None else f"a {type(found).__name__}"
         raise SurgeryError(f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers")
     return found
@@ -71,6 +81,32 @@ def search(model: nn.Module, name: str) -> str:
         if 2 * sizes[best] <= sum(sizes.values()):
             raise SurgeryError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
     return f"{root_path}.{best}".lstrip(".")
+
+
+def candidates(model: nn.Module) -> dict[str, nn.ModuleList]:
+    """Every outermost list of layers of the whole model by its path, that of the most parameters first."""
+    lists = {path: m for path, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    found = _candidates(model) | _outermost({p: m for p, m in lists.items() if _holds(m, GradientCheckpointingLayer)})
+    return dict(sorted(found.items(), key=lambda item: -sum(p.numel() for p in item[1].parameters())))
+
+
+def role(path: str) -> str | None:
+    """What the list at `path` can be asked for by, if anything."""
+    return next((role for role, words in ROLES.items() if any(word in path.lower() for word in words)), None)
+
+
+def chosen(model: nn.Module, stack: str, name: str) -> str:
+    """The path of the list that `stack` means: a role such as "decoder", or the path itself."""
+    if stack not in ROLES:
+        return stack
+    found = candidates(model)
+    fitting = [path for path in found if role(path) == stack]
+    if len(fitting) != 1:
+        listed = ", ".join(found) or "none"
+        raise SurgeryError(
+            f"{name}: stack={stack!r} fits {len(fitting)} of its lists of layers ({listed}): give the path of one"
+        )
+    return fitting[0]
 
 
 def _text_model(model: nn.Module) -> tuple[str, nn.Module]:

@@ -15,7 +15,14 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, StaticCache
+from transformers.cache_utils import (
+    Cache,
+    CacheLayerMixin,
+    DynamicCache,
+    DynamicLayer,
+    EncoderDecoderCache,
+    StaticCache,
+)
 
 from painters.stack import SurgeryError
 
@@ -82,6 +89,11 @@ class CacheSlots:
     def __init__(self, table: SlotTable, cache: Cache, owner: Hashable, text: str) -> None:
         """`owner` says who may continue the cache; None stands for the intact model, `text` names it in
         errors."""
+        # What a decoder keeps of the encoder is the same in every execution of a layer, so that is left as it is.
+        whole = cache
+        self._both = cache if type(cache) is EncoderDecoderCache else None
+        if self._both is not None:
+            cache = self._both.self_attention_cache
         if type(cache) not in SUPPORTED or cache.offloading:
             found = f"an offloaded {type(cache).__name__}" if type(cache) in SUPPORTED else f"a {type(cache).__name__}"
             raise SurgeryError(
@@ -94,7 +106,7 @@ class CacheSlots:
         if not isinstance(claim, _Claim) or claim.owner != owner:
             claim = self._adopt(claim, owner, text)
         self._width = claim.width if claim is not None else len(cache.layers)
-        self._own = cache if claim is None else self._view(cache.layers)
+        self._own = whole if claim is None else self._view(cache.layers)
 
     def _adopt(self, claim: _Claim | None, owner: Hashable, text: str) -> _Claim | None:
         """The plan's claim on a cache that is still empty, with one slot for every execution."""
@@ -177,7 +189,14 @@ class CacheSlots:
         view: Cache = object.__new__(type(cache))
         vars(view).update(vars(cache), layers=layers)
         vars(view).pop("update", None)
-        return view
+        return view if self._both is None else self._beside_encoder(view)
+
+    def _beside_encoder(self, view: Cache) -> Cache:
+        """The view together with what the layers keep of the encoder."""
+        assert self._both is not None
+        both: Cache = object.__new__(EncoderDecoderCache)
+        vars(both).update(vars(self._both), self_attention_cache=view)
+        return both
 
 
 class AveragedSlot:
@@ -201,7 +220,7 @@ class AveragedSlot:
     def member(self) -> Cache:
         """The cache as one member has to see it."""
         view = self._slots._view(self._slots._cache.layers)
-        vars(view)["update"] = self._update
+        vars(getattr(view, "self_attention_cache", view))["update"] = self._update
         return view
 
     def _update(self, keys: Tensor, values: Tensor, layer_idx: int, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

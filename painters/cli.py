@@ -559,10 +559,30 @@ def list_variants(
 
 
 @app.command(name="models")
-def list_models(as_json: JsonOption = False) -> None:
-    """List the bundled models, and say how to use others."""
-    from painters._cli_list import models_json, models_table
+def list_models(
+    inspect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Say where this model keeps its layers, from its configuration alone."),
+    ] = None,
+    stack: Annotated[str | None, typer.Option(help='With --inspect: "encoder", "decoder", "vision" or a path.')] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="With --inspect: run the code that the model brings.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the bundled models, and say how to use others; or look into one."""
+    from painters._cli_list import inspected_json, inspected_tables, models_json, models_table
 
+    if inspect is not None:
+        told = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
+        if as_json:
+            typer.echo(json.dumps(told, indent=2))
+        else:
+            about, lists = inspected_tables(told)
+            out.print(about, "", lists, sep="\n")
+        return
+    if stack is not None:
+        raise typer.BadParameter("--stack chooses among the lists of layers of one model: give --inspect NAME too")
     if as_json:
         typer.echo(json.dumps(models_json(), indent=2))
         return

@@ -34,6 +34,7 @@ def surgery(
     plan: Plan | str,
     kv: KV = "exact",
     *,
+    stack: str | None = None,
     path: str | None = None,
     observe: Observer | None = None,
 ) -> Iterator[Model]:
@@ -45,8 +46,9 @@ def surgery(
     a parallel group one by one.
 
     `kv="averaged"` keeps one cache slot per parallel group and averages the members' keys and values in it,
-    as the paper's released code does (only decoding with a cache differs from "exact"). `path` names the list
-    of layers where it is not found or another one is meant. `observe(i, stream)` is called with the stream
+    as the paper's released code does (only decoding with a cache differs from "exact"). `stack` says which list
+    of layers is meant where there are several or none is found: "encoder", "decoder", "vision" or a path, which
+    `path` takes too. `observe(i, stream)` is called with the stream
     [batch, seq, hidden] that enters the plan (i = 0) and that leaves its i-th step, groups counted as one
     step.
 
@@ -56,10 +58,13 @@ def surgery(
         raise ValueError(f"kv is {kv!r}: it must be one of {', '.join(map(repr, KINDS_OF_KV))}")
     if isinstance(plan, str):
         plan = Plan.parse(plan)
-    stack = LayerStack.find(model, path)
-    program = Program(plan, stack, kv, observe)
+    if stack is not None and path is not None:
+        raise ValueError(f"stack={stack!r} and path={path!r}: both say which list of layers is meant, so give one")
+    place = path if stack is None else stack
+    found = LayerStack.find(model, place)
+    program = Program(plan, found, kv, observe)
     # A stack that was named may be one that not every forward runs, such as that of a vision tower.
-    with _uncompiled(model), recorded(model, stack, program.execute, always=path is None):
+    with _uncompiled(model), recorded(model, found, program.execute, always=place is None):
         yield model
 
 

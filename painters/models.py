@@ -25,6 +25,7 @@ __all__ = [
     "load_model",
     "num_layers",
     "refuse_encoder",
+    "skeleton",
     "weights_digest",
 ]
 
@@ -105,6 +106,26 @@ def num_layers(name: str, *, revision: str | None = None, trust_remote_code: boo
     if not isinstance(count, int):
         raise ModelError(f"model {name!r}: its configuration states no num_hidden_layers; load the model and look")
     return count
+
+
+def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The model `name` on the meta device: its modules without their weights, from its configuration alone.
+
+    Its class is the one that the configuration names, or the plain model.
+    """
+    config = _config(name, revision, trust_remote_code)
+    named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+    plain: Any = transformers.AutoModel
+    with torch.device("meta"):
+        try:
+            if named is not None:
+                return named._from_config(config)
+            return plain.from_config(config, trust_remote_code=trust_remote_code)
+        except (ImportError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"model {name!r}: transformers cannot build a model of type {config.model_type!r} from its "
+                f"configuration: {_first_line(error)}. Load it yourself and call painters.stack.inspect_stack(model)"
+            ) from error
 
 
 def refuse_encoder(config: Any, name: str) -> None:

@@ -14,17 +14,21 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from painters._stack_search import (
+    LayerList,
     SurgeryError,
+    candidates,
+    chosen,
     is_list_of_layers,
     list_at,
     owner_path,
+    role,
     search,
     text_config,
     unwrapped,
 )
 from painters.plan import Half
 
-__all__ = ["SPECIAL", "Halves", "LayerStack", "Special", "SurgeryError"]
+__all__ = ["SPECIAL", "Halves", "LayerList", "LayerStack", "Special", "SurgeryError", "inspect_stack"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,27 @@ _RESIDUAL_DROPOUT = Special(
 _POSITION_BIAS = Special(refused="hand the position bias that the first one computes on to the next")
 _SHARED_LAYER = Special(refused="are one shared layer that the model runs again and again")
 _SHARED_KEYS = Special(refused="read the keys and values of earlier layers")
+_SIDE_BY_SIDE = Special(refused="all read the same input, side by side")
+_FEATURE_MAPS = Special(refused="are read one by one as feature maps")
+_EACH_KEPT = Special(refused="give outputs that the model keeps one by one")
+_RUN_AGAIN = Special(refused="run several times in a forward, each time with keys and values of their own")
+_OTHER_SHAPE = Special(refused="change the shape of the stream")
 _CARRIED_STATE = Special(refused="hand a state besides the stream on to the next")
 
+_TUPLES = {
+    1: "CanineLayer FNetLayer FalconH1DecoderLayer FastSpeech2ConformerEncoderLayer GLPNLayer IBertLayer "
+    "LongformerLayer MPNetLayer MraLayer MvpDecoderLayer NystromformerLayer PerceiverLayer PoolFormerLayer "
+    "ProphetNetDecoderLayer PvtLayer TapasLayer TrOCRDecoderLayer VisualBertLayer VitDetLayer YosoLayer "
+    "DonutSwinLayer MaskFormerSwinLayer Swinv2Layer Swin2SRLayer TimesformerLayer LEDEncoderLayer LEDDecoderLayer",
+    2: "BambaDecoderLayer BloomBlock CodeGenBlock CpmAntTransformerBlock Data2VecVisionLayer DebertaLayer "
+    "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock VJEPA2Layer "
+    "HieraLayer LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer",
+}
+"""Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
+
 SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
-    {
+    {name: Special(returns=length) for length, names in _TUPLES.items() for name in names.split()}
+    | {
         "LlamaDecoderLayer": _PRE_NORM,
         "MistralDecoderLayer": _PRE_NORM,
         "Qwen2DecoderLayer": _PRE_NORM,
@@ -88,11 +109,6 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "Phi3DecoderLayer": _RESIDUAL_DROPOUT,
         "Gemma2DecoderLayer": _SANDWICH,
         "Gemma3DecoderLayer": _SANDWICH,
-        "CodeGenBlock": Special(returns=2),
-        "FalconDecoderLayer": Special(returns=2),
-        "GPTJBlock": Special(returns=2),
-        "GPTNeoBlock": Special(returns=2),
-        "SwinLayer": Special(returns=2),
         "AlbertLayer": _SHARED_LAYER,
         "AlbertLayerGroup": _SHARED_LAYER,
         "Gemma3nTextDecoderLayer": _SHARED_KEYS,
@@ -102,6 +118,14 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "LongT5Block": _POSITION_BIAS,
         "SwitchTransformersBlock": _POSITION_BIAS,
         "Pop2PianoBlock": _POSITION_BIAS,
+        "UVDocBridgeBlock": _SIDE_BY_SIDE,
+        "RfDetrDinov2Layer": _FEATURE_MAPS,
+        "RfDetrRepVggBlock": _EACH_KEPT,
+        "HrmTextDecoderLayer": _RUN_AGAIN,
+        "PPLCNetV4Block": _OTHER_SHAPE,
+        "NemotronAsrStreamingEncoderBlock": _CARRIED_STATE,
+        "RwkvBlock": _CARRIED_STATE,
+        "LongcatFlashDecoderLayer": Special(refused="hold two attentions each, for which its cache has no slots"),
         "FunnelLayer": _CARRIED_STATE,
         "GlmMoeDsaDecoderLayer": _CARRIED_STATE,
         "HYV4DecoderLayer": _CARRIED_STATE,
@@ -125,7 +149,7 @@ class LayerStack:
     """The module whose forward runs the layers in a loop."""
     inner_path: str
     """The list within the owner, mostly one word: `layers`."""
-    layers: nn.ModuleList
+    layers: LayerList
     returns: int | None
     """The length of the tuple that a layer returns; None where it returns the stream itself."""
     cache_indices: tuple[tuple[int, ...], ...]
@@ -151,12 +175,15 @@ class LayerStack:
         """The stack of `model`, in composite models that of the text model.
 
         Raises SurgeryError with the reason where there is none that can be operated on. `path` names the list
-        where the rule finds none or another one, such as `vision_tower.encoder.layers`.
+        where the rule finds none or another one, such as `vision_tower.encoder.layers`, or says which of them:
+        "encoder", "decoder" or "vision".
         """
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
         if path is None:
             _refuse_by_config(model, name)
             path = search(model, name)
+        else:
+            path = chosen(model, path, name)
         layers = list_at(model, path, name)
         owner = owner_path(model, path)
         _refuse_compiled(model, owner, name)
@@ -177,6 +204,43 @@ class LayerStack:
             cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
             halves=halves,
         )
+
+
+def inspect_stack(model: nn.Module, stack: str | None = None) -> dict[str, Any]:
+    """What is known of the stack of `model`, or the reason why there is none under "refused"; and all its lists of
+    layers.
+
+    Works on a model on the meta device too. `stack` chooses as in `LayerStack.find`.
+    """
+    lists = [_described(path, layers) for path, layers in candidates(model).items()]
+    told: dict[str, Any] = {"class": type(model).__name__, "lists": lists}
+    try:
+        found = LayerStack.find(model, stack)
+    except SurgeryError as error:
+        return told | {"stack": None, "refused": str(error)}
+    return told | {
+        "stack": found.path,
+        "refused": None,
+        "layers": found.num_layers,
+        "layer_classes": _classes(found.layers),
+        "returns": "the stream" if found.returns is None else f"a tuple of {found.returns}, the stream first",
+        "halves": found.halves is not None,
+        "cache_indices": [list(indices) for indices in found.cache_indices],
+    }
+
+
+def _described(path: str, layers: LayerList) -> dict[str, Any]:
+    return {
+        "path": path,
+        "stack": role(path),
+        "layers": len(layers),
+        "layer_classes": _classes(layers),
+        "parameters": sum(p.numel() for p in layers.parameters()),
+    }
+
+
+def _classes(layers: LayerList) -> list[str]:
+    return list(dict.fromkeys(type(unwrapped(layer)).__name__ for layer in layers))
 
 
 def _special(layer: nn.Module) -> Special:
@@ -207,19 +271,22 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
 def _refuse_by_config(model: nn.Module, name: str) -> None:
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise SurgeryError(
-            f"{name} is an encoder-decoder, and a plan runs one stack: load its encoder or its decoder alone"
+            f'{name} is an encoder-decoder, and a plan runs one stack: say stack="encoder" or stack="decoder"'
         )
     if getattr(text_config(model), "num_kv_shared_layers", 0):
         raise SurgeryError(f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order")
 
 
-def _refuse_layers(layers: nn.ModuleList, path: str, name: str) -> None:
+def _refuse_layers(layers: LayerList, path: str, name: str) -> None:
     for layer in layers:
         kind = type(unwrapped(layer)).__name__
         if (reason := _special(layer).refused) is not None:
             raise SurgeryError(f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order")
+        if isinstance(layer, nn.ModuleList):
+            raise SurgeryError(f"{name}: {path} holds stages, lists themselves: give the path of one, such as {path}.0")
         for inner, module in layer.named_modules():
-            if is_list_of_layers(module):
+            is_stage = "Stage" in kind and isinstance(module, nn.ModuleList | nn.Sequential) and len(module) > 1
+            if is_stage or is_list_of_layers(module):
                 raise SurgeryError(
                     f"{name}: {path} holds stages ({kind}) with layers of their own, and shapes change from "
                     f"stage to stage: give the path of one stage's layers, such as {path}.0.{inner}"

@@ -229,6 +229,38 @@ def test_models_and_tasks_are_listed(painters: Callable[..., Outcome]) -> None:
     assert "nano_gsm8k" in painters("tasks").out
 
 
+def test_a_model_is_inspected(painters: Callable[..., Outcome]) -> None:
+    told = json.loads(painters("models", "--inspect", "nano-llama", "--json").out)
+    assert (told["class"], told["stack"], told["layers"]) == ("LlamaForCausalLM", "model.layers", 12)
+    assert told["refused"] is None
+    assert told["halves"] is True
+    assert told["cache_indices"] == [[i] for i in range(12)]
+    assert [found["path"] for found in told["lists"]] == ["model.layers"]
+    shown = painters("models", "--inspect", "nano-llama").out
+    assert "12 of LlamaDecoderLayer" in shown
+    assert "0 to 11" in shown
+
+
+def test_an_encoder_decoder_is_inspected(painters: Callable[..., Outcome], tmp_path: Path) -> None:
+    from transformers import BartConfig
+
+    size = {"d_model": 16, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "vocab_size": 50}
+    BartConfig(encoder_layers=3, decoder_layers=2, **size).save_pretrained(tmp_path)
+    told = json.loads(painters("models", "--inspect", str(tmp_path), "--json").out)
+    assert told["stack"] is None
+    assert "is an encoder-decoder" in told["refused"]
+    assert {(found["stack"], found["layers"]) for found in told["lists"]} == {("encoder", 3), ("decoder", 2)}
+    told = json.loads(painters("models", "--inspect", str(tmp_path), "--stack", "decoder", "--json").out)
+    assert (told["stack"], told["layers"]) == ("decoder.layers", 2)
+    assert "refused" in painters("models", "--inspect", str(tmp_path)).out
+
+
+def test_what_cannot_be_inspected(painters: Callable[..., Outcome], tmp_path: Path) -> None:
+    assert "--inspect" in painters("models", "--stack", "decoder").err
+    (tmp_path / "config.json").write_text('{"model_type": "encoder-decoder"}')
+    assert painters("models", "--inspect", str(tmp_path)).code
+
+
 def test_version_and_help(painters: Callable[..., Outcome]) -> None:
     from painters import __version__
 

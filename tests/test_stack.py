@@ -203,7 +203,7 @@ def small(kind: Any, config: Any) -> nn.Module:
 
 T5 = {"vocab_size": 60, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_heads": 4}
 REFUSED = [
-    (T5ForConditionalGeneration, T5Config(**T5), "is an encoder-decoder, and a plan runs one stack: load"),
+    (T5ForConditionalGeneration, T5Config(**T5), "is an encoder-decoder, and a plan runs one stack: say stack="),
     (T5EncoderModel, T5Config(**T5), r"encoder\.block \(T5Block\) hand the position bias .*own order"),
     (
         AlbertModel,
