@@ -52,7 +52,7 @@ def main() -> int:
 
 def keep(rows: list[dict[str, Any]]) -> None:
     """Nothing; the repository's table and page hold these rows."""
-    head = {"transformers": transformers.__version__, "types": len(CONFIG_MAPPING)}
+    head = {"transformers": transformers.__version__, "types": len(CONFIG_MAPPING.keys())}
     ordered = sorted(rows, key=lambda row: row["type"])
     TABLE.write_text("".join(json.dumps(row) + "\n" for row in (head, *ordered)))
     PAGE.write_text(page(ordered, head))
@@ -63,7 +63,7 @@ def survey(out: Path, jobs: int) -> list[dict[str, Any]]:
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     missing = sorted(set(CONFIG_MAPPING) - {row["type"] for row in rows})
-    print(f"transformers {transformers.__version__}: {len(CONFIG_MAPPING)} model types, {len(missing)} to examine")
+    print(f"transformers {transformers.__version__}: {len(CONFIG_MAPPING.keys())} model types, {len(missing)} to examine")
     running: list[tuple[Any, Any, str, float]] = []
     with out.open("a") as file:
         while missing or running:
