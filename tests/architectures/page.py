@@ -27,9 +27,10 @@ equal to a replay without the engine: the model's own forward notes the argument
 loop calls the layers by the plan. *cache* means the same again with the cache that the model makes by default;
 *generation* that greedy decoding of a batch padded on the left gives the same tokens with a cache as without.
 
-{total} of {known} model types have been examined. {built} could be built, {exact} are exact ({whole} as they come,
-{parts} with `stack=` or within their stages), {refused} are refused, and {wrong} are wrong or fail without such a
-reason. {generators} of the exact ones generate, and {generation} of these are exact in that too.
+{total} of {known} model types have been examined. {built} could be built. {exact} of these are exact, {refused} are
+refused or could not be told from the intact model, {raises} fail in one of their stacks without a reason of ours, and
+{wrong} are wrong. {whole} types are exact as they come, {parts} with `stack=` or within their stages; {generators} of them
+generate, and {generation} of these are exact in that too.
 """
 
 PLAIN = """
@@ -77,11 +78,12 @@ def page(rows: Sequence[Row], head: Row) -> str:
         known=head["types"],
         total=len(types),
         built=len(types) - list(types.values()).count("not built"),
-        exact=len(exact),
+        exact=list(types.values()).count("exact"),
         whole=len({row["type"] for row in whole}),
         parts=len(exact - {row["type"] for row in whole}),
         refused=list(types.values()).count("refused") + list(types.values()).count("weak"),
-        wrong=list(types.values()).count("WRONG") + list(types.values()).count("raises"),
+        raises=list(types.values()).count("raises"),
+        wrong=list(types.values()).count("WRONG"),
         generators=len({row["type"] for row in told}),
         generation=len({row["type"] for row in generators}),
     )
