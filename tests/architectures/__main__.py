@@ -63,7 +63,8 @@ def survey(out: Path, jobs: int) -> list[dict[str, Any]]:
     out.parent.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     missing = sorted(set(CONFIG_MAPPING) - {row["type"] for row in rows})
-    print(f"transformers {transformers.__version__}: {len(CONFIG_MAPPING.keys())} model types, {len(missing)} to examine")
+    known = len(CONFIG_MAPPING.keys())
+    print(f"transformers {transformers.__version__}: {known} model types, {len(missing)} to examine")
     running: list[tuple[Any, Any, str, float]] = []
     with out.open("a") as file:
         while missing or running:

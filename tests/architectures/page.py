@@ -29,8 +29,8 @@ loop calls the layers by the plan. *cache* means the same again with the cache t
 
 {total} of {known} model types have been examined. {built} could be built. {exact} of these are exact, {refused} are
 refused or could not be told from the intact model, {raises} fail in one of their stacks without a reason of ours, and
-{wrong} are wrong. {whole} types are exact as they come, {parts} with `stack=` or within their stages; {generators} of them
-generate, and {generation} of these are exact in that too.
+{wrong} are wrong. {whole} types are exact as they come, {parts} with `stack=` or within their stages; {generators} of
+them generate, and {generation} of these are exact in that too.
 """
 
 PLAIN = """
