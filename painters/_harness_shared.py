@@ -37,12 +37,16 @@ class SharingLM(PaintersLM):
         does not take such trees of tokens gets lm-eval's batches.
         """
         tokenised = self._tokenised(requests)
-        limits = int(self.batch_size), int(self.max_length), self.device
         if not exact and self._takes_masks(tokenised):
             made = self._trees(tokenised)
             if self._agrees([tokenised[index] for index in made.branching[:PROBED]]):
                 return made
-        return as_lm_eval(tokenised, *limits)
+        return as_lm_eval(tokenised, *self._limits)
+
+    @property
+    def _limits(self) -> tuple[int, int, torch.device]:
+        """The rows of lm-eval's batches, the most positions of one, and where they go."""
+        return int(self.batch_size), int(self.max_length), self.device
 
     def log_likelihoods(
         self, plans: Iterable[Plan], requests: Sequence[Any], batches: Batches | None = None
@@ -102,16 +106,14 @@ class SharingLM(PaintersLM):
 
     def _trees(self, tokenised: Sequence[Tokenised]) -> Batches:
         size = text_config(self.model).hidden_size
-        limits = int(self.batch_size), int(self.max_length), self.device
-        return as_trees(tokenised, *limits, hidden_size=size, dtype=self.model.dtype)
+        return as_trees(tokenised, *self._limits, hidden_size=size, dtype=self.model.dtype)
 
     def _agrees(self, asked: Sequence[Tokenised]) -> bool:
         """Whether the intact model gives in trees the answers that it gives to rows."""
         intact = Sharing(self.model, [Plan.identity(LayerStack.find(self.model).num_layers)])
         # One request of each row: of several with answers of unlike length lm-eval reads some from the wrong places.
         asked = list({(*context, *answer[:-1]): (texts, context, answer) for texts, context, answer in asked}.values())
-        rows = as_lm_eval(asked, int(self.batch_size), int(self.max_length), self.device)
-        expected = self._log_likelihoods_of_one(intact, rows)
+        expected = self._log_likelihoods_of_one(intact, as_lm_eval(asked, *self._limits))
         try:
             found = self._log_likelihoods_of_one(intact, self._trees(asked))
         except (RuntimeError, ValueError, TypeError, IndexError):  # whatever a model says that takes no such mask

@@ -139,9 +139,7 @@ def score_all(
     over other batches differ in the last digits, and in bfloat16 in the first.
     """
     scorer = Scorer(model, tokenizer)
-    wanted = scorer.check(plans, kv, batch_size)
-    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
-    tell = Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
+    wanted, prepared, tell = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
     for plan in wanted:
         for task in prepared:
             yield from scorer.score_alone(plan, task, kv=kv, batch_size=batch_size, progress=tell.onwards())
@@ -167,10 +165,25 @@ def score_together(
     rounding.
     """
     scorer = Scorer(model, tokenizer)
-    wanted = scorer.check(plans, kv, batch_size)
-    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
-    tell = Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
+    wanted, prepared, tell = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
     for task in prepared:
         yield from scorer.score(
             wanted, task, kv=kv, batch_size=batch_size, exact_batching=exact_batching, progress=tell.onwards()
         )
+
+
+def _asked(
+    scorer: Scorer,
+    plans: str | Plan | Sequence[str | Plan],
+    tasks: str | Prepared | Sequence[str | Prepared],
+    kv: str,
+    limit: int | None,
+    num_fewshot: int | None,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None,
+) -> tuple[tuple[Plan, ...], tuple[Prepared, ...], Teller]:
+    """The distinct plans, the tasks with their requests, and what counts the answers of all; all is checked."""
+    wanted = scorer.check(plans, kv, batch_size)
+    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
+    return wanted, prepared, Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
