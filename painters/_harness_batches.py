@@ -12,15 +12,12 @@ import torch
 from torch import Tensor
 
 from painters.tasks import TaskError
-from painters.token_trees import TokenTree, grow
+from painters.tree_attention import Group
 
 Tokenised: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
 """A request as lm-eval hands it on: its texts, the tokens of the context, and those of the answer."""
 Answer: TypeAlias = tuple[float, bool]
 """The log-likelihood of the answer in nats, and whether greedy decoding would give it."""
-
-MAX_WIDTH = 2048
-"""Nodes of a tree, unless a single request is longer: its mask is quadratic."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +37,8 @@ class Batch:
     """The same for the likeliest token that it is compared with."""
     exact: bool
     """Whether answers are lm-eval's to the last digit; then the output head is applied at all positions, as there."""
+    groups: tuple[Group, ...] = ()
+    """The token trees in its only row, if it is made so."""
 
     def answers(self, logits: Tensor, dtype: torch.dtype | None) -> Iterator[tuple[int, Answer]]:
         """(index of the request, its answer) from the logits [scored, vocabulary]; `dtype` is the softmax's."""
@@ -69,8 +68,8 @@ class Batches:
 
     makers: tuple[Callable[[], Batch], ...]
     exact: bool
-    branching: tuple[int, ...] = ()
-    """Requests of the widest tree that branches, which tell whether a model takes such trees."""
+    trial: Batch | None = None
+    """A few of the requests in one row, which tells whether a model takes such trees; None if it need not."""
 
     def __iter__(self) -> Iterator[Batch]:
         return (make() for make in self.makers)
@@ -96,7 +95,7 @@ def as_lm_eval(requests: Sequence[Tokenised], batch_size: int, max_length: int, 
 
 
 def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Batch:
-    inputs = [_cut(row.tokens, row.scored, max_length) for row in rows]
+    inputs = [cut(row.tokens, row.scored, max_length) for row in rows]
     ids = torch.zeros(len(rows), max(map(len, inputs)), dtype=torch.long)
     at_rows: list[int] = []
     columns: list[int] = []
@@ -127,84 +126,7 @@ def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Bat
     )
 
 
-def as_trees(
-    requests: Sequence[Tokenised],
-    batch_size: int,
-    max_length: int,
-    device: torch.device,
-    *,
-    hidden_size: int,
-    dtype: torch.dtype,
-) -> Batches:
-    """Batches of trees, the widest first, each of at most as many positions as lm-eval's largest batch of `batch_size`
-    rows has. `dtype` is that of the additive mask, the model's.
-    """
-    asked: dict[tuple[int, ...], list[int]] = {}
-    for index, (_, context, answer) in enumerate(requests):
-        asked.setdefault(tuple(_cut(context + answer, len(answer), max_length)), []).append(index)
-    longest = max(map(len, asked), default=0)
-    budget = batch_size * longest
-    sequences, indices = list(asked), list(asked.values())
-    groups: list[list[TokenTree]] = []
-    trees = grow(sequences, hidden_size, max(longest, min(budget, MAX_WIDTH)))
-    branching = next((tree.paths for tree in trees if len(tree.branches) > 1), {})
-    for tree in trees:
-        if not groups or (len(groups[-1]) + 1) * len(groups[-1][0]) > budget:
-            groups.append([])
-        groups[-1].append(tree)
-    return Batches(
-        tuple(partial(_of_trees, rows, indices, requests, device, dtype) for rows in groups),
-        exact=False,
-        branching=tuple(index for number in branching for index in indices[number]),
-    )
-
-
-def _of_trees(
-    rows: Sequence[TokenTree],
-    indices: Sequence[Sequence[int]],
-    requests: Sequence[Tokenised],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> Batch:
-    width = len(rows[0])
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    positions = torch.zeros(len(rows), width, dtype=torch.long)
-    sees = torch.eye(width, dtype=torch.bool).repeat(len(rows), 1, 1)  # padding sees itself: a softmax needs something
-    places: dict[tuple[int, int], int] = {}  # (row, column) -> which of the scored positions it is
-    spans: list[tuple[int, int, int]] = []
-    tokens: list[int] = []
-    read_at: list[int] = []
-    for row, tree in enumerate(rows):
-        ids[row, : len(tree)] = torch.tensor(tree.tokens)
-        positions[row, : len(tree)] = torch.tensor(tree.depths)
-        for branch in tree.branches:
-            own = slice(branch.first, branch.last)
-            sees[row, own, list(branch.before)] = True
-            sees[row, own, own] = torch.ones(branch.last - branch.first, branch.last - branch.first).tril().bool()
-        for number, path in tree.paths.items():
-            for index in indices[number]:
-                answer = requests[index][2]
-                spans.append((index, len(tokens), len(tokens) + len(answer)))
-                tokens += answer
-                read_at += [places.setdefault((row, node), len(places)) for node in path[-len(answer) :]]
-    inputs = {"input_ids": ids.to(device)}
-    if any(len(tree.branches) > 1 for tree in rows):  # rows that do not branch are what a causal model expects anyway
-        mask = torch.zeros(sees.shape, dtype=dtype).masked_fill_(~sees, torch.finfo(dtype).min)
-        inputs |= {"position_ids": positions.to(device), "attention_mask": mask[:, None].to(device)}
-    at = torch.tensor(read_at, device=device)
-    scored = torch.tensor(list(places), device=device)
-    return Batch(
-        inputs=inputs,
-        scored=(scored[:, 0], scored[:, 1]),
-        spans=tuple(spans),
-        tokens=torch.tensor(tokens, device=device),
-        likely_at=at,
-        greedy_at=at,
-        exact=False,
-    )
-
-
-def _cut(tokens: list[int], scored: int, max_length: int) -> list[int]:
+def cut(tokens: list[int], scored: int, max_length: int) -> list[int]:
     """What the model is given of context and answer: at most `max_length` tokens, without the last one."""
     given = tokens[-(max_length + 1) :][:-1]
     if not 0 < scored <= len(given):

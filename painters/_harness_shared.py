@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from painters._harness_batches import Answer, Batch, Batches, Tokenised, as_lm_eval, as_trees
+from painters._harness_batches import Answer, Batch, Batches, Tokenised, as_lm_eval
 from painters._harness_lm import PaintersLM
+from painters._harness_trees import as_trees
 from painters._stack_search import text_config
 from painters.plan import Plan
 from painters.sharing import Sharing
 from painters.stack import LayerStack
+from painters.tree_attention import attending_in_groups, takes_groups
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
 """How far from lm-eval's log-likelihoods trees may lead, in nats and in the mean over answers, in float32 and in half
 precision. Rounding leads 5e-5 and about 0.01 away; a model that cannot take them 0.1 and more."""
-PROBED = 8
-"""Requests of the widest tree that a model is tried on."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window")
 """Where configurations say that a layer sees no further back than so many positions."""
 
@@ -37,10 +38,11 @@ class SharingLM(PaintersLM):
         does not take such trees of tokens gets lm-eval's batches.
         """
         tokenised = self._tokenised(requests)
-        if not exact and self._takes_masks(tokenised):
-            made = self._trees(tokenised)
-            if self._agrees([tokenised[index] for index in made.branching[:PROBED]]):
-                return made
+        if not exact and self._takes_trees(tokenised):
+            for one_row in (True, False) if takes_groups(self.model) else (False,):
+                made = self._trees(tokenised, one_row)
+                if made.trial is None or self._agrees(tokenised, made.trial):
+                    return made
         return as_lm_eval(tokenised, *self._limits)
 
     @property
@@ -67,7 +69,8 @@ class SharingLM(PaintersLM):
 
     def _answers(self, together: Sharing, batch: Batch) -> Iterator[tuple[Plan, Iterator[tuple[int, Answer]]]]:
         mixed = self.mixed_precision_dtype
-        with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None):
+        trees = attending_in_groups(self.model, batch.groups) if batch.groups else nullcontext()
+        with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None), trees:
             for plan, output in together.run(None if batch.exact else batch.scored, **batch.inputs):
                 logits = output.logits[batch.scored] if batch.exact else output.logits[0]
                 del output
@@ -91,7 +94,7 @@ class SharingLM(PaintersLM):
         answers: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
         return answers
 
-    def _takes_masks(self, tokenised: Sequence[Tokenised]) -> bool:
+    def _takes_trees(self, tokenised: Sequence[Tokenised]) -> bool:
         """Whether the model's layers may see just what a mask shows them, as far as its form tells."""
         taken = inspect.signature(self.model.forward).parameters
         config = text_config(self.model)
@@ -104,24 +107,24 @@ class SharingLM(PaintersLM):
             and isinstance(getattr(config, "hidden_size", None), int)
         )
 
-    def _trees(self, tokenised: Sequence[Tokenised]) -> Batches:
+    def _trees(self, tokenised: Sequence[Tokenised], one_row: bool) -> Batches:
         size = text_config(self.model).hidden_size
-        return as_trees(tokenised, *self._limits, hidden_size=size, dtype=self.model.dtype)
+        return as_trees(tokenised, *self._limits, hidden_size=size, dtype=self.model.dtype, one_row=one_row)
 
-    def _agrees(self, asked: Sequence[Tokenised]) -> bool:
+    def _agrees(self, tokenised: Sequence[Tokenised], trial: Batch) -> bool:
         """Whether the intact model gives in trees the answers that it gives to rows."""
         intact = Sharing(self.model, [Plan.identity(LayerStack.find(self.model).num_layers)])
-        # One request of each row: of several with answers of unlike length lm-eval reads some from the wrong places.
-        asked = list({(*context, *answer[:-1]): (texts, context, answer) for texts, context, answer in asked}.values())
-        expected = self._log_likelihoods_of_one(intact, as_lm_eval(asked, *self._limits))
+        asked = [index for index, _, _ in trial.spans]
+        rows = as_lm_eval([tokenised[index] for index in asked], *self._limits)
+        expected = self._log_likelihoods_of_one(intact, rows)
         try:
-            found = self._log_likelihoods_of_one(intact, self._trees(asked))
+            found = self._log_likelihoods_of_one(intact, [trial])
         except (RuntimeError, ValueError, TypeError, IndexError):  # whatever a model says that takes no such mask
             return False
         tolerance = HALF_TOLERANCE if self.model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
-        return sum(abs(found[index] - expected[index]) for index in expected) <= tolerance * len(expected)
+        return sum(abs(found[index] - expected[at]) for at, index in enumerate(asked)) <= tolerance * len(asked)
 
-    def _log_likelihoods_of_one(self, together: Sharing, batches: Batches) -> dict[int, float]:
+    def _log_likelihoods_of_one(self, together: Sharing, batches: Iterable[Batch]) -> dict[int, float]:
         return {
             index: log_likelihood
             for batch in batches

@@ -2,7 +2,8 @@
 
 The answers of a multiple-choice question follow one context, and prompts may begin with the same examples. A causal
 model computes a position from those before it, so one tree answers for all its sequences: a node attends to its
-ancestors, and its position is its depth. Nothing here needs torch.
+ancestors, and its position is its depth. Trees of like width make a group, which is a batch for attention. Nothing here
+needs torch.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-__all__ = ["Branch", "TokenTree", "grow"]
+__all__ = ["Branch", "TokenTree", "gather", "grow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,25 @@ def grow(sequences: Iterable[Sequence[int]], hidden_size: int, limit: int) -> li
     return sorted(trees, key=len, reverse=True)
 
 
+def gather(trees: Iterable[TokenTree], budget: int, slack: int) -> list[list[TokenTree]]:
+    """Groups of `trees`, which come widest first. A group is as wide as its first tree, has at most `budget` positions
+    or one tree, and is padded by at most `slack` positions.
+    """
+    groups: list[list[TokenTree]] = []
+    padding = 0
+    for tree in trees:
+        more = len(groups[-1][0]) - len(tree) if groups else 0
+        if not groups or padding + more > slack or (len(groups[-1]) + 1) * len(groups[-1][0]) > budget:
+            groups.append([])
+            padding = more = 0
+        groups[-1].append(tree)
+        padding += more
+    return groups
+
+
 def _joins(width: int, shared: int, new: int, hidden_size: int, limit: int) -> bool:
+    if shared == 0:  # side by side is never less work than one after the other
+        return False
     alone = (shared + new) * 6 * hidden_size + (shared + new) ** 2
     joined = new * 6 * hidden_size + (width + new) ** 2 - width**2
     return width + new <= limit and joined < alone

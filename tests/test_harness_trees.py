@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +15,10 @@ from test_harness_together import BATCH, LIKELIHOODS, PLANS, ask, fields
 from torch import nn
 
 from painters import Plan, harness, variants
-from painters._harness_batches import as_lm_eval, as_trees
+from painters._harness_batches import as_lm_eval
 from painters._harness_lm import language_model
 from painters._harness_shared import SharingLM
+from painters._harness_trees import as_trees
 from painters.tasks import TaskError
 from painters.trie import Trie
 
@@ -29,6 +31,14 @@ SLIDING = {"mistral", "qwen2", "qwen3", "gemma2", "gemma3"}
 @pytest.fixture(scope="module")
 def model() -> Any:
     return llama()
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def either(request: Any) -> Any:
+    """A model whose attention is by name, so that trees share a row, or not, so that each has its own."""
+    model = llama()
+    model.set_attn_implementation(request.param)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +60,13 @@ def close(found: list[tuple[float, bool]], expected: list[tuple[float, bool]]) -
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
-def test_answers_are_lm_evals_up_to_rounding(name: str, batch_size: int, model: Any, words: Any, yamls: Any) -> None:
+def test_answers_are_lm_evals_up_to_rounding(name: str, batch_size: int, either: Any, words: Any, yamls: Any) -> None:
     (task,) = harness.prepare(yamls[name])
-    with language_model(SharingLM, model, words, batch_size) as lm:
+    by_name = either.config._attn_implementation == "sdpa"
+    with language_model(SharingLM, either, words, batch_size) as lm:
         trees = lm.batches(task.requests, exact=False)
         assert not trees.exact
+        assert all(bool(batch.groups) == by_name for batch in trees)
         expected = lm.log_likelihoods(PLANS, task.requests)
         found = lm.log_likelihoods(PLANS, task.requests, trees)
         rows = lm.batches(task.requests, exact=True)
@@ -66,10 +78,13 @@ def test_answers_are_lm_evals_up_to_rounding(name: str, batch_size: int, model: 
     assert len({tuple(answers) for answers in found.values()}) == len(PLANS)
 
 
+@pytest.mark.parametrize("attention", [None, "eager"])
 @pytest.mark.parametrize("architecture", DECODERS)
-def test_every_architecture(architecture: str) -> None:
+def test_every_architecture(architecture: str, attention: str | None) -> None:
     """Those whose layers see less than a row are scored row by row; the others take trees, and agree."""
     model = make_model(architecture, 7)
+    if attention is not None:
+        model.set_attn_implementation(attention)
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(PAD + 1, 100, (40,), generator=draw).tolist()
     tokenised = [(None, tokens[:9], tokens[20 + i : 22 + i + i % 3]) for i in range(5)]
@@ -123,22 +138,24 @@ def test_records_say_how_they_were_batched(model: Any, words: Any, yamls: Any) -
     assert batching(exact_batching=True) == {("nano_arc", "lm-eval"), ("nano_gsm8k", "lm-eval")}
 
 
-def test_a_batch_holds_no_more_positions_than_lm_evals(model: Any, words: Any, yamls: Any) -> None:
+def test_a_batch_holds_no_more_positions_than_lm_evals(either: Any, words: Any, yamls: Any) -> None:
     (task,) = harness.prepare(yamls["nano_hellaswag"])
     for batch_size in (1, 3, 8):
-        with language_model(SharingLM, model, words, batch_size) as lm:
+        with language_model(SharingLM, either, words, batch_size) as lm:
             rows, trees = (lm.batches(task.requests, exact=exact) for exact in (True, False))
-            most = max(batch.inputs["input_ids"].numel() for batch in rows)
-            for batch in trees:
-                ids = batch.inputs["input_ids"]
-                assert ids.numel() <= most or len(ids) == 1
-                if (mask := batch.inputs.get("attention_mask")) is not None:
-                    assert mask.shape == (len(ids), 1, ids.shape[1], ids.shape[1])
-            assert any("attention_mask" in batch.inputs for batch in trees)
-            assert not trees.exact
+        most = max(batch.inputs["input_ids"].numel() for batch in rows)
+        for batch in trees:
+            ids = batch.inputs["input_ids"]
+            assert ids.numel() <= most or len(ids) == 1 or len(batch.groups) == 1
+            if (mask := batch.inputs.get("attention_mask")) is not None:
+                assert mask.shape == (len(ids), 1, ids.shape[1], ids.shape[1])
+            for group, after in itertools.pairwise(batch.groups):
+                assert group.end == after.begin
+        assert any("attention_mask" in batch.inputs or batch.groups for batch in trees)
+        assert not trees.exact
 
 
-def test_answers_that_share_and_repeat(model: Any, words: Any) -> None:
+def test_answers_that_share_and_repeat(either: Any, words: Any) -> None:
     """Answers that differ in their last token, are asked twice, follow nothing, or begin elsewhere in the same text."""
     requests = ask(
         ("What does a cat eat?", " milk"),
@@ -151,8 +168,8 @@ def test_answers_that_share_and_repeat(model: Any, words: Any) -> None:
         ("", "milk"),
         ("The dog sat down ", "and slept"),
     )
-    stock = HFLM(pretrained=model, tokenizer=tokenizer(), batch_size=BATCH)
-    with language_model(SharingLM, model, words, BATCH) as lm:
+    stock = HFLM(pretrained=either, tokenizer=tokenizer(), batch_size=BATCH)
+    with language_model(SharingLM, either, words, BATCH) as lm:
         found = lm.log_likelihoods(PLANS[:1], requests, lm.batches(requests, exact=False))
     # One by one: of answers of several lengths that end alike, lm-eval reads some from the wrong places.
     alone = [stock.loglikelihood([request], disable_tqdm=True)[0] for request in requests]
@@ -192,24 +209,32 @@ def test_heads_and_layers_run_for_what_is_new_alone(words: Any, yamls: Any) -> N
 
 def test_rows_that_do_not_branch_need_no_mask() -> None:
     alone: list[Any] = [(None, [5, 6, 7], [8]), (None, [9, 6], [7, 8])]
-    (batch,) = as_trees(alone, 4, 64, torch.device("cpu"), hidden_size=8, dtype=torch.float32)
-    assert batch.inputs.keys() == {"input_ids"}
-    (batch,) = as_trees(
-        [*alone, (None, [5, 6, 7], [9, 9])], 4, 64, torch.device("cpu"), hidden_size=64, dtype=torch.float32
-    )
-    assert batch.inputs.keys() == {"input_ids", "position_ids", "attention_mask"}
+    device = torch.device("cpu")
+
+    def made(requests: list[Any], one_row: bool) -> Any:
+        (batch,) = as_trees(requests, 4, 64, device, hidden_size=64, dtype=torch.float32, one_row=one_row)
+        return batch
+
+    both = [*alone, (None, [5, 6, 7], [9, 9])]
+    assert made(alone, False).inputs.keys() == {"input_ids"}
+    assert made(both, False).inputs.keys() == {"input_ids", "position_ids", "attention_mask"}
+    assert made(alone, True).inputs.keys() == made(both, True).inputs.keys() == {"input_ids", "position_ids"}
+    (group,) = made(alone, True).groups
+    assert (group.mask, group.trunk, group.rows, group.width) == (None, 3, 2, 3)
+    (group,) = made([*both, (None, [5, 6, 7, 9, 9, 9], [8, 8, 8])], True).groups[:1]
+    assert group.mask.shape == (group.rows, 1, group.width - group.trunk, group.width)
 
 
-def test_a_model_is_tried_on_a_tree_that_branches(model: Any, words: Any) -> None:
+def test_a_model_is_tried_on_a_tree_that_branches(either: Any, words: Any) -> None:
     """The longest request may stand alone."""
     requests = ask(
         ("The cat ran away. " * 8, "Then"),
         *(("What does a dog eat?", f" {what}") for what in ("milk", "bones and", "bones")),
     )
-    with language_model(SharingLM, model, words, 1) as lm:
+    with language_model(SharingLM, either, words, 1) as lm:
         batches = lm.batches(requests, exact=False)
     assert "attention_mask" not in next(iter(batches)).inputs
-    assert set(batches.branching) == {1, 2, 3}
+    assert {1, 2} <= {index for index, _, _ in batches.trial.spans}
 
 
 def test_rows_and_trees_of_the_same_requests_cover_the_same_answers() -> None:
@@ -217,7 +242,10 @@ def test_rows_and_trees_of_the_same_requests_cover_the_same_answers() -> None:
     device = torch.device("cpu")
     for batches in (
         as_lm_eval(tokenised, 2, 64, device),
-        as_trees(tokenised, 2, 64, device, hidden_size=8, dtype=torch.float32),
+        *(
+            as_trees(tokenised, 2, 64, device, hidden_size=8, dtype=torch.float32, one_row=one_row)
+            for one_row in (True, False)
+        ),
     ):
         spans = sorted(index for batch in batches for index, _, _ in batch.spans)
         assert spans == [0, 1, 2]

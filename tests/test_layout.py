@@ -31,6 +31,7 @@ FLOORS = {
     "variants": 1,
     "results": 1,
     "stack": 2,
+    "tree_attention": 2,
     "cache_slots": 3,
     "engine": 3,
     "generation": 4,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from painters.token_trees import TokenTree, grow
+from painters.token_trees import TokenTree, gather, grow
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=20, unique_by=tuple)
 
@@ -65,3 +67,21 @@ def test_a_tree_is_no_wider_than_the_limit() -> None:
     trees = grow(sequences, hidden_size=4096, limit=64)
     assert [len(tree) for tree in trees] == [64, 64, 62]  # 14 answers each, and the other 12
     assert len(grow([list(range(90))], hidden_size=4096, limit=64)) == 1
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    widths=st.lists(st.integers(1, 40), min_size=1, max_size=30), budget=st.integers(1, 200), slack=st.integers(0, 50)
+)
+def test_groups_hold_every_tree_once(widths: list[int], budget: int, slack: int) -> None:
+    trees = grow([[number] * width for number, width in enumerate(widths)], 8, 1000)
+    groups = gather(trees, budget, slack)
+    assert [tree for group in groups for tree in group] == trees
+    for group in groups:
+        width = len(group[0])
+        assert len(group) * width <= budget or len(group) == 1
+        assert len(group) * width - sum(map(len, group)) <= slack
+    for group, after in itertools.pairwise(groups):  # no two could be one
+        width = len(group[0])
+        padding = (len(group) + 1) * width - sum(map(len, group)) - len(after[0])
+        assert (len(group) + 1) * width > budget or padding > slack
