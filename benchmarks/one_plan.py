@@ -1,5 +1,5 @@
 """One plan at a time: a forward under `painters.surgery` against the plain model, a list of layers edited by hand, and
-nnsight where it is installed.
+nnsight and TransformerLens where they are installed and can follow the plan.
 
     python benchmarks/one_plan.py
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import timing
 import torch
-from rivals import edited, random_llama, sharing_weights, traced
+from rivals import bridged, edited, hooked, random_llama, sharing_weights, traced
 from torch import Tensor
 
 from painters import Plan, surgery
@@ -26,7 +26,10 @@ PLANS = ("0-11", "0-5 7-11", "0-4 6 5 7-11", "0-3 8-4 9-11", "0-3 6*5 9-11", "0-
 by side, and that three times."""
 INPUTS = {"8 x 128 tokens": (8, 128, 1), "1 x 16 tokens": (1, 16, 10)}
 """Name -> rows, tokens in a row, and the calls that one measurement takes."""
+RIVALS = {"nnsight": "nnsight", "transformer_lens": "transformer-lens"}
+"""Module -> package."""
 PLAIN = "plain forward"
+LENS = "TransformerLens"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
@@ -40,9 +43,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     asked = parser.parse_args(arguments)
     torch.set_num_threads(asked.threads)
-    found: dict[str, Any] = {"machine": timing.machine("nnsight"), "ratios": []}
-    if not importlib.util.find_spec("nnsight"):
-        print("nnsight is not installed and is left out: pip install nnsight")
+    found: dict[str, Any] = {"machine": timing.machine("nnsight", "transformer-lens"), "ratios": []}
+    for module, package in RIVALS.items():
+        if not importlib.util.find_spec(module):
+            print(f"{package} is not installed and is left out: pip install {package}")
     for name in asked.models:
         model = model_called(name)
         for given in asked.inputs:
@@ -111,6 +115,10 @@ def _sides(model: Any, plan: Plan, ids: Tensor) -> dict[str, timing.Entered]:
         from nnsight import NNsight
 
         sides["nnsight"] = under(contextlib.nullcontext, traced(NNsight(sharing_weights(model)), plan, ids))
+    if importlib.util.find_spec("transformer_lens"):
+        _, tokenizer = load_model("nano-llama")
+        if (call := hooked(bridged(model, tokenizer), plan, ids)) is not None:
+            sides[LENS] = under(contextlib.nullcontext, call)
     return sides
 
 
@@ -121,8 +129,9 @@ def _check(sides: dict[str, timing.Entered], plan: Plan) -> None:
             expected = call()
         for name, enter in sides.items():
             if not name.startswith("plain"):
+                slack = 1e-4 if name == LENS else 0  # its attention is put together from other operations
                 with enter() as call:
-                    torch.testing.assert_close(call(), expected, rtol=0, atol=0, msg=f"{name}, {plan}: other logits")
+                    torch.testing.assert_close(call(), expected, rtol=0, atol=slack, msg=f"{name}, {plan}: others")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What one would do without painters: edit the list of layers by hand, or trace the model with nnsight."""
+"""What one would do without painters: edit the list of layers by hand, trace the model with nnsight, or hook it with
+TransformerLens."""
 
 from __future__ import annotations
 
@@ -120,6 +121,43 @@ def follow(step: Step, stream: Tensor, given: dict[str, Any], layers: Any) -> Te
             hidden = follow(inner, hidden, given, layers)
         outputs.append(hidden)
     return torch.stack(outputs).mean(0)
+
+
+def bridged(model: Any, tokenizer: Any) -> Any:
+    """TransformerLens' bridge around a copy of the model with the same parameters; it wants some tokenizer."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_transformers(
+        "llama", hf_model=sharing_weights(model), tokenizer=tokenizer, device=str(model.device)
+    )
+
+
+def hooked(bridge: Any, plan: Plan, ids: Tensor) -> Callable[[], Tensor] | None:
+    """A call that gives the logits under `plan` by TransformerLens: a layer that the plan skips runs, and a hook puts
+    the stream from before it in the place of its output. None for plans that do more than skip.
+    """
+    executed = [step.index for step in plan.steps if isinstance(step, Layer)]
+    if len(executed) < len(plan.steps) or executed != sorted(set(executed)):
+        return None
+    skipped = sorted(set(range(bridge.cfg.n_layers)) - set(executed))
+    kept: dict[int, Tensor] = {}
+
+    def hooks(layer: int) -> list[tuple[str, Callable[..., Any]]]:
+        def keep(stream: Tensor, hook: Any) -> None:
+            kept[layer] = stream
+
+        def put(stream: Tensor, hook: Any) -> Tensor:
+            return kept[layer]
+
+        return [(f"blocks.{layer}.hook_in", keep), (f"blocks.{layer}.hook_out", put)]
+
+    both = [pair for layer in skipped for pair in hooks(layer)]
+
+    def call() -> Tensor:
+        logits: Tensor = bridge.run_with_hooks(ids, fwd_hooks=both) if both else bridge(ids)
+        return logits
+
+    return call
 
 
 def _difference(plan: Plan, num_layers: int) -> tuple[int, int, tuple[Step, ...]]:
