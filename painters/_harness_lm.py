@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import inspect
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -13,36 +15,71 @@ from lm_eval.api.model import CacheHook
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
-from painters import _harness_generation
+from painters import _harness_generation, variants
 from painters._harness_tasks import quiet
-from painters.engine import KV, surgery
+from painters.engine import KINDS_OF_KV, KV, surgery
 from painters.models import BUNDLED, load_model
-from painters.plan import Plan
+from painters.plan import Plan, PlanError
+from painters.stack import LayerStack
+from painters.variants import VariantError
+
+_PARAMETERS = {name for variant in variants.VARIANTS.values() for name in variant.parameters}
 
 
 @register_model("painters")
 class PaintersLM(HFLM):  # type: ignore[misc]
-    """lm-eval's `hf` model under a plan: `lm_eval --model painters --model_args pretrained=...,plan=...`.
+    """lm-eval's `hf` model under a plan: `painters lm-eval --model painters --model_args pretrained=...,plan=...`.
 
     Its numbers are those of `hf`, to the last digit for the identity plan. An empty `plan` is the model as it
-    is.
+    is. Instead of a plan a `variant` with its `parameters` can be given, as to `painters run`.
     """
 
     exact_batching: bool = True
     """Whether the batches are lm-eval's: then its own loop generates, and no row leaves one early."""
 
-    def __init__(self, pretrained: Any, plan: str = "", kv: str = "exact", **options: Any) -> None:
+    def __init__(
+        self, pretrained: Any, plan: str | int = "", kv: str = "exact", variant: str | None = None, **options: Any
+    ) -> None:
+        parameters = {name: options.pop(name) for name in _PARAMETERS & options.keys()}
+        _check(plan, kv, variant, parameters)
+        self._identity = {"pretrained": str(getattr(pretrained, "name_or_path", pretrained)), **_lasting(options)}
         if isinstance(pretrained, str) and pretrained in BUNDLED:
             device = options.pop("device", None)
+            if str(device).startswith("cuda") and not torch.cuda.is_available():
+                device = None  # lm-eval asks for one by default, and takes what there is
             pretrained, options["tokenizer"] = load_model(pretrained, device=device)
         with quiet():  # it warns of models that are loaded already, which is how ours come
             super().__init__(pretrained=pretrained, **options)
         self._takes_use_cache = "use_cache" in inspect.signature(self.model.forward).parameters
         self.kv = kv
         """How the plan keeps keys and values."""
+        self.plan: Plan | None = Plan.parse(str(plan)) if plan != "" else None
+        """What runs; None for the model as it is."""
+        if variant is not None:
+            self.plan = variants.build(variant, LayerStack.find(self.model).num_layers, **parameters)
         self._planned = contextlib.ExitStack()
-        if plan:
-            self._planned.enter_context(surgery(self.model, Plan.parse(plan), kv=cast(KV, kv)))
+        if self.plan is not None:
+            self._planned.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv)))
+
+    def get_model_info(self) -> dict[str, Any]:
+        """What lm-eval writes of the model into its results."""
+        about = {} if self.plan is None else {"plan": str(self.plan), "layer_runs": self.plan.layer_runs, "kv": self.kv}
+        return {**super().get_model_info(), **about}
+
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
+        """Nothing; from now on answers are offered to `cache_hook`.
+
+        lm-eval keys answers by their request alone. Behind a hook lies the table of a file; each model, plan and
+        `kv` gets a table of its own, so that no two of them mix, whatever file they are given.
+        """
+        super().set_cache_hook(cache_hook)
+        table = getattr(cache_hook, "dbdict", None)
+        if table is not None:
+            key = json.dumps([self._identity, str(self.plan), self.kv], sort_keys=True)
+            name = f"painters_{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+            table.conn.execute(f'CREATE TABLE IF NOT EXISTS "{name}" (key TEXT PRIMARY KEY, value BLOB)')
+            table.conn.commit()
+            table.tablename = name
 
     def _model_call(self, inps: Any, attn_mask: Any = None, labels: Any = None) -> Any:
         """The logits [batch, seq, vocab] as `hf` computes them, without filling a cache that nobody reads."""
@@ -63,6 +100,29 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             return _harness_generation.answer(self, requests, own, disable_tqdm)
         answers: list[str] = own(requests, disable_tqdm)
         return answers
+
+
+def _check(plan: str | int, kv: str, variant: str | None, parameters: dict[str, Any]) -> None:
+    """Nothing; raises PlanError or VariantError for what cannot be right for any model."""
+    if isinstance(plan, bool) or not isinstance(plan, (str, int)):
+        raise PlanError(
+            f"the plan was read as {plan!r}: give model_args as JSON, "
+            '--model_args \'{"pretrained": "...", "plan": "..."}\''
+        )
+    if variant is not None and plan != "":
+        raise VariantError(f"plan={plan} and variant={variant} were both given: give one")
+    if variant is None and parameters:
+        raise VariantError(f"{next(iter(parameters))} belongs to a variant, and none is given: add variant=...")
+    if variant is not None:
+        variants.find(variant)
+    if kv not in KINDS_OF_KV:
+        raise VariantError(f"kv is {kv!r}: it must be one of {', '.join(map(repr, KINDS_OF_KV))}")
+
+
+def _lasting(options: dict[str, Any]) -> dict[str, str]:
+    """The options that can change an answer by more than rounding does, as text."""
+    passing = {"device", "batch_size", "max_batch_size", "parallelize", "tokenizer"}
+    return {name: str(value) for name, value in options.items() if name not in passing and value is not None}
 
 
 class Counter(CacheHook):  # type: ignore[misc]

@@ -539,6 +539,22 @@ def reproduce(
         raise typer.Exit(FAILURE)
 
 
+@app.command(
+    name="lm-eval",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
+)
+def lm_eval(context: typer.Context) -> None:
+    """lm-eval's own command line, where `--model painters` runs a plan and the bundled tasks are known.
+
+    painters lm-eval --model painters --model_args "pretrained=nano-llama,plan=0-2 {3-8} 9-11" --tasks nano_arc
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from painters._harness_command import lm_eval_command
+
+    lm_eval_command(context.args)
+
+
 @app.command(name="variants")
 def list_variants(
     layers: Annotated[
