@@ -211,10 +211,13 @@ class _StandIn(nn.ModuleList):
 
 
 class _Watch:
-    """How often the stack was executed, and how often it had been when the model was last called."""
+    """Whether the stack was executed since the model was last called.
 
-    executed = 0
-    before = 0
+    A flag that is written before it is read, since a counter would have torch compile callers anew at every call.
+    """
+
+    def __init__(self) -> None:
+        self.executed = False
 
 
 @contextmanager
@@ -245,11 +248,11 @@ def recorded(
         children = owner.get_submodule(holder_path)._modules
         layers = children[attribute]
         if not isinstance(layers, _StandIn) or layers.key is not key:
-            watch.executed += 1  # an inner context executed in this one's place
+            watch.executed = True  # an inner context executed in this one's place
             return
         children[attribute] = layers.original
         if layers.recording.done:
-            watch.executed += 1
+            watch.executed = True
         elif output is not None:  # None: the forward raised, which is the error to see
             visited = len(layers.recording.calls)
             if config is not None and getattr(config, "num_hidden_layers", None) != depth:
@@ -259,10 +262,10 @@ def recorded(
             raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=visited))
 
     def begin(module: nn.Module, args: Any) -> None:
-        watch.before = watch.executed
+        watch.executed = False
 
     def end(module: nn.Module, args: Any, output: Any) -> None:
-        if always and watch.executed == watch.before:
+        if always and not watch.executed:
             raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=0))
 
     handles = (

@@ -164,7 +164,8 @@ class CacheSlots:
         cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in table.copied])
         for index, slot in idle.items():
             # placeholders cannot be quantised in groups, and a quantised slot is as long as a plain one
-            cache.layers[index] = DynamicLayer() if isinstance(slot, BaseQuantizedLayer) else copy.deepcopy(slot)
+            is_plain = not isinstance(slot, BaseQuantizedLayer)
+            cache.layers[index] = copy.deepcopy(slot) if is_plain else DynamicLayer()  # type: ignore[no-untyped-call]
         claim.put(cache)
         return claim
 

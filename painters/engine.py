@@ -114,8 +114,8 @@ class Program:
         cache = recording.cache
         if recording.foreign_cache is not None and self._repeats:
             raise SurgeryError(
-                f"the model was given a {type(recording.foreign_cache).__name__}, which has no slots for the layers that "
-                f"{self._text} runs more than once: use `generate` with a DynamicCache, or use_cache=False"
+                f"the model was given a {type(recording.foreign_cache).__name__}, which has no slots for the layers "
+                f"that {self._text} runs more than once: use `generate` with a DynamicCache, or use_cache=False"
             )
         slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
         stream = recording.stream

@@ -11,7 +11,6 @@ import copy
 from itertools import count
 from typing import Any
 
-import torch
 from reference import follow
 from torch import Tensor, nn
 
@@ -35,31 +34,22 @@ class Group(nn.Module):
 def unrolled(model: Any, path: str, plan: Plan) -> Any:
     """A stock model that computes what `model` computes under `plan`; `path` leads to its list of layers."""
     result = copy.deepcopy(model)
+    owner, _, name = path.rpartition(".")
     layers = result.get_submodule(path)
-    slot = count()
-    runs: list[int] = []
-
-    def copied(index: int) -> nn.Module:
-        runs.append(index)
-        return _with_slot(layers[index], next(slot))
-
+    slots = count()
     steps = []
     for step in plan.steps:
-        copies = [copied(layer.index) for layer in Plan((step,)).walk()]
+        copies = [_with_slot(layers[layer.index], next(slots)) for layer in Plan((step,)).walk()]
         steps.append(copies[0] if isinstance(step, Layer) else Group(step, copies))
-    owner, _, name = path.rpartition(".")
     setattr(result.get_submodule(owner), name, nn.ModuleList(steps))
     # Caches are made for so many layers; loops that cut their list at this number keep all of it.
-    result.config.num_hidden_layers = len(runs)
-    if (types := getattr(result.config, "layer_types", None)) is not None:
-        result.config.layer_types = [types[index] for index in runs]
+    result.config.num_hidden_layers = next(slots)
     return result
 
 
 def _with_slot(layer: nn.Module, slot: int) -> nn.Module:
-    kept = {id(p): p for p in layer.parameters()}
-    result: nn.Module = copy.deepcopy(layer, kept)
-    for module in result.modules():
+    copied: nn.Module = copy.deepcopy(layer, {id(p): p for p in layer.parameters()})
+    for module in copied.modules():
         if "layer_idx" in vars(module):
-            module.layer_idx = torch.tensor(slot).item()
-    return result
+            module.layer_idx = slot  # type: ignore[assignment]
+    return copied
