@@ -112,10 +112,11 @@ class Program:
     def execute(self, recording: Recording) -> Tensor:
         """The stream that leaves the plan, from the one that entered the recorded stack."""
         cache = recording.cache
-        if recording.foreign_cache is not None and self._repeats:
+        if recording.foreign_cache is not None and (self._repeats or self._kv == "averaged"):
             raise SurgeryError(
-                f"the model was given a {type(recording.foreign_cache).__name__}, which has no slots for the layers "
-                f"that {self._text} runs more than once: use `generate` with a DynamicCache, or use_cache=False"
+                f"the model was given a {type(recording.foreign_cache).__name__}, in which {self._text} cannot place "
+                "slots, as it has to where a layer runs more than once or kv='averaged': use `generate` with a "
+                "DynamicCache, or use_cache=False"
             )
         slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
         stream = recording.stream

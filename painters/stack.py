@@ -263,8 +263,8 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
     for module in [model, *(model.get_submodule(".".join(steps[: i + 1])) for i in range(len(steps)))]:
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise SurgeryError(
-                f"{name} is compiled as a whole, and a plan would be ignored without a word: compile the "
-                "layers instead (`for layer in layers: layer.compile()`) and pass the plain model"
+                f"{name} is compiled as a whole, which torch would do anew for every plan: compile the layers "
+                "instead (`for layer in layers: layer.compile()`) and pass the plain model"
             )
 
 

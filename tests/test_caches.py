@@ -220,9 +220,9 @@ def test_a_cache_that_has_no_slots_for_repeats() -> None:
     with torch.inference_mode():
         with surgery(model, "1 1.mlp {2 3}"):
             model(ids, cache=paged, use_cache=False)
-        for text in ("0 1 1", "{(0 1.attn) 1}"):
-            found = f"given a PagedCache, which has no slots .*{text[0]}.* more than once: use `generate`"
-            with surgery(model, text), pytest.raises(SurgeryError, match=found):
+        for text, kv in (("0 1 1", "exact"), ("{(0 1.attn) 1}", "exact"), ("0 {1 2}", "averaged")):
+            found = r"given a PagedCache, in which the plan .* cannot place slots, .*: use `generate` with a Dyn"
+            with surgery(model, text, kv=kv), pytest.raises(SurgeryError, match=found):  # type: ignore[arg-type]
                 model(ids, cache=paged, use_cache=False)
 
 
@@ -236,7 +236,7 @@ def test_continuous_batching() -> None:
             done = model.generate_batch(ids, generation_config=settings, progress_bar=False).values()
             expected = [model.generate(torch.tensor([row]), generation_config=settings)[0, 7:].tolist() for row in ids]
         if text == "0 1 1 2 3":
-            assert all("which has no slots for the layers" in output.error for output in done)
+            assert all("cannot place slots" in output.error for output in done)
         else:
             assert [output.generated_tokens for output in done] == expected
 
