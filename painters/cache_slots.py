@@ -20,6 +20,7 @@ from transformers.cache_utils import (
     BaseQuantizedLayer,
     Cache,
     CacheLayerMixin,
+    DummyLayer,
     DynamicCache,
     DynamicLayer,
     EncoderDecoderCache,
@@ -32,8 +33,8 @@ from painters.stack import SurgeryError
 SUPPORTED = (DynamicCache, StaticCache, QuantizedCache)
 """Exactly these classes, no subclasses: what others do with their slots is not known."""
 
-_WRITES = ("update", "update_conv_state", "update_recurrent_state")
-"""A cache's methods by which a layer writes to its slot, of which every layer calls one."""
+_ACCESS = ("update", "update_conv_state", "update_recurrent_state", "get_conv_state", "get_recurrent_state")
+"""A cache's methods by which a layer reaches its slot; some write to what they get, and call no update."""
 _ROLLBACKS = ("crop", "batch_repeat_interleave", "batch_select_indices")
 """A cache's methods that transformers' own quantised slots follow in part: what is quantised stays as it is."""
 
@@ -93,7 +94,7 @@ class _Claim:
 
     def put(self, cache: Cache) -> None:
         """Nothing; `cache` is claimed."""
-        vars(cache).update(dict.fromkeys(_WRITES, self))
+        vars(cache).update(dict.fromkeys(_ACCESS, self))
         if any(isinstance(slot, BaseQuantizedLayer) for slot in cache.layers):
             vars(cache).update(dict.fromkeys(_ROLLBACKS, _refuse_rollback))
 
@@ -102,7 +103,7 @@ class _Claim:
         del cache.layers[self.width :]
         for index, slot in self.idle.items():
             cache.layers[index] = slot
-        for name in (*_WRITES, *_ROLLBACKS):
+        for name in (*_ACCESS, *_ROLLBACKS):
             vars(cache).pop(name, None)
 
 
@@ -163,9 +164,7 @@ class CacheSlots:
         claim = _Claim(owner, text, len(cache.layers), idle)
         cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in table.copied])
         for index, slot in idle.items():
-            # placeholders cannot be quantised in groups, and a quantised slot is as long as a plain one
-            is_plain = not isinstance(slot, BaseQuantizedLayer)
-            cache.layers[index] = copy.deepcopy(slot) if is_plain else DynamicLayer()  # type: ignore[no-untyped-call]
+            cache.layers[index] = _stand_in(slot)
         claim.put(cache)
         return claim
 
@@ -236,7 +235,7 @@ class CacheSlots:
         cache = self._cache
         view: Cache = object.__new__(type(cache))
         vars(view).update(vars(cache), layers=layers, offloading=False)
-        for name in _WRITES:
+        for name in _ACCESS:
             vars(view).pop(name, None)
         return view if self._both is None else self._beside_encoder(view)
 
@@ -299,6 +298,15 @@ def _after(past: Tensor | None, now: Tensor) -> Tensor:
 def _mean(members: Iterable[Tensor]) -> Tensor:
     first, *rest = members
     return torch.stack([first, *(member.to(first.device) for member in rest)]).mean(0)
+
+
+def _stand_in(slot: Any) -> Any:
+    """A slot as empty as `slot`, to keep placeholders in its place: as long, and masked and cropped alike."""
+    if isinstance(slot, BaseQuantizedLayer):
+        return DynamicLayer()  # type: ignore[no-untyped-call]  # placeholders cannot be quantised in groups
+    if not isinstance(slot, CacheLayerMixin):
+        return DummyLayer()  # type: ignore[no-untyped-call]  # a recurrent slot has no length, and cannot be cropped before it is filled
+    return copy.deepcopy(slot)
 
 
 def _is_filled(slot: Any) -> bool:

@@ -105,7 +105,8 @@ class Program:
         runs = [layer.index for layer in plan.walk() if layer.half != "mlp"]
         self._repeats = len(runs) > len(set(runs))
         # The identity fills a cache as the intact model does, so either may continue what the other began.
-        is_identity = plan == Plan.identity(stack.num_layers)
+        # Where layers share a slot it does not: there even the identity has one for each.
+        is_identity = plan == Plan.identity(stack.num_layers) and not self._table.copied
         self._owner: Hashable = None if is_identity else (plan, kv)
         self._text = "the intact model" if is_identity else f'the plan "{plan}" (kv={kv!r})'
 
@@ -117,6 +118,11 @@ class Program:
                 f"the model was given a {type(recording.foreign_cache).__name__}, in which {self._text} cannot place "
                 "slots, as it has to where a layer runs more than once or kv='averaged': use `generate` with a "
                 "DynamicCache, or use_cache=False"
+            )
+        if cache is not None and self._repeats and self._stack.own_state:
+            raise SurgeryError(
+                f"{self._stack.name} keeps a state in its {self._stack.layer_class}, which the executions of a layer "
+                f"would share where {self._text} runs it more than once: pass use_cache=False"
             )
         slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
         stream = recording.stream

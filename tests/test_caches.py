@@ -10,7 +10,7 @@ import transformers as hf
 from cache_rows import CACHES, LAYERS, MODES, PAGE, PLANS, REFUSED, Row, batch, model_of, page, single
 from models import SIZE, TOKENS, make_model, prompts, shared_model, tokens
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 from unrolled import unrolled
 
 from painters import Plan, surgery
@@ -125,12 +125,55 @@ def test_states_and_sinks(name: str, static: bool) -> None:
             torch.testing.assert_close(logits(model, prompts(), **options), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_cache_of_states_belongs_to_its_plan() -> None:
+def test_drafts_are_taken_back_where_recurrent_layers_are_idle() -> None:
+    model = randomised(hf.AutoModelForCausalLM.from_config(HYBRIDS["lfm2"]()))
+    for text in PLANS.values():
+        with torch.inference_mode(), surgery(model, text):
+            expected = single(use_cache=False)(model)
+            assert torch.equal(single(prompt_lookup_num_tokens=3)(model), expected), text
+
+
+def test_states_that_layers_keep_in_themselves() -> None:
+    config = hf.RecurrentGemmaConfig(
+        num_hidden_layers=LAYERS,
+        lru_width=32,
+        attention_window_size=8,
+        block_types=["recurrent", "attention"],
+        num_key_value_heads=1,
+        **SIZE,
+    )
+    model = randomised(hf.AutoModelForCausalLM.from_config(config))
+    for text in PLANS.values():
+        with torch.inference_mode(), surgery(model, text):
+            expected = logits(model, prompts(), use_cache=False)
+            runs = [layer.index for layer in Plan.parse(text).walk()]
+            if len(runs) == len(set(runs)):
+                torch.testing.assert_close(logits(model, prompts()), expected, rtol=1e-4, atol=1e-4)
+            else:
+                with pytest.raises(
+                    SurgeryError, match=r"keeps a state in its Recurrent.* more than once: pass use_cache"
+                ):
+                    logits(model, prompts())
+
+
+def test_layers_that_share_a_slot_have_one_each_under_the_identity() -> None:
+    """A merged model, whose two uses of one layer would write to one slot."""
+    model, ids = make_model("llama", LAYERS), tokens(2, 9)
+    model.model.layers[2] = model.model.layers[1]
+    with torch.inference_mode(), surgery(model, "0-3"):
+        expected = model(ids, use_cache=False).logits
+        cache = DynamicCache(config=model.config)
+        found = [model(piece, past_key_values=cache, use_cache=True).logits for piece in ids.split([6, 1, 2], dim=1)]
+    torch.testing.assert_close(torch.cat(found, dim=1), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("plan", ["0 2", "3-0", "0 0 1-3"])
+def test_a_cache_of_states_belongs_to_its_plan(plan: str) -> None:
     model, ids = randomised(hf.AutoModelForCausalLM.from_config(HYBRIDS["mamba"]())), tokens(2, 9)
     with torch.inference_mode():
-        with surgery(model, "0 2"):
+        with surgery(model, plan):
             cache = model(ids, use_cache=True).cache_params
-        with pytest.raises(SurgeryError, match=r'filled under the plan "0 2" .*, not by the intact model'):
+        with pytest.raises(SurgeryError, match=r"filled under the plan .*, not by the intact model"):
             model(ids[:, :1], cache_params=cache)
         cache.reset()
         with surgery(model, "0-3"):
