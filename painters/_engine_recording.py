@@ -38,6 +38,8 @@ class Recording:
         self.calls: list[Call] = []
         self.done = False
         self.cache: Cache | None = None
+        self.foreign_cache: Any = None
+        """What looks like a cache and is none of transformers' Cache, such as that of continuous batching."""
         self._stack = stack
         self._execute = execute
         self._rest = (None,) * ((stack.returns or 1) - 1)
@@ -82,10 +84,12 @@ class Recording:
         found: Cache | None = None
         for args, kwargs in self.calls:
             for value in (*args, *kwargs.values()):
-                if value is not found and isinstance(value, Cache):
-                    if found is not None:
+                if isinstance(value, Cache):
+                    if found is not None and found is not value:
                         raise SurgeryError(f"{self._stack.name} gives its layers several caches: not supported")
                     found = value
+                elif type(value).__name__.endswith("Cache"):
+                    self.foreign_cache = value
         return found
 
     def run(self, index: int, hidden: Tensor, half: Half | None = None, cache: Cache | None = None) -> Tensor:
@@ -207,10 +211,13 @@ class _StandIn(nn.ModuleList):
 
 
 class _Watch:
-    """How often the stack was executed, and how often it had been when the model was last called."""
+    """Whether the stack was executed since the model was last called.
 
-    executed = 0
-    before = 0
+    A flag that is written before it is read, since a counter would have torch compile callers anew at every call.
+    """
+
+    def __init__(self) -> None:
+        self.executed = False
 
 
 @contextmanager
@@ -226,6 +233,8 @@ def recorded(
     *holder, attribute = stack.inner_path.split(".")
     holder_path = ".".join(holder)
     key, watch = object(), _Watch()
+    config = getattr(stack.owner, "config", None)
+    depth = getattr(config, "num_hidden_layers", None)
 
     # The hooks find the list through the module they are called with, so that a deep copy runs its own.
     def enter(owner: nn.Module, args: Any) -> None:
@@ -239,19 +248,24 @@ def recorded(
         children = owner.get_submodule(holder_path)._modules
         layers = children[attribute]
         if not isinstance(layers, _StandIn) or layers.key is not key:
-            watch.executed += 1  # an inner context executed in this one's place
+            watch.executed = True  # an inner context executed in this one's place
             return
         children[attribute] = layers.original
         if layers.recording.done:
-            watch.executed += 1
+            watch.executed = True
         elif output is not None:  # None: the forward raised, which is the error to see
-            raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=len(layers.recording.calls)))
+            visited = len(layers.recording.calls)
+            if config is not None and getattr(config, "num_hidden_layers", None) != depth:
+                # assistant_early_exit sets this for one call, and does not set it back when the call fails
+                config.num_hidden_layers = depth
+                raise SurgeryError(_EARLY_EXIT.format(stack=stack, visited=visited))
+            raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=visited))
 
     def begin(module: nn.Module, args: Any) -> None:
-        watch.before = watch.executed
+        watch.executed = False
 
     def end(module: nn.Module, args: Any, output: Any) -> None:
-        if always and watch.executed == watch.before:
+        if always and not watch.executed:
             raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=0))
 
     handles = (
@@ -261,7 +275,8 @@ def recorded(
         model.register_forward_hook(end),
     )
     try:
-        yield
+        with _class_of_its_own(stack.layers):
+            yield
         present = all(handle.id in (handle.hooks_dict_ref() or ()) for handle in handles)
     finally:
         for handle in handles:
@@ -278,6 +293,26 @@ def recorded(
         )
 
 
+@contextmanager
+def _class_of_its_own(layers: LayerList) -> Iterator[None]:
+    """Nothing; meanwhile the class of `layers` is a new one that adds nothing to the old.
+
+    Torch's compiler does not look for new hooks in what it has compiled, but for the classes of the modules that it
+    met there. So a function that was compiled before is compiled anew with the plan, and one that was compiled with a
+    plan is not used without it, nor with another.
+    """
+    before = type(layers)
+    layers.__class__ = type(before.__name__, (before,), {"__module__": before.__module__})
+    try:
+        yield
+    finally:
+        layers.__class__ = before
+
+
+_EARLY_EXIT = (
+    "{stack.name}: config.num_hidden_layers was set to {visited} of the {stack.num_layers} layers, as "
+    "assistant_early_exit does, and a plan does not end early: pass prompt_lookup_num_tokens or an assistant_model"
+)
 _NOT_EXECUTED = (
     "{stack.name}: the forward ended without the plan, for its loop met {visited} of the {stack.num_layers} "
     "layers at {stack.path}: does it run another list, or stop at config.num_hidden_layers?"

@@ -3,7 +3,8 @@
 A model's cache holds one slot per layer, addressed by the index that the layer's attention asks for. A
 layer's first execution uses its own slot; further ones use copies appended while the cache is still empty,
 and reach them through a view of the cache in which the layer's index leads there. A slot whose layer never
-runs gets a placeholder per token, because lengths and mask sizes are read from the first slot of a kind.
+runs is stood in for by one that keeps a placeholder per token, because lengths and mask sizes are read from
+the first slot of a kind. docs/caches.md says which caches and modes of generation this holds for.
 """
 
 from __future__ import annotations
@@ -16,18 +17,26 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from transformers.cache_utils import (
+    BaseQuantizedLayer,
     Cache,
     CacheLayerMixin,
+    DummyLayer,
     DynamicCache,
     DynamicLayer,
     EncoderDecoderCache,
+    QuantizedCache,
     StaticCache,
 )
 
 from painters.stack import SurgeryError
 
-SUPPORTED = (DynamicCache, StaticCache)
+SUPPORTED = (DynamicCache, StaticCache, QuantizedCache)
 """Exactly these classes, no subclasses: what others do with their slots is not known."""
+
+_ACCESS = ("update", "update_conv_state", "update_recurrent_state", "get_conv_state", "get_recurrent_state")
+"""A cache's methods by which a layer reaches its slot; some write to what they get, and call no update."""
+_ROLLBACKS = ("crop", "batch_repeat_interleave", "batch_select_indices")
+"""A cache's methods that transformers' own quantised slots follow in part: what is quantised stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +86,25 @@ class _Claim:
     owner: Hashable
     text: str
     width: int
-    used: frozenset[int]
+    idle: Mapping[int, Any]
+    """The slots that the plan does not use, untouched; others stand in for them meanwhile."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise SurgeryError(f"this cache was filled under {self.text}, not by the intact model: start with a new cache")
+
+    def put(self, cache: Cache) -> None:
+        """Nothing; `cache` is claimed."""
+        vars(cache).update(dict.fromkeys(_ACCESS, self))
+        if any(isinstance(slot, BaseQuantizedLayer) for slot in cache.layers):
+            vars(cache).update(dict.fromkeys(_ROLLBACKS, _refuse_rollback))
+
+    def lift(self, cache: Cache) -> None:
+        """Nothing; `cache`, which is empty, is as it was before."""
+        del cache.layers[self.width :]
+        for index, slot in self.idle.items():
+            cache.layers[index] = slot
+        for name in (*_ACCESS, *_ROLLBACKS):
+            vars(cache).pop(name, None)
 
 
 class CacheSlots:
@@ -94,11 +118,11 @@ class CacheSlots:
         self._both = cache if type(cache) is EncoderDecoderCache else None
         if self._both is not None:
             cache = self._both.self_attention_cache
-        if type(cache) not in SUPPORTED or cache.offloading:
-            found = f"an offloaded {type(cache).__name__}" if type(cache) in SUPPORTED else f"a {type(cache).__name__}"
+        if type(cache) not in SUPPORTED or (cache.offloading and self._both is not None):
+            found = type(cache).__name__ if self._both is None else f"{type(cache).__name__} beside an encoder's"
             raise SurgeryError(
-                f"the model was given {found}, whose slots a plan cannot place: use a DynamicCache or a "
-                "StaticCache on the model's device, or use_cache=False"
+                f"the model was given {'an offloaded' if cache.offloading else 'a'} {found}, whose slots a plan "
+                f"cannot place: use a {', a '.join(kind.__name__ for kind in SUPPORTED)}, or use_cache=False"
             )
         self._table = table
         self._cache = cache
@@ -120,11 +144,7 @@ class CacheSlots:
                 "nothing to another, so start with a new cache"
             )
         if claim is not None:
-            del cache.layers[claim.width :]
-            del vars(cache)["update"]
-            for index, slot in enumerate(cache.layers):
-                if index not in claim.used and isinstance(slot, CacheLayerMixin):
-                    slot.is_initialized = False  # it has the shape of a placeholder
+            claim.lift(cache)
         if cache.layer_class_to_replicate is not None:
             while len(cache.layers) < table.width:
                 cache.layers.append(cache.layer_class_to_replicate())
@@ -140,19 +160,44 @@ class CacheSlots:
             )
         if owner is None:
             return None
-        claim = _Claim(owner, text, len(cache.layers), frozenset(table.used))
+        idle = {index: slot for index, slot in enumerate(cache.layers) if index not in table.used}
+        claim = _Claim(owner, text, len(cache.layers), idle)
         cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in table.copied])
-        vars(cache)["update"] = claim
+        for index, slot in idle.items():
+            cache.layers[index] = _stand_in(slot)
+        claim.put(cache)
         return claim
 
     def view(self, place: Place) -> Cache:
-        """The cache as the layer has to see it in one execution."""
+        """The cache as the layer has to see it in one execution; call `leave` after it."""
+        for slot in self._offloaded(place):
+            slot.prefetch()
         if place.is_own:
             return self._own
         layers = list(self._cache.layers)
         for index in place.slots:
             layers[index] = self._slot(place, index)
         return self._view(layers)
+
+    def leave(self, place: Place) -> None:
+        """Nothing; what the cache is to keep on the CPU goes back there."""
+        for slot in self._offloaded(place):
+            slot.offload()
+
+    def _offloaded(self, place: Place) -> list[Any]:
+        """The slots of one execution that lie on the CPU in between.
+
+        The cache itself would fetch the slot after this one in its own order, which is not the plan's.
+        """
+        cache = self._cache
+        if not cache.offloading or self._own.offloading:
+            return []
+        slots = [self._slot(place, index) for index in place.slots]
+        return [
+            slot
+            for slot in slots
+            if isinstance(slot, CacheLayerMixin) and not (cache.only_non_sliding and getattr(slot, "is_sliding", False))
+        ]
 
     def fill_idle(self, stream: Tensor) -> None:
         """Nothing; slots that the plan does not use count the tokens of `stream` [batch, seq, hidden] all the
@@ -171,11 +216,13 @@ class CacheSlots:
 
     def averaged(self, place: Place, stream: Tensor) -> AveragedSlot:
         """The slot that the members of a parallel group share in the paper's released code."""
-        if type(self._cache) is not DynamicCache or any(type(slot) is not DynamicLayer for slot in self._cache.layers):
-            kinds = ", ".join(dict.fromkeys(type(slot).__name__ for slot in self._cache.layers))
+        cache = self._cache
+        plain = type(cache) is DynamicCache and all(type(slot) is DynamicLayer for slot in cache.layers)
+        if not plain or cache.offloading:
+            kinds = ", ".join(dict.fromkeys(type(slot).__name__ for slot in cache.layers))
             raise SurgeryError(
-                "kv='averaged' is defined for a DynamicCache of full-attention layers, and this is a "
-                f"{type(self._cache).__name__} of {kinds}: use kv='exact'"
+                "kv='averaged' is defined for a DynamicCache of full-attention layers, and this is "
+                f"{'an offloaded' if cache.offloading else 'a'} {type(cache).__name__} of {kinds}: use kv='exact'"
             )
         (index,) = place.slots
         return AveragedSlot(self, self._slot(place, index), stream.shape[1])
@@ -187,8 +234,9 @@ class CacheSlots:
     def _view(self, layers: list[Any]) -> Cache:
         cache = self._cache
         view: Cache = object.__new__(type(cache))
-        vars(view).update(vars(cache), layers=layers)
-        vars(view).pop("update", None)
+        vars(view).update(vars(cache), layers=layers, offloading=False)
+        for name in _ACCESS:
+            vars(view).pop(name, None)
         return view if self._both is None else self._beside_encoder(view)
 
     def _beside_encoder(self, view: Cache) -> Cache:
@@ -235,6 +283,13 @@ class AveragedSlot:
         self._slot.update(_mean(keys), _mean(values))
 
 
+def _refuse_rollback(*args: Any, **kwargs: Any) -> NoReturn:
+    raise SurgeryError(
+        "a QuantizedCache was asked to take tokens or rows back, which its slots do only in part: use a DynamicCache "
+        "for assisted generation and prompt lookup"
+    )
+
+
 def _after(past: Tensor | None, now: Tensor) -> Tensor:
     assert past is not None
     return torch.cat([past.to(now.device), now], dim=-2)
@@ -243,6 +298,15 @@ def _after(past: Tensor | None, now: Tensor) -> Tensor:
 def _mean(members: Iterable[Tensor]) -> Tensor:
     first, *rest = members
     return torch.stack([first, *(member.to(first.device) for member in rest)]).mean(0)
+
+
+def _stand_in(slot: Any) -> Any:
+    """A slot as empty as `slot`, to keep placeholders in its place: as long, and masked and cropped alike."""
+    if isinstance(slot, BaseQuantizedLayer):
+        return DynamicLayer()  # type: ignore[no-untyped-call]  # placeholders cannot be quantised in groups
+    if not isinstance(slot, CacheLayerMixin):
+        return DummyLayer()  # type: ignore[no-untyped-call]  # a recurrent slot has no length, and cannot be cropped before it is filled
+    return copy.deepcopy(slot)
 
 
 def _is_filled(slot: Any) -> bool:

@@ -102,14 +102,28 @@ class Program:
         self._observe = observe
         self._table = SlotTable(stack.cache_indices)
         self.operations = self._compile(plan.steps)
+        runs = [layer.index for layer in plan.walk() if layer.half != "mlp"]
+        self._repeats = len(runs) > len(set(runs))
         # The identity fills a cache as the intact model does, so either may continue what the other began.
-        is_identity = plan == Plan.identity(stack.num_layers)
+        # Where layers share a slot it does not: there even the identity has one for each.
+        is_identity = plan == Plan.identity(stack.num_layers) and not self._table.copied
         self._owner: Hashable = None if is_identity else (plan, kv)
         self._text = "the intact model" if is_identity else f'the plan "{plan}" (kv={kv!r})'
 
     def execute(self, recording: Recording) -> Tensor:
         """The stream that leaves the plan, from the one that entered the recorded stack."""
         cache = recording.cache
+        if recording.foreign_cache is not None and (self._repeats or self._kv == "averaged"):
+            raise SurgeryError(
+                f"the model was given a {type(recording.foreign_cache).__name__}, in which {self._text} cannot place "
+                "slots, as it has to where a layer runs more than once or kv='averaged': use `generate` with a "
+                "DynamicCache, or use_cache=False"
+            )
+        if cache is not None and self._repeats and self._stack.own_state:
+            raise SurgeryError(
+                f"{self._stack.name} keeps a state in its {self._stack.layer_class}, which the executions of a layer "
+                f"would share where {self._text} runs it more than once: pass use_cache=False"
+            )
         slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
         stream = recording.stream
         if self._observe is not None:
@@ -126,8 +140,11 @@ class Program:
         """The stream after one operation on `stream`."""
         if isinstance(operation, Group):
             return self._run_group(operation, stream, recording, slots)
-        cache = None if slots is None or operation.place is None else slots.view(operation.place)
-        return recording.run(operation.layer, stream, operation.half, cache)
+        if slots is None or operation.place is None:
+            return recording.run(operation.layer, stream, operation.half)
+        stream = recording.run(operation.layer, stream, operation.half, slots.view(operation.place))
+        slots.leave(operation.place)
+        return stream
 
     def _run_group(self, group: Group, stream: Tensor, recording: Recording, slots: CacheSlots | None) -> Tensor:
         if slots is None or group.averaged is None:
@@ -214,19 +231,20 @@ def _refuse_halves(plan: Plan, stack: LayerStack) -> None:
 def _uncompiled(model: nn.Module) -> Iterator[None]:
     """Nothing; meanwhile `generate` does not compile the model.
 
-    With a static cache on an accelerator it would, and torch does not look for new hooks in what is compiled:
-    the call compiled before would ignore the plan, the one compiled now would keep it for ever.
+    With a static cache on an accelerator it would, and that anew for every plan.
     """
-    before = vars(model).get("get_compiled_call")
-    if hasattr(model, "get_compiled_call"):
-        vars(model)["get_compiled_call"] = MethodType(_plain_call, model)
+    # not the outermost module alone: what wraps a model calls the model's own `generate`
+    before = {m: vars(m).get("get_compiled_call") for m in model.modules() if hasattr(m, "get_compiled_call")}
+    for module in before:
+        vars(module)["get_compiled_call"] = MethodType(_plain_call, module)
     try:
         yield
     finally:
-        if before is not None:
-            vars(model)["get_compiled_call"] = before
-        else:
-            vars(model).pop("get_compiled_call", None)
+        for module, own in before.items():
+            if own is not None:
+                vars(module)["get_compiled_call"] = own
+            else:
+                vars(module).pop("get_compiled_call", None)
 
 
 def _plain_call(model: nn.Module, compile_config: Any) -> Callable[..., Any]:

@@ -58,11 +58,13 @@ class Halves:
 @dataclass(frozen=True, slots=True)
 class Special:
     """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), its
-    halves if they are known, and the reason if its layers cannot be operated on."""
+    halves if they are known, the reason if its layers cannot be operated on, and whether they keep a recurrent state in
+    themselves and not in the cache."""
 
     returns: int | None = None
     halves: Halves | None = None
     refused: str | None = None
+    own_state: bool = False
 
 
 _PRE_NORM = Special(halves=Halves(("input_layernorm", "self_attn", None), ("post_attention_layernorm", "mlp", None)))
@@ -109,6 +111,7 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "Phi3DecoderLayer": _RESIDUAL_DROPOUT,
         "Gemma2DecoderLayer": _SANDWICH,
         "Gemma3DecoderLayer": _SANDWICH,
+        "RecurrentGemmaDecoderLayer": Special(own_state=True),
         "AlbertLayer": _SHARED_LAYER,
         "AlbertLayerGroup": _SHARED_LAYER,
         "Gemma3nTextDecoderLayer": _SHARED_KEYS,
@@ -160,6 +163,8 @@ class LayerStack:
     """
     halves: Halves | None
     """How the layers' halves are run; None where they are not known."""
+    own_state: bool
+    """Whether layers keep a state in themselves, which a cache has no part in."""
 
     @property
     def num_layers(self) -> int:
@@ -203,6 +208,7 @@ class LayerStack:
             returns=kinds[0].returns,
             cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
             halves=halves,
+            own_state=any(kind.own_state for kind in kinds),
         )
 
 
@@ -263,8 +269,8 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
     for module in [model, *(model.get_submodule(".".join(steps[: i + 1])) for i in range(len(steps)))]:
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
             raise SurgeryError(
-                f"{name} is compiled as a whole, and a plan would be ignored without a word: compile the "
-                "layers instead (`for layer in layers: layer.compile()`) and pass the plain model"
+                f"{name} is compiled as a whole, which torch would do anew for every plan: compile the layers "
+                "instead (`for layer in layers: layer.compile()`) and pass the plain model"
             )
 
 

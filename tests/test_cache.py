@@ -12,7 +12,7 @@ from cases import FEW, every_plan, few_plans
 from models import DECODERS, make_model, prompts, shared_model, tokens
 from reference import assert_same
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel, QuantizedCache, StaticCache
+from transformers import DynamicCache, PreTrainedModel, StaticCache
 from transformers.generation import CompileConfig
 
 from painters import Plan, surgery
@@ -220,27 +220,8 @@ def test_an_emptied_cache_may_change_hands(static: bool) -> None:
             cache.reset()
 
 
-def test_caches_that_no_plan_can_use() -> None:
-    class Custom(DynamicCache):
-        pass
-
-    model, ids = shared_model("llama", 7), tokens(2, 9)
-    offloaded = DynamicCache(config=model.config)
-    offloaded.offloading = True
-    quantized = object.__new__(QuantizedCache)  # its own __init__ wants a package
-    vars(quantized).update(vars(DynamicCache(config=model.config)))
-    with torch.inference_mode(), surgery(model, "6-0"):
-        for cache, name in (
-            (Custom(), "Custom"),
-            (quantized, "QuantizedCache"),
-            (offloaded, "offloaded Dyn"),
-        ):
-            with pytest.raises(SurgeryError, match=f"given an? {name}.*, whose slots a plan cannot place: use"):
-                model(ids, past_key_values=cache)
-
-
 def test_generate_does_not_compile_the_model() -> None:
-    """Torch does not look for new hooks in what is compiled: it would ignore this plan and keep the next."""
+    """It would be compiled anew for every plan."""
     model, prompt = make_model("llama", 7), prompts()
     compiling = CompileConfig()
     compiling._compile_all_devices = True

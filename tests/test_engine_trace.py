@@ -69,7 +69,10 @@ def test_the_model_is_intact_after_an_error(error: type[BaseException], place: s
                 model(ids)
             handle.remove()
             if error is Boom:  # torch runs no hooks after a KeyboardInterrupt: then the next forward or the end does
-                assert type(model.model.layers) is nn.ModuleList
+                assert type(model.model.layers).__bases__ == (
+                    nn.ModuleList,
+                )  # the list itself, marked, and no stand-in
+                assert type(model.model.layers).__name__ == "ModuleList"
             assert_same(model(ids).logits, under_plan)  # the plan still holds
         assert snapshot(model) == found
         assert_same(model(ids).logits, before)
