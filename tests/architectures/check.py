@@ -255,6 +255,8 @@ def generated(model: PreTrainedModel, use_cache: bool) -> Any:
     mask = torch.ones_like(ids)
     mask[1, :2] = mask[2, :4] = 0
     model.generation_config.eos_token_id = None
+    if model.generation_config.decoder_start_token_id is None:
+        model.generation_config.decoder_start_token_id = 1
     model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
     with torch.inference_mode():
         return model.generate(

@@ -1,0 +1,230 @@
+"""Before a model is first operated, compare the identity plan with the plain forward, bit for bit, on a tiny batch.
+
+The chain that recorders see can be whole and the number wrong all the same: a model may keep what its layers gave
+besides the stream, let one layer read what another left behind, or run a layer behind the loop. The identity plan then
+differs from the plain forward, which is seen here before any number comes out.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any, Final
+from weakref import WeakKeyDictionary, WeakSet
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from painters._engine_aside import unhooked
+from painters._engine_recording import Recording, recorded
+from painters._stack_search import text_config
+from painters.stack import LayerStack, SurgeryError
+
+ROWS, TOKENS = 2, 8
+"""The size of the batch of token ids."""
+SIDE: Final = ("hidden_states", "attentions", "past_key_values", "cache_params")
+"""Endings of the names of outputs that are not compared: caches, and states along the way."""
+LIBRARIES: Final = frozenset({"accelerate", "bitsandbytes", "peft", "torch", "transformers"})
+"""Whose hooks belong to the model: they move its inputs, gather its weights or collect what its own head reads."""
+SLACK = 8
+"""How much further from the plain forward the identity may be than a second plain forward, where these two differ."""
+
+# Which lists of layers were found right in which models. Nothing is written to the models, and the entries go with
+# them: a list that is replaced, or a copy of a model, is checked again.
+_PROVEN: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
+
+
+@contextmanager
+def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], Tensor]) -> Iterator[None]:
+    """Nothing; within the context the identity plan, which `identity` executes, has been compared with the plain
+    forward: at once on a batch of token ids, or else on the first rows of the first forward that runs the stack.
+
+    Raises SurgeryError where the two differ, which says what was seen. Models, generators of random numbers, hooks and
+    caches are left as they were found.
+    """
+    if stack.layers in _PROVEN.get(model, ()):
+        yield
+        return
+    ids = token_ids(model)
+    if ids is not None and _compare(model, stack, identity, (), ids, final=False):
+        _PROVEN.setdefault(model, WeakSet()).add(stack.layers)
+        yield
+        return
+
+    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        # A deep copy has this hook too, and a compiler that meets it must not trace two more forwards.
+        if module not in (model, stack.owner) or torch.compiler.is_compiling():
+            return
+        for given in (first_row((args, kwargs)), (args, without_caches(kwargs))):
+            # In a context of its own, so that an outer forward collects no states of this one.
+            done = Context().run(_compare, module, stack, identity, *given, final=True)
+            if done is not None:
+                break
+        if done:
+            _PROVEN.setdefault(model, WeakSet()).add(stack.layers)
+            for handle in handles:
+                handle.remove()
+
+    roots = dict.fromkeys((model, stack.owner))
+    handles = [root.register_forward_pre_hook(look, with_kwargs=True, prepend=True) for root in roots]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _compare(
+    root: nn.Module,
+    stack: LayerStack,
+    identity: Callable[[Recording], Tensor],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    final: bool,
+) -> bool | None:
+    """Whether the identity plan was executed and gave what the plain forward gives; None where that fails itself.
+
+    Raises SurgeryError where they differ. Unless `final`, a forward that could not be recorded counts as one that
+    fails: with other inputs the loop may be a chain.
+    """
+    executed = 0
+
+    def execute(recording: Recording) -> Tensor:
+        nonlocal executed
+        executed += 1
+        return identity(recording)
+
+    def call() -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        return dict(tensors(root(*args, **kwargs)))
+
+    with undisturbed(root):
+        try:
+            plain = call()
+        except Exception:
+            return None
+        if any(value.is_meta for value in plain.values()):
+            return None
+        try:
+            with recorded(root, stack, execute, always=False):
+                found = call()
+        except SurgeryError:
+            if final:
+                raise
+            return None
+        except Exception as error:
+            raise SurgeryError(_refusal(stack, f"the identity plan raises {type(error).__name__}: {error}")) from error
+        if executed and (seen := difference(found, plain)) is not None:
+            own = difference(call(), plain)
+            if own is None or seen[1] > SLACK * own[1]:
+                raise SurgeryError(_refusal(stack, seen[0]))
+    return executed > 0
+
+
+def _refusal(stack: LayerStack, seen: str) -> str:
+    return (
+        f"{stack.name}: on a tiny batch the identity plan over {stack.path} does not give what the model gives by "
+        f"itself: {seen}. Its layers share more than the stream (a state handed on, a layer that runs again, outputs "
+        "kept one by one), so no plan would mean anything: give the path of another list of layers"
+    )
+
+
+def token_ids(model: nn.Module) -> dict[str, Tensor] | None:
+    """A tiny batch for a model that needs only token ids; None where the model says that it needs something else."""
+    taken = inspect.signature(model.forward).parameters
+    config = getattr(model, "config", None)
+    size = getattr(text_config(model), "vocab_size", None)
+    if "input_ids" not in taken or not isinstance(size, int):
+        return None
+    places = (parameter.device for parameter in model.parameters() if not parameter.is_meta)
+    # Ids from 3 on, where that can be: the first ones mostly stand for padding and ends.
+    ids = (3 + torch.arange(ROWS * TOKENS).reshape(ROWS, TOKENS) % max(1, size - 3)).clamp(max=size - 1)
+    given = {"input_ids": ids.to(next(places, "cpu"))}
+    if "decoder_input_ids" in taken and getattr(config, "is_encoder_decoder", False):
+        given["decoder_input_ids"] = given["input_ids"]
+    return given
+
+
+def first_row(given: Any) -> Any:
+    """The same inputs with the first row of the batch only, and without caches."""
+    rows = next((value.shape[0] for value in _leaves(given) if isinstance(value, Tensor) and value.ndim), 0)
+
+    def cut(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value[:1] if value.ndim and value.shape[0] == rows else value
+        if isinstance(value, Mapping):
+            return _like(value, {key: cut(item) for key, item in value.items()})
+        if type(value) in (tuple, list):
+            return type(value)(cut(item) for item in value)
+        return None if isinstance(value, Cache) else value
+
+    return cut(given)
+
+
+def without_caches(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+
+
+def _like(value: Mapping[str, Any], items: dict[str, Any]) -> Any:
+    return items if type(value) is dict else type(value)(**items)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ():
+        yield from _leaves(item)
+    if not isinstance(value, Mapping | tuple | list):
+        yield value
+
+
+def tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
+    """The tensors of numbers in what a forward returned, by name."""
+    if isinstance(output, Tensor) and (output.is_floating_point() or output.is_complex()):
+        yield name, output
+    items = (
+        output.items() if isinstance(output, Mapping) else enumerate(output) if type(output) in (tuple, list) else ()
+    )
+    for key, value in items:
+        if not str(key).endswith(SIDE):
+            yield from tensors(value, str(key) if name == "output" else f"{name}.{key}")
+
+
+def difference(found: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str, float] | None:
+    """What differs and by how much; None where all is bitwise the same."""
+    if found.keys() != plain.keys():
+        return f"it returns {', '.join(found) or 'nothing'} instead of {', '.join(plain) or 'nothing'}", float("inf")
+    for name, value in plain.items():
+        other = found[name]
+        if other.shape != value.shape:
+            return f"{name} is of shape {tuple(other.shape)} instead of {tuple(value.shape)}", float("inf")
+        if not bool(((other == value) | ((other != other) & (value != value))).all()):
+            off = float((other - value).abs().nan_to_num(nan=float("inf")).max())
+            return f"{name} is off by {off:.1e}", off
+    return None
+
+
+@contextmanager
+def undisturbed(root: nn.Module) -> Iterator[None]:
+    """Nothing; meanwhile `root` is in evaluation mode and computes no gradients, and afterwards its modes, its buffers
+    and the random numbers are what they were. Hooks that the user added do not run."""
+    training = [module for module in root.modules() if module.training]
+    buffers = [
+        (module, name, buffer, buffer.clone() if buffer.numel() <= 1 << 16 and not buffer.is_meta else None)
+        for module in root.modules()
+        for name, buffer in module._buffers.items()
+        if buffer is not None
+    ]
+    with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), unhooked(root, LIBRARIES):
+        try:
+            for module in training:
+                module.training = False
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for module, name, buffer, values in buffers:
+                module._buffers[name] = buffer
+                if values is not None and not torch.equal(buffer, values):
+                    buffer.copy_(values)
