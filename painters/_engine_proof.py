@@ -8,8 +8,9 @@ differs from the plain forward, which is seen here before any number comes out.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
@@ -20,7 +21,7 @@ from transformers.cache_utils import Cache
 
 from painters._engine_aside import unhooked
 from painters._engine_recording import Recording, recorded
-from painters._stack_search import text_config
+from painters._stack_search import LayerList, text_config, unwrapped
 from painters.stack import LayerStack, SurgeryError
 
 ROWS, TOKENS = 2, 8
@@ -29,8 +30,9 @@ SIDE: Final = ("hidden_states", "attentions", "past_key_values", "cache_params")
 """Endings of the names of outputs that are not compared: caches, and states along the way."""
 LIBRARIES: Final = frozenset({"accelerate", "bitsandbytes", "peft", "torch", "transformers"})
 """Whose hooks belong to the model: they move its inputs, gather its weights or collect what its own head reads."""
-SLACK = 8
-"""How much further from the plain forward the identity may be than a second plain forward, where these two differ."""
+SLACK, SMALL = 8, 0.02
+"""On devices where two equal forwards differ: how many times as far apart others may be, and how far in all, as a share
+of the largest number."""
 
 # Which lists of layers were found right in which models. Nothing is written to the models, and the entries go with
 # them: a list that is replaced, or a copy of a model, is checked again.
@@ -90,11 +92,11 @@ def _compare(
     Raises SurgeryError where they differ. Unless `final`, a forward that could not be recorded counts as one that
     fails: with other inputs the loop may be a chain.
     """
-    executed = 0
+    recordings: list[Recording] = []
+    runs: Counter[int] = Counter()
 
     def execute(recording: Recording) -> Tensor:
-        nonlocal executed
-        executed += 1
+        recordings.append(recording)
         return identity(recording)
 
     def call() -> dict[str, Tensor]:
@@ -103,7 +105,9 @@ def _compare(
 
     with undisturbed(root):
         try:
-            plain = call()
+            # Torch's compiler would not see the hooks that count, or keep them.
+            with nullcontext() if any(map(is_compiled, stack.layers)) else counted(stack.layers, runs):
+                plain = call()
         except Exception:
             return None
         if any(value.is_meta for value in plain.values()):
@@ -116,19 +120,71 @@ def _compare(
                 raise
             return None
         except Exception as error:
-            raise SurgeryError(_refusal(stack, f"the identity plan raises {type(error).__name__}: {error}")) from error
-        if executed and (seen := difference(found, plain)) is not None:
-            own = difference(call(), plain)
-            if own is None or seen[1] > SLACK * own[1]:
-                raise SurgeryError(_refusal(stack, seen[0]))
-    return executed > 0
+            raise SurgeryError(_refusal(stack, f"the identity raises {type(error).__name__}: {error}")) from error
+        if not recordings:
+            return False
+        if (seen := difference(found, plain)) is not None:
+            if not is_noise(seen, difference(call(), plain), plain):
+                raise SurgeryError(_refusal(stack, f"under the identity {seen[0]}"))
+        for index, times in sorted(runs.items()):
+            if times != len(recordings):
+                raise SurgeryError(_refusal(stack, f"layer {index} runs {times} times where {len(recordings)} are due"))
+        if (read := reads_what_others_left(recordings[-1])) is not None:
+            raise SurgeryError(_refusal(stack, read))
+    return True
+
+
+def reads_what_others_left(recording: Recording) -> str | None:
+    """What was seen of a layer whose output depends on what other layers last ran on; None where there is none.
+
+    The identity cannot show it, because it runs the layers in their order.
+    """
+    streams, outputs = [], []
+    stream = recording.stream
+    try:
+        for index in range(len(recording.layers)):
+            streams.append(stream)
+            stream = recording.run(index, stream)
+            outputs.append(stream)
+        for index, stream in enumerate(streams):
+            recording.run(index, -stream)
+    except Exception:
+        return None  # layers that do not run without a cache
+    for index in reversed(range(len(streams))):
+        try:
+            again = recording.run(index, streams[index])
+        except Exception as error:
+            return f"layer {index} fails out of its order with {type(error).__name__}: {error}"
+        before = {"it": outputs[index]}
+        if (seen := difference({"it": again}, before)) is None:
+            continue
+        if not is_noise(seen, difference({"it": recording.run(index, streams[index])}, {"it": again}), before):
+            return f"layer {index} gives something else on the same stream once other layers have run on another one"
+    return None
+
+
+@contextmanager
+def counted(layers: LayerList, runs: Counter[int]) -> Iterator[None]:
+    """Nothing; meanwhile `runs` counts how often each layer is called."""
+    handles = []
+    for index, layer in enumerate(layers):
+        runs[index] = 0
+        handles.append(layer.register_forward_pre_hook(lambda _, args, index=index: runs.update((index,))))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def is_compiled(layer: nn.Module) -> bool:
+    return unwrapped(layer) is not layer or getattr(layer, "_compiled_call_impl", None) is not None
 
 
 def _refusal(stack: LayerStack, seen: str) -> str:
     return (
-        f"{stack.name}: on a tiny batch the identity plan over {stack.path} does not give what the model gives by "
-        f"itself: {seen}. Its layers share more than the stream (a state handed on, a layer that runs again, outputs "
-        "kept one by one), so no plan would mean anything: give the path of another list of layers"
+        f"{stack.name}: a plan over {stack.path} was compared with the plain forward on a tiny batch: {seen}. Its layers share more than the stream (a state handed on, keys of another layer, a layer "
+        "that runs again, outputs kept one by one), so no plan would mean anything: give the path of another list of layers"
     )
 
 
@@ -203,6 +259,12 @@ def difference(found: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str,
             off = float((other - value).abs().nan_to_num(nan=float("inf")).max())
             return f"{name} is off by {off:.1e}", off
     return None
+
+
+def is_noise(seen: tuple[str, float], own: tuple[str, float] | None, values: dict[str, Tensor]) -> bool:
+    """Whether what was seen to differ is no more than what differs from run to run."""
+    scale = max(float(value.abs().nan_to_num().max()) for value in values.values())
+    return own is not None and seen[1] <= min(SLACK * own[1], SMALL * scale)
 
 
 @contextmanager

@@ -97,8 +97,41 @@ def tokens(rows: int = ROWS, length: int = LENGTH, seed: int = 0) -> Tensor:
     return torch.randint(3, FIRST_SPECIAL - 10, (rows, length), generator=generator)
 
 
-def inputs(model: PreTrainedModel) -> dict[str, Any]:
-    """What the forward of `model` needs, seeded."""
+def inputs(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
+    """What the forward of `model` may need, seeded: the least first, then everything that it takes, then patches."""
+    yield least(model)
+    yield everything(model)
+    yield patches(model)
+
+
+def everything(model: PreTrainedModel) -> dict[str, Any]:
+    """Text, an image and a sound, where the forward takes them, and what else it needs."""
+    torch.manual_seed(1)
+    taken = inspect.signature(model.forward).parameters
+    given = {"input_ids": tokens()} if "input_ids" in taken else {}
+    given |= {name: signal(name, model.config, model) for name in SIGNALS if name in taken}
+    if "decoder_input_ids" in taken:
+        given["decoder_input_ids"] = tokens(length=7, seed=2)
+    return given | {
+        name: make(model.config) for name, make in NEEDED.items() if name in taken and (name in ASKED or required(taken, name)) and name not in given
+    }
+
+
+def patches(model: PreTrainedModel) -> dict[str, Any]:
+    """The patches of two images in one row, and how many there are in time, height and width."""
+    torch.manual_seed(1)
+    taken = inspect.signature(model.forward).parameters
+    config = model.config
+    first, side = next(iter(taken)), number(config, "patch_size", default=8)
+    frames = number(config, "temporal_patch_size", default=1)
+    channels = number(config, "in_channels", "num_channels", "in_chans", default=3)
+    grid = torch.tensor([[1, 4, 4], [1, 4, 8]])
+    given = {first: torch.randn(int(grid.prod(1).sum()), channels * frames * side * side)}
+    return given | {name: grid for name in ("grid_thw", "image_grid_thw") if name in taken}
+
+
+def least(model: PreTrainedModel) -> dict[str, Any]:
+    """The main input of `model`, and what its forward cannot do without."""
     torch.manual_seed(1)
     taken = inspect.signature(model.forward).parameters
     config = model.config
@@ -177,8 +210,15 @@ def signal(name: str, config: Any, model: nn.Module) -> Tensor:
     return torch.randn(ROWS, LENGTH, number(config, "hidden_size", "d_model", default=64))
 
 
+SIGNALS = ("pixel_values", "input_features", "input_values")
+ASKED = ("bbox", "visual_embeds", "query_embeds", "qformer_input_ids")
+"""What some forwards refuse to be without although their signature has a default."""
 NEEDED: dict[str, Any] = {
     "bbox": lambda config: torch.arange(4).expand(ROWS, LENGTH, 4).contiguous(),
+    "query_embeds": lambda config: torch.randn(ROWS, 8, number(config, "hidden_size", default=64)),
+    "qformer_input_ids": lambda config: tokens(),
+    "grid_thw": lambda config: torch.tensor([[1, 4, 4]] * ROWS),
+    "merge_sizes": lambda config: torch.tensor([2] * ROWS),
     "visual_embeds": lambda config: torch.randn(ROWS, 3, number(config, "visual_embedding_dim", default=64)),
     "pixel_values": lambda config: signal("pixel_values", config, nn.Identity()),
     "input_features": lambda config: signal("input_features", config, nn.Identity()),

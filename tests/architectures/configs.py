@@ -95,6 +95,8 @@ def shrunk(kind: type[PreTrainedConfig], overrides: dict[str, Any], special: dic
             smaller = shrink(name, value, stated(kind, name), special)
             if smaller is not None:
                 values[name] = smaller
+    if "kv_lora_rank" in values and "num_key_value_heads" in values:
+        values["num_key_value_heads"] = HEADS  # latents are widened to keys of every head
     if "mrope_section" in getattr(kind, "ignore_keys_at_rope_validation", ()):
         given.setdefault("rope_parameters", in_sections(default.rope_parameters or {}))
     return kind(**values, **given)
