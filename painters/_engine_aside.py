@@ -32,7 +32,7 @@ def behind_the_stream(
 def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
     """The cache as `layer` may see it beside the forward: slots of the right lengths that hold nothing and keep
     nothing."""
-    view: Cache = object.__new__(type(cache))
+    view: Any = object.__new__(type(cache))
     vars(view).update(vars(cache))
     vars(view).pop("update", None)
     if isinstance(cache, EncoderDecoderCache):
@@ -40,13 +40,14 @@ def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
         view.is_updated = dict(cache.is_updated)
         if not all(view.is_updated.get(index) for index in indices):
             view.cross_attention_cache = lengths_only(cache.cross_attention_cache, indices)
-        return view
-    slots: dict[int, Any] = dict(enumerate(cache.layers))
-    layers = [slots.get(i) for i in range(max((len(slots), *(index + 1 for index in indices))))]
-    for index in indices:
-        layers[index] = _LengthOnly(layers[index])
-    vars(view)["layers"] = layers
-    return view
+    else:
+        slots: list[Any] = list(cache.layers)
+        slots += [None] * (max(indices, default=-1) + 1 - len(slots))
+        for index in indices:
+            slots[index] = _LengthOnly(slots[index])
+        view.layers = slots
+    result: Cache = view
+    return result
 
 
 class _LengthOnly:

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import Context
+from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -26,8 +27,8 @@ from painters.stack import LayerStack, SurgeryError
 
 ROWS, TOKENS = 2, 8
 """The size of the batch of token ids."""
-SIDE: Final = ("hidden_states", "attentions", "past_key_values", "cache_params")
-"""Endings of the names of outputs that are not compared: caches, and states along the way."""
+SIDE: Final = ("hidden_states", "attentions", "past_key_values", "cache_params", "router_logits", "aux_loss", "z_loss")
+"""Endings of the names of outputs that are not compared: caches, and what is reported of single layers."""
 LIBRARIES: Final = frozenset({"accelerate", "bitsandbytes", "peft", "torch", "transformers"})
 """Whose hooks belong to the model: they move its inputs, gather its weights or collect what its own head reads."""
 SLACK, SMALL = 8, 0.02
@@ -51,7 +52,7 @@ def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], 
         yield
         return
     ids = token_ids(model)
-    if ids is not None and _compare(model, stack, identity, (), ids, final=False):
+    if ids is not None and _compare(model, stack, identity, (), ids, False):
         _PROVEN.setdefault(model, WeakSet()).add(stack.layers)
         yield
         return
@@ -60,9 +61,9 @@ def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], 
         # A deep copy has this hook too, and a compiler that meets it must not trace two more forwards.
         if module not in (model, stack.owner) or torch.compiler.is_compiling():
             return
-        for given in (first_row((args, kwargs)), (args, without_caches(kwargs))):
+        for some_args, some_kwargs in (first_row((args, kwargs)), (args, without_caches(kwargs))):
             # In a context of its own, so that an outer forward collects no states of this one.
-            done = Context().run(_compare, module, stack, identity, *given, final=True)
+            done = Context().run(partial(_compare, module, stack, identity, some_args, some_kwargs, True))
             if done is not None:
                 break
         if done:
@@ -93,11 +94,14 @@ def _compare(
     fails: with other inputs the loop may be a chain.
     """
     recordings: list[Recording] = []
+    streams: list[Tensor] = []
     runs: Counter[int] = Counter()
 
     def execute(recording: Recording) -> Tensor:
         recordings.append(recording)
-        return identity(recording)
+        stream = identity(recording)
+        streams.append(stream.clone())
+        return stream
 
     def call() -> dict[str, Tensor]:
         torch.manual_seed(0)
@@ -123,12 +127,20 @@ def _compare(
             raise SurgeryError(_refusal(stack, f"the identity raises {type(error).__name__}: {error}")) from error
         if not recordings:
             return False
-        if (seen := difference(found, plain)) is not None:
-            if not is_noise(seen, difference(call(), plain), plain):
-                raise SurgeryError(_refusal(stack, f"under the identity {seen[0]}"))
+        seen = difference(found, plain)
+        if seen is not None and not is_noise(seen, difference(call(), plain), plain):
+            raise SurgeryError(_refusal(stack, f"under the identity {seen[0]}"))
         for index, times in sorted(runs.items()):
             if times != len(recordings):
                 raise SurgeryError(_refusal(stack, f"layer {index} runs {times} times where {len(recordings)} are due"))
+        remaining = iter(streams)
+        try:
+            with recorded(root, stack, lambda _: next(remaining), always=False):
+                seen = difference(call(), plain)
+        except Exception as error:
+            seen = f"{type(error).__name__}: {error}", float("inf")
+        if seen is not None and not is_noise(seen, difference(call(), plain), plain):
+            raise SurgeryError(_refusal(stack, f"given the last stream alone, what follows differs ({seen[0]})"))
         if (read := reads_what_others_left(recordings[-1])) is not None:
             raise SurgeryError(_refusal(stack, read))
     return True
@@ -183,8 +195,9 @@ def is_compiled(layer: nn.Module) -> bool:
 
 def _refusal(stack: LayerStack, seen: str) -> str:
     return (
-        f"{stack.name}: a plan over {stack.path} was compared with the plain forward on a tiny batch: {seen}. Its layers share more than the stream (a state handed on, keys of another layer, a layer "
-        "that runs again, outputs kept one by one), so no plan would mean anything: give the path of another list of layers"
+        f"{stack.name}: a plan over {stack.path} was compared with the plain forward on a tiny batch: {seen}. The "
+        "layers share more than the stream (a state handed on, keys of another layer, a layer that runs again, outputs "
+        "kept one by one), so that no plan would mean anything: give the path of another list of layers"
     )
 
 

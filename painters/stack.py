@@ -95,7 +95,8 @@ _TUPLES = {
     "FlavaLayer modeling_openai.Block",
     2: "BambaDecoderLayer BloomBlock CodeGenBlock CpmAntTransformerBlock Data2VecVisionLayer DebertaLayer "
     "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock VJEPA2Layer "
-    "HieraLayer LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer modeling_fsmt.EncoderLayer",
+    "HieraLayer LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer MgpstrLayer "
+    "ViltLayer VitsEncoderLayer modeling_fsmt.EncoderLayer",
     3: "modeling_fsmt.DecoderLayer",
 }
 """Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
@@ -140,7 +141,8 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "ZayaDecoderLayer": _CARRIED_STATE,
     }
 )
-"""By the name of the layer's class, with its file in front where that alone would say too little. A class that is not here returns a tensor and has no known halves."""
+"""By the name of the layer's class, with its file in front where that alone would say too little. A class that is not
+here returns a tensor and has no known halves."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -264,7 +266,7 @@ def _cache_indices(layer: nn.Module) -> Iterator[int]:
     for module in layer.modules():
         own = vars(module)
         index = own.get("layer_idx", own.get("layer_id"))
-        if isinstance(index, int):
+        if isinstance(index, int) and index >= 0:  # what several layers share may say -1
             yield index
 
 

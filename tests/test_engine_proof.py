@@ -1,4 +1,4 @@
-"""Before a model is first operated its identity plan is proven, and models that no recorder sees through are refused."""
+"""Before a model is first operated its identity is proven, and models that no recorder sees through are refused."""
 
 from __future__ import annotations
 
@@ -188,15 +188,15 @@ def test_a_model_is_proven_once() -> None:
     model = Honest()
     with surgery(model, "0 1 3", path="layers"):
         model(X)
-        assert model.forwards == 1 + 2
+        assert model.forwards == 1 + 3
         model(X)
     with surgery(model, "3-0", path="layers"):
         model(X)
-    assert model.forwards == 3 + 2
+    assert model.forwards == 3 + 3
     model.layers = nn.ModuleList(model.layers)  # another list, say a shorter one
     with surgery(model, "3-0", path="layers"):
         model(X)
-    assert model.forwards == 5 + 1 + 2
+    assert model.forwards == 6 + 1 + 3
 
 
 def test_the_proof_can_be_left_out() -> None:
@@ -279,7 +279,11 @@ def test_a_buffer_that_counts_forwards_is_set_back() -> None:
 
 
 def test_inputs_of_all_kinds_are_cut_to_their_first_row() -> None:
-    given: dict[str, Any] = {"ids": torch.ones(3, 5), "deep": ([torch.zeros(3)], {"scale": torch.ones(2)}), "flag": True}
+    given: dict[str, Any] = {
+        "ids": torch.ones(3, 5),
+        "deep": ([torch.zeros(3)], {"scale": torch.ones(2)}),
+        "flag": True,
+    }
     cut = first_row(given)
     assert cut["ids"].shape == (1, 5)
     assert cut["deep"][0][0].shape == (1,)
