@@ -111,6 +111,25 @@ class Borrowers(Honest):
         return stream
 
 
+class Reader(Honest):
+    """Reads what its second layer gave, as backbones read feature maps: by their number among all executions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+        def keep(layer: nn.Module, args: Any, output: Tensor) -> None:
+            self.kept.append(output)
+
+        keep.__module__ = "transformers.utils.output_capturing"
+        for layer in self.layers:
+            layer.register_forward_hook(keep)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.kept.clear()
+        return super().forward(stream) + self.kept[1]
+
+
 class Encore(Honest):
     """Runs its first layer once more behind the loop, under another name."""
 
@@ -144,11 +163,12 @@ class Misread(Honest):
 
 X = torch.ones(2, 4)
 DECEITFUL = [
-    (Hoarder, "output is off by"),
-    (InPlace, "output is off by"),
-    (Gossips, "output is off by"),
+    (Hoarder, "under the identity output is off by"),
+    (InPlace, "under the identity output is off by"),
+    (Gossips, "under the identity output is off by"),
     (Encore, "layer 0 runs 2 times where 1 are due"),
     (Borrowers, "layer 3 gives something else on the same stream once other layers have run"),
+    (Reader, "given the last stream alone, what follows differs .*IndexError"),
     (Misread, "raises AssertionError: the stream that came in"),
 ]
 
@@ -180,7 +200,7 @@ def test_layers_side_by_side_are_seen_without_a_proof() -> None:
 
 
 def test_plans_that_share_are_proven_too() -> None:
-    with pytest.raises(SurgeryError, match="output is off by"):
+    with pytest.raises(SurgeryError, match="under the identity output is off by"):
         list(Sharing(Hoarder().eval(), ["0-3", "0 2 3"], path="layers").run(stream=X))
 
 
@@ -219,7 +239,10 @@ def test_a_proven_model_is_forgotten_with_its_last_reference() -> None:
 
 def test_an_inner_module_that_is_called_alone_is_proven() -> None:
     whole = nn.Sequential(Hoarder())
-    with pytest.raises(SurgeryError, match="output is off by"), surgery(whole, "0-3", path="0.layers"):
+    with (
+        pytest.raises(SurgeryError, match="under the identity output is off by"),
+        surgery(whole, "0-3", path="0.layers"),
+    ):
         whole[0](X)
 
 
@@ -235,7 +258,7 @@ def test_a_forward_that_does_not_run_the_stack_proves_nothing() -> None:
     model = Sometimes()
     with surgery(model, "0-3", stack="tower.layers"):
         assert torch.equal(model(X), X)
-        with pytest.raises(SurgeryError, match="output is off by"):
+        with pytest.raises(SurgeryError, match="under the identity output is off by"):
             model(X, image=X)
 
 

@@ -61,13 +61,11 @@ def examine(model_type: str) -> list[Row]:
     row["class"] = type(model).__name__
     if (unlike := differs_from_itself(model, given)) is not None:
         return [row | {"outcome": "not built", "reason": f"two forwards differ: {unlike}"}]
-    try:
-        LayerStack.find(model)
-    except SurgeryError as error:
-        whole = row | {"outcome": "refused", "reason": without_name(error, model)}
-        parts = [row | check(model, path, given) for path in inner_paths(model)]
-        return [whole, *(part | {"part": True} for part in parts)]
-    return [row | check(model, None, given)]
+    whole = row | check(model, None, given)
+    if whole["outcome"] != "refused":
+        return [whole]
+    others = [path for path in inner_paths(model) if path != whole.get("stack")]
+    return [whole, *(row | check(model, path, given) | {"part": True} for path in others)]
 
 
 def ready(model_type: str) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -135,7 +133,7 @@ def check(model: PreTrainedModel, path: str | None, given: dict[str, Any]) -> Ro
     try:
         stack = LayerStack.find(model, path)
     except SurgeryError as error:
-        return {"stack": path, "outcome": "refused", "reason": without_name(error, model)}
+        return {**({"stack": path} if path else {}), "outcome": "refused", "reason": without_name(error, model)}
     kinds = list(dict.fromkeys(type(layer).__name__ for layer in stack.layers))
     row: Row = {"stack": stack.path, "layers": stack.num_layers, "layer classes": kinds, "returns": stack.returns}
     if stack.num_layers < 2:

@@ -67,7 +67,10 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "maskformer-swin": _WINDOWS,
     "mobilevit": {"hidden_sizes": [16, 24, 32]},
     "regnet": {"depths": [3, 3, 3, 3]},
-    "swin": _WINDOWS,
+    "resnet": {"depths": ...},
+    "segformer": {"depths": [3, 4, 6, 3]},
+    "convnext": {"depths": ...},
+    "swin": _WINDOWS | {"depths": ...},
     "swin2sr": {"embed_dim": 24, "image_size": 16, "patch_size": 1, "window_size": 8, "num_heads": [3, 3, 3, 3, 3, 3]},
     "swinv2": _WINDOWS,
 }
