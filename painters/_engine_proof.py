@@ -1,8 +1,8 @@
-"""Before a model is first operated, compare the identity plan with the plain forward, bit for bit, on a tiny batch.
+"""Before a model is first operated, compare it on a tiny batch with the plain forward, bit for bit.
 
-The chain that recorders see can be whole and the number wrong all the same: a model may keep what its layers gave
-besides the stream, let one layer read what another left behind, or run a layer behind the loop. The identity plan then
-differs from the plain forward, which is seen here before any number comes out.
+The chain that recorders see can be whole and the number wrong all the same. So the identity plan has to give what the
+plain forward gives, every layer has to run as often as the loop comes by, what follows the layers has to come out the
+same when it is given nothing but the last stream, and no layer may care what other layers have run on.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ _PROVEN: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
 
 @contextmanager
 def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], Tensor]) -> Iterator[None]:
-    """Nothing; within the context the identity plan, which `identity` executes, has been compared with the plain
-    forward: at once on a batch of token ids, or else on the first rows of the first forward that runs the stack.
+    """Nothing; within the context the model has been compared with itself under the plan that `identity` executes: at
+    once on a batch of token ids, or else on the first row of the first forward that runs the stack.
 
-    Raises SurgeryError where the two differ, which says what was seen. Models, generators of random numbers, hooks and
+    Raises SurgeryError with what was seen where they differ. What cannot be compared, because the plain forward fails on
+    such a batch, is compared at the next forward. Models, generators of random numbers, hooks and
     caches are left as they were found.
     """
     if stack.layers in _PROVEN.get(model, ()):
@@ -131,8 +132,9 @@ def _compare(
         if seen is not None and not is_noise(seen, difference(call(), plain), plain):
             raise SurgeryError(_refusal(stack, f"under the identity {seen[0]}"))
         for index, times in sorted(runs.items()):
-            if times != len(recordings):
-                raise SurgeryError(_refusal(stack, f"layer {index} runs {times} times where {len(recordings)} are due"))
+            due = len(recordings) * sum(layer is stack.layers[index] for layer in stack.layers)
+            if times != due:
+                raise SurgeryError(_refusal(stack, f"layer {index} runs {times} times where {due} are due"))
         remaining = iter(streams)
         try:
             with recorded(root, stack, lambda _: next(remaining), always=False):
@@ -276,7 +278,7 @@ def difference(found: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str,
 
 def is_noise(seen: tuple[str, float], own: tuple[str, float] | None, values: dict[str, Tensor]) -> bool:
     """Whether what was seen to differ is no more than what differs from run to run."""
-    scale = max(float(value.abs().nan_to_num().max()) for value in values.values())
+    scale = max((float(value.abs().nan_to_num().max()) for value in values.values()), default=0.0)
     return own is not None and seen[1] <= min(SLACK * own[1], SMALL * scale)
 
 

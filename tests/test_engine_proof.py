@@ -219,6 +219,14 @@ def test_a_model_is_proven_once() -> None:
     assert model.forwards == 6 + 1 + 3
 
 
+def test_a_layer_that_is_twice_in_the_list_may_run_twice() -> None:
+    model = Honest()
+    model.layers = nn.ModuleList([model.layers[0], model.layers[1], model.layers[0]])
+    plain = model(X)
+    with surgery(model, "0-2", path="layers"):
+        assert torch.equal(model(X), plain)
+
+
 def test_the_proof_can_be_left_out() -> None:
     model = Honest()
     with surgery(model, "0 1 3", path="layers", check=False):
