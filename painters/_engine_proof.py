@@ -45,8 +45,8 @@ def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], 
     """Nothing; within the context the model has been compared with itself under the plan that `identity` executes: at
     once on a batch of token ids, or else on the first row of the first forward that runs the stack.
 
-    Raises SurgeryError with what was seen where they differ. What cannot be compared, because the plain forward fails on
-    such a batch, is compared at the next forward. Models, generators of random numbers, hooks and
+    Raises SurgeryError with what was seen where they differ. What cannot be compared, because the plain forward fails
+    on such a batch, is compared at the next forward. Models, generators of random numbers, hooks and
     caches are left as they were found.
     """
     if stack.layers in _PROVEN.get(model, ()):
@@ -126,6 +126,11 @@ def _compare(
             return None
         except Exception as error:
             raise SurgeryError(_refusal(stack, f"the identity raises {type(error).__name__}: {error}")) from error
+        if not recordings and any(runs.values()):
+            raise SurgeryError(
+                f"{stack.name} runs the layers at {stack.path}, but not in a loop of their "
+                f"{type(stack.owner).__name__}: a plan would be ignored without a word, so give the path of another list"
+            )
         if not recordings:
             return False
         seen = difference(found, plain)

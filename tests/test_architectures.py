@@ -72,6 +72,10 @@ def test_the_survey_sees_a_wrong_engine(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(Recording, "visit", wrong)
     (row,) = examine("gemma3_text")
+    assert row["outcome"] == "refused"
+    assert "under the identity logits is off by" in row["reason"]
+    monkeypatch.setattr("painters._engine_proof._compare", lambda *_: True)
+    (row,) = examine("gemma3_text")
     assert row["outcome"] == "WRONG"
 
 

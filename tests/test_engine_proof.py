@@ -190,6 +190,27 @@ def test_without_the_proof_the_number_would_be_wrong(kind: Callable[[], Honest])
     assert not torch.allclose(found, model(X))
 
 
+def test_a_list_that_somebody_else_runs_is_refused() -> None:
+    class Outer(nn.Module):
+        """Runs the layers of its tower itself, so that nothing happens in the tower's own forward."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tower = Honest()
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.tower.layers:
+                stream = layer(stream)
+            return stream
+
+    model = Outer()
+    with (
+        pytest.raises(SurgeryError, match=r"runs the layers at tower\.layers, but not in a loop of their Honest"),
+        surgery(model, "0 3", stack="tower.layers"),
+    ):
+        model(X)
+
+
 def test_layers_side_by_side_are_seen_without_a_proof() -> None:
     model = SideBySide()
     with (

@@ -140,12 +140,14 @@ def check(model: PreTrainedModel, path: str | None, given: dict[str, Any]) -> Ro
         return row | {"outcome": "refused", "reason": "a single layer"}
     among = of_like_shape(model, stack.layers, given)
     if len(among) < 2:
-        return row | {"outcome": "refused", "reason": check_plans(model, stack, path, given, range(stack.num_layers))}
+        seen = check_plans(model, stack, path, given, range(stack.num_layers))
+        return row | {"outcome": "WRONG" if seen.startswith("WRONG") else "refused", "reason": seen}
     if len(among) < stack.num_layers:
         row["among"] = f"{among[0]}-{among[-1]}"
         row["others"] = check_plans(model, stack, path, given, range(stack.num_layers))
         if not row["others"].startswith("refused"):
-            return row | {"outcome": "raises", "reason": row["others"]}
+            outcome = "WRONG" if row["others"].startswith("WRONG") else "raises"
+            return row | {"outcome": outcome, "reason": row["others"]}
     checks: dict[str, Callable[[], str]] = {"plans": lambda: check_plans(model, stack, path, given, among)}
     try:
         stock = forward(model, given, use_cache=True)
