@@ -129,7 +129,7 @@ def _compare(
         if not recordings and any(runs.values()):
             raise SurgeryError(
                 f"{stack.name} runs the layers at {stack.path}, but not in a loop of their "
-                f"{type(stack.owner).__name__}: a plan would be ignored without a word, so give the path of another list"
+                f"{type(stack.owner).__name__}: a plan would be ignored without a word, so give another path"
             )
         if not recordings:
             return False
