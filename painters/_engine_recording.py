@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from painters._engine_aside import behind_the_stream
 from painters.plan import Half
 from painters.stack import LayerList, LayerStack, SurgeryError
 
@@ -42,31 +43,38 @@ class Recording:
         """What looks like a cache and is none of transformers' Cache, such as that of continuous batching."""
         self._stack = stack
         self._execute = execute
-        self._rest = (None,) * ((stack.returns or 1) - 1)
+        self._returns = stack.returns
+        self._rest: tuple[Any, ...] = (None,) * ((stack.returns or 1) - 1)
+        self._handed: Tensor | None = None
 
     stream: Tensor
     """What entered the first layer, [batch, seq, hidden]."""
 
     def visit(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What the loop gets from layer `index`: the untouched stream, and from the last the executed one."""
-        if not args or index != len(self.calls) or (index and args[0] is not self.stream):
+        if not args or index != len(self.calls) or (index and args[0] is not self._handed):
             raise SurgeryError(self._not_a_chain(index, args))
-        self.stream = args[0]
+        if index == 0:
+            self.stream = args[0]
+            if self._stack.hands_on:
+                self._rest = behind_the_stream(self.layers[0], self._stack.cache_indices[0], args, kwargs)
+                self._returns = len(self._rest) + 1
         self.calls.append(Call(args[1:], kwargs))
-        hidden = self.stream
+        # Every layer hands on a view of its own, so that a loop that gives them all the same stream is seen.
+        hidden = self._handed = self.stream.view_as(self.stream)
         if len(self.calls) == len(self.layers):
             self._refuse_carried_state()
             self.cache = self._find_cache()
             hidden = self._execute(self)
             self.done = True
-        return (hidden, *self._rest) if self._stack.returns else hidden
+        return (hidden, *self._rest) if self._returns else hidden
 
     def _refuse_carried_state(self) -> None:
         """Nothing; SurgeryError where the first layer was given a second stream, and the next one what came of it.
 
         Recorders return None behind the stream, so that None is what the loop then hands on.
         """
-        if not self._rest or len(self.calls) < 2:
+        if self._stack.hands_on or not self._rest or len(self.calls) < 2:
             return
         (args, kwargs), (next_args, next_kwargs) = self.calls[:2]
         pairs = [
@@ -109,8 +117,9 @@ class Recording:
         except (RuntimeError, ValueError, IndexError) as error:
             self._refuse_other_shape(index, hidden, error)
             raise
-        returns = self._stack.returns
-        if (len(output) if isinstance(output, tuple) else None) != returns or isinstance(output, list):
+        returns = self._returns
+        # The loop got a tuple of as many as it reads; what a layer returns beyond that nobody misses.
+        if isinstance(output, tuple | list) != (returns is not None):
             raise SurgeryError(
                 f"{self._stack.name}: {type(layer).__name__} returns a {type(output).__name__}, and "
                 f"{'a tensor' if returns is None else f'a tuple of {returns}'} was expected: it needs a row "

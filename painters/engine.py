@@ -6,7 +6,7 @@ The model's weights, names and hooks stay as they are, and outside the context i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
 from painters.cache_slots import CacheSlots, Place, SlotTable
 from painters.plan import Half, Layer, Parallel, Plan, Step
@@ -37,6 +38,7 @@ def surgery(
     stack: str | None = None,
     path: str | None = None,
     observe: Observer | None = None,
+    check: bool = True,
 ) -> Iterator[Model]:
     """The model, which within the context runs `plan` in place of its layers.
 
@@ -52,6 +54,9 @@ def surgery(
     [batch, seq, hidden] that enters the plan (i = 0) and that leaves its i-th step, groups counted as one
     step.
 
+    The first time that a model is operated, the identity plan is compared bitwise with the plain forward on a tiny
+    batch: two short forwards, which `check=False` leaves out.
+
     Raises PlanError for a plan that does not fit, SurgeryError for a model or cache that cannot follow it.
     """
     if kv not in KINDS_OF_KV:
@@ -64,7 +69,11 @@ def surgery(
     found = LayerStack.find(model, place)
     program = Program(plan, found, kv, observe)
     # A stack that was named may be one that not every forward runs, such as that of a vision tower.
-    with _uncompiled(model), recorded(model, found, program.execute, always=place is None):
+    with (
+        proven(model, found, identity(found)) if check else nullcontext(),
+        _uncompiled(model),
+        recorded(model, found, program.execute, always=place is None),
+    ):
         yield model
 
 
@@ -184,6 +193,11 @@ class Program:
             raise SurgeryError(f"kv='averaged' needs layers with one attention each, unlike {self._stack.layer_class}")
         runs = tuple((Run(layer, None, None),) for layer in layers)
         return Group(runs, MERGES[step.merge], self._table.take(layers[0]))
+
+
+def identity(stack: LayerStack) -> Callable[[Recording], Tensor]:
+    """What executes the identity plan, to compare with the plain forward."""
+    return lambda recording: Program(Plan.identity(stack.num_layers), stack).execute(recording)
 
 
 def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:

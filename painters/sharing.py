@@ -14,8 +14,9 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
-from painters.engine import MERGES, Program
+from painters.engine import MERGES, Program, identity
 from painters.plan import Layer, Merge, Plan
 from painters.stack import LayerStack, SurgeryError
 from painters.trie import Trie, Walk
@@ -70,7 +71,11 @@ class Sharing:
             return stream
 
         for done in range(len(self.trie.plans)):
-            with recorded(self._model, self._stack, execute), self._head_at(positions):
+            with (
+                proven(self._model, self._stack, identity(self._stack)),
+                recorded(self._model, self._stack, execute),
+                self._head_at(positions),
+            ):
                 output = self._model(**inputs)
             yield answered[done], output
             del output

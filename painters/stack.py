@@ -57,12 +57,13 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), its
-    halves if they are known, the reason if its layers cannot be operated on, and whether they keep a recurrent state in
-    themselves and not in the cache."""
+    """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), its halves
+    if they are known, whether they hand on what the first one makes, the reason if they cannot be operated on, and
+    whether they keep a recurrent state in themselves and not in the cache."""
 
     returns: int | None = None
     halves: Halves | None = None
+    hands_on: bool = False
     refused: str | None = None
     own_state: bool = False
 
@@ -80,10 +81,8 @@ _RESIDUAL_DROPOUT = Special(
         ("post_attention_layernorm", "mlp", "resid_mlp_dropout"),
     )
 )
-_POSITION_BIAS = Special(refused="hand the position bias that the first one computes on to the next")
 _SHARED_LAYER = Special(refused="are one shared layer that the model runs again and again")
 _SHARED_KEYS = Special(refused="read the keys and values of earlier layers")
-_SIDE_BY_SIDE = Special(refused="all read the same input, side by side")
 _FEATURE_MAPS = Special(refused="are read one by one as feature maps")
 _EACH_KEPT = Special(refused="give outputs that the model keeps one by one")
 _RUN_AGAIN = Special(refused="run several times in a forward, each time with keys and values of their own")
@@ -94,15 +93,28 @@ _TUPLES = {
     1: "CanineLayer FNetLayer FalconH1DecoderLayer FastSpeech2ConformerEncoderLayer GLPNLayer IBertLayer "
     "LongformerLayer MPNetLayer MraLayer MvpDecoderLayer NystromformerLayer PerceiverLayer PoolFormerLayer "
     "ProphetNetDecoderLayer PvtLayer TapasLayer TrOCRDecoderLayer VisualBertLayer VitDetLayer YosoLayer "
-    "DonutSwinLayer MaskFormerSwinLayer Swinv2Layer Swin2SRLayer TimesformerLayer LEDEncoderLayer LEDDecoderLayer",
+    "DonutSwinLayer MaskFormerSwinLayer Swinv2Layer Swin2SRLayer TimesformerLayer LEDEncoderLayer LEDDecoderLayer "
+    "FlavaLayer modeling_openai.Block",
     2: "BambaDecoderLayer BloomBlock CodeGenBlock CpmAntTransformerBlock Data2VecVisionLayer DebertaLayer "
     "DebertaV2Layer FalconDecoderLayer GPTJBlock GPTNeoBlock GPTNeoXJapaneseLayer ImageGPTBlock VJEPA2Layer "
-    "HieraLayer LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer",
+    "HieraLayer LukeLayer MegatronBertLayer MptBlock RemBertLayer RoFormerLayer SwinLayer MgpstrLayer "
+    "ViltLayer VitsEncoderLayer modeling_fsmt.EncoderLayer",
+    3: "modeling_fsmt.DecoderLayer",
 }
 """Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
+_POSITION_BIAS_LAYERS = (
+    "LongT5Block MT5Block Pop2PianoBlock SwitchTransformersBlock T5Block UdopBlock WavLMEncoderLayer "
+    "WavLMEncoderLayerStableLayerNorm"
+)
+"""Classes whose first layer makes a position bias of lengths and of its own table, and whose layers all hand it on.
+
+It is a function of the model and not of the stream, so every layer has it under every plan, also where the first layer
+is left out or comes late: that layer is run aside once a forward for it.
+"""
 
 SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
     {name: Special(returns=length) for length, names in _TUPLES.items() for name in names.split()}
+    | dict.fromkeys(_POSITION_BIAS_LAYERS.split(), Special(hands_on=True))
     | {
         "LlamaDecoderLayer": _PRE_NORM,
         "MistralDecoderLayer": _PRE_NORM,
@@ -116,12 +128,6 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "AlbertLayerGroup": _SHARED_LAYER,
         "Gemma3nTextDecoderLayer": _SHARED_KEYS,
         "Gemma4TextDecoderLayer": _SHARED_KEYS,
-        "T5Block": _POSITION_BIAS,
-        "MT5Block": _POSITION_BIAS,
-        "LongT5Block": _POSITION_BIAS,
-        "SwitchTransformersBlock": _POSITION_BIAS,
-        "Pop2PianoBlock": _POSITION_BIAS,
-        "UVDocBridgeBlock": _SIDE_BY_SIDE,
         "RfDetrDinov2Layer": _FEATURE_MAPS,
         "RfDetrRepVggBlock": _EACH_KEPT,
         "HrmTextDecoderLayer": _RUN_AGAIN,
@@ -133,11 +139,13 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "GlmMoeDsaDecoderLayer": _CARRIED_STATE,
         "HYV4DecoderLayer": _CARRIED_STATE,
         "LiltLayer": _CARRIED_STATE,
+        "PegasusXEncoderLayer": _CARRIED_STATE,
         "MistralLarge4TextDecoderLayer": _CARRIED_STATE,
         "ZayaDecoderLayer": _CARRIED_STATE,
     }
 )
-"""By the name of the layer's class. A class that is not here returns a tensor and has no known halves."""
+"""By the name of the layer's class, with its file in front where that alone would say too little. A class that is not
+here returns a tensor and has no known halves."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -155,6 +163,8 @@ class LayerStack:
     layers: LayerList
     returns: int | None
     """The length of the tuple that a layer returns; None where it returns the stream itself."""
+    hands_on: bool
+    """Whether what the first layer returns behind the stream is handed on to all, and is the same for every stream."""
     cache_indices: tuple[tuple[int, ...], ...]
     """For each layer the indices under which its modules ask a cache for keys and values; none without
     attention.
@@ -206,6 +216,7 @@ class LayerStack:
             inner_path=path.removeprefix(owner).removeprefix("."),
             layers=layers,
             returns=kinds[0].returns,
+            hands_on=kinds[0].hands_on,
             cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
             halves=halves,
             own_state=any(kind.own_state for kind in kinds),
@@ -251,7 +262,8 @@ def _classes(layers: LayerList) -> list[str]:
 
 def _special(layer: nn.Module) -> Special:
     kind = type(unwrapped(layer))
-    special = SPECIAL.get(kind.__name__, Special())
+    named = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+    special = SPECIAL.get(named) or SPECIAL.get(kind.__name__, Special())
     # elsewhere a class of the same name may be put together in another way
     return special if kind.__module__.startswith("transformers.") else replace(special, halves=None)
 
@@ -260,7 +272,7 @@ def _cache_indices(layer: nn.Module) -> Iterator[int]:
     for module in layer.modules():
         own = vars(module)
         index = own.get("layer_idx", own.get("layer_id"))
-        if isinstance(index, int):
+        if isinstance(index, int) and index >= 0:  # what several layers share may say -1
             yield index
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from architectures.check import check, examine, plans, ready
 from architectures.configs import LAYERS, VOCABULARY, of_every_kind, tiny_config
-from architectures.page import PAGE, outcomes, page, read
+from architectures.page import PAGE, README, outcomes, page, read, summary
 from architectures.replay import difference, replayed
 from torch import Tensor, nn
 
@@ -18,6 +18,10 @@ from painters._engine_recording import Recording
 
 def test_the_page_is_what_the_table_says() -> None:
     assert PAGE.read_text() == page(*read()), "run `PYTHONPATH=tests python -m architectures.page`"
+
+
+def test_the_readme_says_what_the_table_says() -> None:
+    assert f"<!-- survey -->{summary(read()[0])}<!-- /survey -->" in README.read_text()
 
 
 def test_nothing_in_the_table_is_wrong() -> None:
@@ -34,14 +38,20 @@ def test_a_tiny_model_is_examined(model_type: str) -> None:
     assert row["layers"] == LAYERS
 
 
+DEPTHS = {"resnet": [3, 4, 6, 3], "convnext": [3, 3, 9, 3], "segformer": [3, 4, 6, 3], "swin": [2, 2, 6, 2]}
+"""The layers of every stage as the models are published."""
+
+
 # ResNet calls the layers of a stage in a Sequential; ConvNeXt, SegFormer and Swin in a ModuleList.
 @pytest.mark.parametrize("model_type", ["resnet", "regnet", "convnext", "segformer", "swin"])
 def test_every_stage_of_a_backbone_is_exact(model_type: str) -> None:
     whole, *stages = examine(model_type)
     assert whole["outcome"] == "refused"
     assert "holds stages" in whole["reason"]
-    assert len(stages) >= 2
+    assert len(stages) == 4, "some stage has no plan of its own"
     assert {stage["outcome"] for stage in stages} == {"exact"}, stages
+    if model_type != "regnet":
+        assert [stage["layers"] for stage in stages] == DEPTHS[model_type]
 
 
 @pytest.mark.parametrize("model_type", ["m2m_100"])
@@ -61,6 +71,10 @@ def test_the_survey_sees_a_wrong_engine(monkeypatch: pytest.MonkeyPatch) -> None
         return right(self, index, args, self.calls[0].kwargs if self.calls else kwargs)
 
     monkeypatch.setattr(Recording, "visit", wrong)
+    (row,) = examine("gemma3_text")
+    assert row["outcome"] == "refused"
+    assert "under the identity logits is off by" in row["reason"]
+    monkeypatch.setattr("painters._engine_proof._compare", lambda *_: True)
     (row,) = examine("gemma3_text")
     assert row["outcome"] == "WRONG"
 

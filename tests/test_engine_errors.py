@@ -47,8 +47,14 @@ def test_a_model_that_bypasses_the_list() -> None:
     model = Bypass(make_model("llama", 7, head="bare"))
     with (
         torch.inference_mode(),
-        surgery(model, "6-0"),
+        surgery(model, "6-0", check=False),
         pytest.raises(SurgeryError, match="the forward ended without the plan, for its loop met 0 of the 7"),
+    ):
+        model(tokens(2, 9))
+    with (
+        torch.inference_mode(),
+        surgery(model, "6-0"),
+        pytest.raises(SurgeryError, match=r"runs the layers at inner\.layers, but not in a loop of their LlamaModel"),
     ):
         model(tokens(2, 9))
 

@@ -23,9 +23,9 @@ import transformers
 from transformers import CONFIG_MAPPING
 
 import painters.engine  # noqa: F401  loaded once, before the processes part
-from architectures.page import PAGE, TABLE, outcomes, page, read
+from architectures.page import TABLE, outcomes, read, write
 
-SECONDS = 90
+SECONDS = 180
 MEMORY = 8 << 30
 
 
@@ -55,7 +55,7 @@ def keep(rows: list[dict[str, Any]]) -> None:
     head = {"transformers": transformers.__version__, "types": len(CONFIG_MAPPING.keys())}
     ordered = sorted(rows, key=lambda row: row["type"])
     TABLE.write_text("".join(json.dumps(row) + "\n" for row in (head, *ordered)))
-    PAGE.write_text(page(ordered, head))
+    write()
 
 
 def survey(out: Path, jobs: int) -> list[dict[str, Any]]:

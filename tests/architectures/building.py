@@ -46,7 +46,7 @@ TASKS = (
 )
 """The heads, the most telling first; "" is the model without a head."""
 
-PARAMETERS = 20_000_000
+PARAMETERS = 40_000_000
 """What still counts as tiny."""
 
 
@@ -97,8 +97,43 @@ def tokens(rows: int = ROWS, length: int = LENGTH, seed: int = 0) -> Tensor:
     return torch.randint(3, FIRST_SPECIAL - 10, (rows, length), generator=generator)
 
 
-def inputs(model: PreTrainedModel) -> dict[str, Any]:
-    """What the forward of `model` needs, seeded."""
+def inputs(model: PreTrainedModel) -> Iterator[dict[str, Any]]:
+    """What the forward of `model` may need, seeded: the least first, then everything that it takes, then patches."""
+    yield least(model)
+    yield everything(model)
+    yield patches(model)
+
+
+def everything(model: PreTrainedModel) -> dict[str, Any]:
+    """Text, an image and a sound, where the forward takes them, and what else it needs."""
+    torch.manual_seed(1)
+    taken = inspect.signature(model.forward).parameters
+    given = {"input_ids": tokens()} if "input_ids" in taken else {}
+    given |= {name: signal(name, model.config, model) for name in SIGNALS if name in taken}
+    if "decoder_input_ids" in taken:
+        given["decoder_input_ids"] = tokens(length=7, seed=2)
+    return given | {
+        name: make(model.config)
+        for name, make in NEEDED.items()
+        if name in taken and (name in ASKED or required(taken, name)) and name not in given
+    }
+
+
+def patches(model: PreTrainedModel) -> dict[str, Any]:
+    """The patches of two images in one row, and how many there are in time, height and width."""
+    torch.manual_seed(1)
+    taken = inspect.signature(model.forward).parameters
+    config = model.config
+    first, side = next(iter(taken)), number(config, "patch_size", default=8)
+    frames = number(config, "temporal_patch_size", "patch_temporal", default=1)
+    channels = number(config, "in_channels", "num_channels", "in_chans", default=3)
+    grid = torch.tensor([[1, 4, 4], [1, 4, 8]])
+    given = {first: torch.randn(int(grid.prod(1).sum()), channels * frames * side * side)}
+    return given | {name: grid for name in ("grid_thw", "image_grid_thw") if name in taken}
+
+
+def least(model: PreTrainedModel) -> dict[str, Any]:
+    """The main input of `model`, and what its forward cannot do without."""
     torch.manual_seed(1)
     taken = inspect.signature(model.forward).parameters
     config = model.config
@@ -156,6 +191,8 @@ def signal(name: str, config: Any, model: nn.Module) -> Tensor:
     if name.startswith("pixel_values"):
         channels = number(config, "num_channels", "in_channels", "in_chans", default=3)
         size = number(config, "image_size", "crop_size", "input_size", "img_size", default=64)
+        height = getattr(config, "image_size", size)
+        height = height[0] if isinstance(height, list | tuple) else size
         frames = (
             [number(config, "num_frames", default=2)]
             if name.endswith("videos") or hasattr(config, "num_frames")
@@ -163,22 +200,63 @@ def signal(name: str, config: Any, model: nn.Module) -> Tensor:
         )
         if getattr(config, "model_type", "") in ("swin", "swinv2"):
             channels = config.num_channels
-        return torch.randn(ROWS, *frames, channels, size, size)
+        return torch.randn(ROWS, *frames, channels, height, size)
     if name == "input_features" or name == "spectrogram":
         bins = number(
             config, "num_mel_bins", "feature_projection_input_dim", "n_mels", "input_feat_per_channel", default=16
         )
         encoder = getattr(config, "max_source_positions", None)
-        length = 2 * encoder if isinstance(encoder, int) and type(model).__name__.startswith("Whisper") else 64
-        shape = (ROWS, bins, length) if type(model).__name__.startswith("Whisper") else (ROWS, length, bins)
+        like_whisper = type(model).__name__.startswith(BINS_FIRST)
+        length = 2 * encoder if isinstance(encoder, int) and like_whisper else 64
+        shape = (ROWS, bins, length) if like_whisper else (ROWS, length, bins)
         return torch.randn(*shape)
+    if name == "input_values" and type(model).__name__.startswith("AST"):
+        return torch.randn(ROWS, config.max_length, config.num_mel_bins)
+    if name == "input_values" and type(model).__name__.startswith(CHANNEL_FIRST):
+        return torch.randn(ROWS, number(config, "audio_channels", default=1), 1920)
     if name == "input_values":
         return torch.randn(ROWS, 1600)
     return torch.randn(ROWS, LENGTH, number(config, "hidden_size", "d_model", default=64))
 
 
+SIGNALS = ("pixel_values", "input_features", "input_values")
+ASKED = (
+    "encoder_hidden_states",
+    "future_values",
+    "future_time_features",
+    "input_features_mask",
+    "bbox",
+    "visual_embeds",
+    "query_embeds",
+    "qformer_input_ids",
+)
+"""What some forwards refuse to be without although their signature has a default."""
+BINS_FIRST = ("AudioFlamingo3", "GlmAsr", "MossTranscribe", "Qwen2Audio", "Qwen3ASR", "Voxtral", "Whisper")
+CHANNEL_FIRST = ("Dac", "Encodec", "Mimi", "PocketTts", "Xcodec")
+"""Beginnings of the names of classes whose sounds have another shape."""
+
+
+def past(config: Any) -> int:
+    """The steps of a time series that come before the ones to predict."""
+    return number(config, "context_length", default=8) + max(getattr(config, "lags_sequence", None) or [0])
+
+
 NEEDED: dict[str, Any] = {
     "bbox": lambda config: torch.arange(4).expand(ROWS, LENGTH, 4).contiguous(),
+    "input_features_mask": lambda config: torch.ones(ROWS, 64, dtype=torch.long),
+    "past_values": lambda config: torch.randn(
+        ROWS, past(config), *([config.num_input_channels] if hasattr(config, "num_input_channels") else [])
+    ),
+    "past_time_features": lambda config: torch.randn(ROWS, past(config), config.num_time_features),
+    "past_observed_mask": lambda config: torch.ones(ROWS, past(config)),
+    "future_values": lambda config: torch.randn(ROWS, config.prediction_length),
+    "future_time_features": lambda config: torch.randn(ROWS, config.prediction_length, config.num_time_features),
+    "pixel_attention_mask": lambda config: torch.ones(ROWS, 16, dtype=torch.long),
+    "spatial_shapes": lambda config: torch.tensor([[4, 4]] * ROWS),
+    "query_embeds": lambda config: torch.randn(ROWS, 8, number(config, "hidden_size", default=64)),
+    "qformer_input_ids": lambda config: tokens(),
+    "grid_thw": lambda config: torch.tensor([[1, 4, 4]] * ROWS),
+    "merge_sizes": lambda config: torch.tensor([2] * ROWS),
     "visual_embeds": lambda config: torch.randn(ROWS, 3, number(config, "visual_embedding_dim", default=64)),
     "pixel_values": lambda config: signal("pixel_values", config, nn.Identity()),
     "input_features": lambda config: signal("input_features", config, nn.Identity()),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from architectures.building import build, classes, inputs, tokens
@@ -61,13 +61,11 @@ def examine(model_type: str) -> list[Row]:
     row["class"] = type(model).__name__
     if (unlike := differs_from_itself(model, given)) is not None:
         return [row | {"outcome": "not built", "reason": f"two forwards differ: {unlike}"}]
-    try:
-        LayerStack.find(model)
-    except SurgeryError as error:
-        whole = row | {"outcome": "refused", "reason": without_name(error, model)}
-        parts = [row | check(model, path, given) for path in inner_paths(model)]
-        return [whole, *(part | {"part": True} for part in parts)]
-    return [row | check(model, None, given)]
+    whole = row | check(model, None, given)
+    if whole["outcome"] != "refused":
+        return [whole]
+    others = [path for path in inner_paths(model) if path != whole.get("stack")]
+    return [whole, *(row | check(model, path, given) | {"part": True} for path in others)]
 
 
 def ready(model_type: str) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -80,13 +78,16 @@ def ready(model_type: str) -> tuple[PreTrainedModel, dict[str, Any]]:
         for noise in (0.1, 0.0):
             try:
                 model = build(kind, tiny_config(model_type), noise)
-                given = inputs(model)
-                if all(torch.isfinite(value).any() for value in tensors(forward(model, given)).values()):
-                    return model, given
-                first_error = first_error or ValueError("nothing finite comes out of its forward")
             except Exception as error:
                 first_error = first_error or error
                 break
+            for given in inputs(model):
+                try:
+                    if all(torch.isfinite(value).any() for value in tensors(forward(model, given)).values()):
+                        return model, given
+                    first_error = first_error or ValueError("nothing finite comes out of its forward")
+                except Exception as error:
+                    first_error = first_error or error
     assert first_error is not None
     raise first_error
 
@@ -132,21 +133,27 @@ def check(model: PreTrainedModel, path: str | None, given: dict[str, Any]) -> Ro
     try:
         stack = LayerStack.find(model, path)
     except SurgeryError as error:
-        return {"stack": path, "outcome": "refused", "reason": without_name(error, model)}
+        return {**({"stack": path} if path else {}), "outcome": "refused", "reason": without_name(error, model)}
     kinds = list(dict.fromkeys(type(layer).__name__ for layer in stack.layers))
     row: Row = {"stack": stack.path, "layers": stack.num_layers, "layer classes": kinds, "returns": stack.returns}
     if stack.num_layers < 2:
         return row | {"outcome": "refused", "reason": "a single layer"}
     among = of_like_shape(model, stack.layers, given)
     if len(among) < 2:
-        return row | {"outcome": "refused", "reason": check_plans(model, stack, path, given, range(stack.num_layers))}
+        seen = check_plans(model, stack, path, given, range(stack.num_layers))
+        return row | {"outcome": "WRONG" if seen.startswith("WRONG") else "refused", "reason": seen}
     if len(among) < stack.num_layers:
         row["among"] = f"{among[0]}-{among[-1]}"
         row["others"] = check_plans(model, stack, path, given, range(stack.num_layers))
         if not row["others"].startswith("refused"):
-            return row | {"outcome": "raises", "reason": row["others"]}
+            outcome = "WRONG" if row["others"].startswith("WRONG") else "raises"
+            return row | {"outcome": outcome, "reason": row["others"]}
     checks: dict[str, Callable[[], str]] = {"plans": lambda: check_plans(model, stack, path, given, among)}
-    stock = forward(model, given, use_cache=True)
+    try:
+        stock = forward(model, given, use_cache=True)
+    except Exception as error:
+        stock = {}
+        row["cached"] = f"none: the intact model fails with a cache: {said(error)}"
     if any(name in stock for name in ("past_key_values", "cache_params")):
         checks["cached"] = lambda: check_plans(model, stack, path, given, among, use_cache=True)
     if model.can_generate() and model.main_input_name == "input_ids":
@@ -165,7 +172,8 @@ def of_like_shape(model: nn.Module, layers: LayerList, given: dict[str, Any]) ->
     keeps = [True] * len(layers)
 
     def look(index: int, args: Any, output: Any) -> None:
-        keeps[index] &= not args or stream(output).shape == args[0].shape
+        after = stream(output)
+        keeps[index] &= not args or (isinstance(after, Tensor) and after.shape == args[0].shape)
 
     handles = [
         layer.register_forward_hook(lambda _, args, output, i=i: look(i, args, output))
@@ -255,6 +263,8 @@ def generated(model: PreTrainedModel, use_cache: bool) -> Any:
     mask = torch.ones_like(ids)
     mask[1, :2] = mask[2, :4] = 0
     model.generation_config.eos_token_id = None
+    if model.generation_config.decoder_start_token_id is None:
+        model.generation_config.decoder_start_token_id = 1
     model.generation_config.forced_bos_token_id = model.generation_config.forced_eos_token_id = None
     with torch.inference_mode():
         return model.generate(

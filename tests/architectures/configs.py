@@ -70,6 +70,7 @@ RULES: tuple[tuple[str, int], ...] = (
 # Lists with a number for each stage: widths become smaller, depths shallower; the rest stays as it is.
 STAGE_WIDTHS = r"\w*hidden_sizes|\w*_dims?|dims|embed_dims|\w*channels|hidden_size|embed_dim|embed_dim_per_stage|layer_list_out_channels"
 STAGE_DEPTHS = r"depths|num_blocks|\w*block_repeats|block_sizes|blocks_per_stage|stage_numb?_\w+|num_encoder_blocks"
+KINDS = ("layer_types", "layers_block_type")
 WHOLE_LISTS = r"conv_dim|tdnn_dim"  # one width for all
 
 
@@ -95,6 +96,8 @@ def shrunk(kind: type[PreTrainedConfig], overrides: dict[str, Any], special: dic
             smaller = shrink(name, value, stated(kind, name), special)
             if smaller is not None:
                 values[name] = smaller
+    if "kv_lora_rank" in values and "num_key_value_heads" in values:
+        values["num_key_value_heads"] = HEADS  # latents are widened to keys of every head
     if "mrope_section" in getattr(kind, "ignore_keys_at_rope_validation", ()):
         given.setdefault("rope_parameters", in_sections(default.rope_parameters or {}))
     return kind(**values, **given)
@@ -130,6 +133,9 @@ def shrink(name: str, value: Any, is_stated: bool, special: dict[str, int]) -> A
     """A smaller value of a field, or None to leave it."""
     if name.endswith(("_token_id", "_token_index", "_token_ids")) and value is not None:
         return special_token(name, value, special)
+    # The kinds of layers are often worked out from their number, and of a few all may come out the same.
+    if isinstance(value, list | tuple) and len(value) > LAYERS and len({*map(str, value)}) > 1 and name in KINDS:
+        return type(value)(of_every_kind(list(value)))
     if not is_stated or isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 TABLE = Path(__file__).with_name("survey.jsonl")
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
+README = Path(__file__).parents[2] / "README.md"
 
 Row = dict[str, Any]
 
@@ -53,6 +55,13 @@ NOT_BUILT = """
 Nothing is known of these: their default configuration could not be made small, or their forward needs inputs that no
 general rule makes. Many are parts of other models and have no class of their own.
 """
+
+
+def summary(rows: Iterable[Row]) -> str:
+    """What the README says of the survey."""
+    found = list(outcomes(rows).values())
+    built = len(found) - found.count("not built")
+    return f"{built} could be built tiny, and {found.count('exact')} of these are exact under plans of every kind"
 
 
 def outcomes(rows: Iterable[Row]) -> dict[str, str]:
@@ -126,5 +135,12 @@ def read() -> tuple[list[Row], Row]:
     return rows, head
 
 
+def write() -> None:
+    """Nothing; the page and the README say what the table says."""
+    rows, head = read()
+    PAGE.write_text(page(rows, head))
+    README.write_text(re.sub(r"(?<=<!-- survey -->).*(?=<!-- /survey -->)", summary(rows), README.read_text()))
+
+
 if __name__ == "__main__":
-    PAGE.write_text(page(*read()))
+    write()

@@ -79,9 +79,10 @@ def tensors(output: Any) -> dict[str, Tensor]:
     items = output.items() if isinstance(output, dict) else enumerate(output if isinstance(output, tuple) else [output])
     found: dict[str, Tensor] = {}
     for name, value in items:
-        for i, one in enumerate(value if isinstance(value, tuple) else [value]):
+        several = isinstance(value, tuple | list)
+        for i, one in enumerate(value if several else [value]):
             if isinstance(one, Tensor) and one.is_floating_point() and not str(name).endswith(SIDE):
-                found[f"{name}.{i}" if isinstance(value, tuple) else str(name)] = one
+                found[f"{name}.{i}" if several else str(name)] = one
     return found
 
 

@@ -1,0 +1,363 @@
+"""Before a model is first operated its identity is proven, and models that no recorder sees through are refused."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from models import make_model
+from torch import Tensor, nn
+
+from painters import Plan, surgery
+from painters._engine_proof import _PROVEN, first_row, token_ids
+from painters.engine import SurgeryError
+from painters.sharing import Sharing
+
+
+class Layer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        return stream + torch.tanh(self.inner(stream))
+
+
+class Honest(nn.Module):
+    """Four layers in a chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList(Layer() for _ in range(4))
+        self.forwards = 0
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.forwards += 1
+        for layer in self.layers:
+            stream = layer(stream)
+        return stream
+
+
+class Hoarder(Honest):
+    """Keeps what its layers gave, and its head reads that."""
+
+    def forward(self, stream: Tensor) -> Tensor:
+        kept = []
+        for layer in self.layers:
+            kept.append(stream)
+            stream = layer(stream)
+        return stream + torch.stack(kept).mean(0)
+
+
+class InPlace(Honest):
+    """Works on the stream between the layers without making a new one."""
+
+    def forward(self, stream: Tensor) -> Tensor:
+        stream = stream.clone()
+        for layer in self.layers:
+            stream = layer(stream)
+            stream += 1
+        return stream
+
+
+class Gossip(nn.Module):
+    """A layer that reads what the one before left behind."""
+
+    def __init__(self, board: list[Tensor]) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.board = board
+
+    def forward(self, stream: Tensor) -> Tensor:
+        change = self.inner(stream + sum(self.board))
+        self.board.append(change)
+        del self.board[:-2]
+        return stream + change
+
+
+class Gossips(Honest):
+    """Works as it is and under the identity, but a plan would move what the layers leave for each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.board: list[Tensor] = []
+        self.layers = nn.ModuleList(Gossip(self.board) for _ in range(4))
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.board[:] = []
+        for layer in self.layers:
+            stream = layer(stream)
+            self.board.append(stream)  # what the loop itself leaves is the untouched stream under a plan
+        return stream
+
+
+class Borrowers(Honest):
+    """Layers that read what the one before left behind, and a loop that knows nothing of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.board: list[Tensor] = []
+        self.layers = nn.ModuleList(Gossip(self.board) for _ in range(4))
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.board[:] = [stream * 0]
+        for layer in self.layers:
+            stream = layer(stream)
+        return stream
+
+
+class Reader(Honest):
+    """Reads what its second layer gave, as backbones read feature maps: by their number among all executions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: list[Tensor] = []
+
+        def keep(layer: nn.Module, args: Any, output: Tensor) -> None:
+            self.kept.append(output)
+
+        keep.__module__ = "transformers.utils.output_capturing"
+        for layer in self.layers:
+            layer.register_forward_hook(keep)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.kept.clear()
+        return super().forward(stream) + self.kept[1]
+
+
+class Encore(Honest):
+    """Runs its first layer once more behind the loop, under another name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.again = self.layers[0]
+
+    def forward(self, stream: Tensor) -> Tensor:
+        stream = super().forward(stream)
+        return self.again(stream)
+
+
+class SideBySide(Honest):
+    """Layers that all read the same input; the last one counts."""
+
+    def forward(self, stream: Tensor) -> Tensor:
+        for layer in self.layers:
+            out = layer(stream)
+        return out
+
+
+class Misread(Honest):
+    """Its loop reads a part of what a layer returned that a recorder has not."""
+
+    def forward(self, stream: Tensor) -> Tensor:
+        for layer in self.layers:
+            stream = layer(stream)
+            assert stream.mean() != 1, "the stream that came in"
+        return stream
+
+
+X = torch.ones(2, 4)
+DECEITFUL = [
+    (Hoarder, "under the identity output is off by"),
+    (InPlace, "under the identity output is off by"),
+    (Gossips, "under the identity output is off by"),
+    (Encore, "layer 0 runs 2 times where 1 are due"),
+    (Borrowers, "layer 3 gives something else on the same stream once other layers have run"),
+    (Reader, "given the last stream alone, what follows differs .*IndexError"),
+    (Misread, "raises AssertionError: the stream that came in"),
+]
+
+
+@pytest.mark.parametrize(("kind", "seen"), DECEITFUL, ids=lambda v: getattr(v, "__name__", ""))
+def test_a_deceitful_model_is_refused(kind: Callable[[], Honest], seen: str) -> None:
+    model = kind()
+    plain = model(X)
+    with pytest.raises(SurgeryError, match=seen), surgery(model, "0-3", path="layers"):
+        model(X)
+    assert torch.equal(model(X), plain)
+
+
+@pytest.mark.parametrize("kind", [Hoarder, InPlace, Gossips])
+def test_without_the_proof_the_number_would_be_wrong(kind: Callable[[], Honest]) -> None:
+    model = kind()
+    with surgery(model, "0-3", path="layers", check=False):
+        found = model(X)
+    assert not torch.allclose(found, model(X))
+
+
+def test_a_list_that_somebody_else_runs_is_refused() -> None:
+    class Outer(nn.Module):
+        """Runs the layers of its tower itself, so that nothing happens in the tower's own forward."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.tower = Honest()
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.tower.layers:
+                stream = layer(stream)
+            return stream
+
+    model = Outer()
+    with (
+        pytest.raises(SurgeryError, match=r"runs the layers at tower\.layers, but not in a loop of their Honest"),
+        surgery(model, "0 3", stack="tower.layers"),
+    ):
+        model(X)
+
+
+def test_layers_side_by_side_are_seen_without_a_proof() -> None:
+    model = SideBySide()
+    with (
+        pytest.raises(SurgeryError, match="does not hand layer 1 what layer 0 returned"),
+        surgery(model, "0-3", path="layers", check=False),
+    ):
+        model(X)
+
+
+def test_plans_that_share_are_proven_too() -> None:
+    with pytest.raises(SurgeryError, match="under the identity output is off by"):
+        list(Sharing(Hoarder().eval(), ["0-3", "0 2 3"], path="layers").run(stream=X))
+
+
+def test_a_model_is_proven_once() -> None:
+    model = Honest()
+    with surgery(model, "0 1 3", path="layers"):
+        model(X)
+        assert model.forwards == 1 + 3
+        model(X)
+    with surgery(model, "3-0", path="layers"):
+        model(X)
+    assert model.forwards == 3 + 3
+    model.layers = nn.ModuleList(model.layers)  # another list, say a shorter one
+    with surgery(model, "3-0", path="layers"):
+        model(X)
+    assert model.forwards == 6 + 1 + 3
+
+
+def test_a_layer_that_is_twice_in_the_list_may_run_twice() -> None:
+    model = Honest()
+    model.layers = nn.ModuleList([model.layers[0], model.layers[1], model.layers[0]])
+    plain = model(X)
+    with surgery(model, "0-2", path="layers"):
+        assert torch.equal(model(X), plain)
+
+
+def test_the_proof_can_be_left_out() -> None:
+    model = Honest()
+    with surgery(model, "0 1 3", path="layers", check=False):
+        model(X)
+    assert model.forwards == 1
+
+
+def test_a_proven_model_is_forgotten_with_its_last_reference() -> None:
+    model = Honest()
+    with surgery(model, "0-3", path="layers"):
+        model(X)
+    assert model in _PROVEN
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_inner_module_that_is_called_alone_is_proven() -> None:
+    whole = nn.Sequential(Hoarder())
+    with (
+        pytest.raises(SurgeryError, match="under the identity output is off by"),
+        surgery(whole, "0-3", path="0.layers"),
+    ):
+        whole[0](X)
+
+
+def test_a_forward_that_does_not_run_the_stack_proves_nothing() -> None:
+    class Sometimes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tower = Hoarder()
+
+        def forward(self, stream: Tensor, image: Tensor | None = None) -> Tensor:
+            return stream if image is None else stream + self.tower(image)
+
+    model = Sometimes()
+    with surgery(model, "0-3", stack="tower.layers"):
+        assert torch.equal(model(X), X)
+        with pytest.raises(SurgeryError, match="under the identity output is off by"):
+            model(X, image=X)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "gemma3"])
+def test_a_model_of_token_ids_is_proven_on_entering(name: str) -> None:
+    """Nothing of it shows: modes, random numbers, buffers, hooks and what hooks count."""
+    model = make_model(name, 4)
+    model.eval().get_submodule(next(path for path, _ in model.named_children())).train()
+    modes = [module.training for module in model.modules()]
+    calls: list[int] = []
+    handle = model.register_forward_hook(lambda *_: calls.append(1))
+    buffers = {key: (value, value.clone()) for key, value in model.named_buffers()}
+    hooks = [dict(module._forward_hooks) for module in model.modules()]
+    random = torch.get_rng_state()
+    with surgery(model, Plan.identity(4)):
+        assert model in _PROVEN
+    assert calls == []
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [module.training for module in model.modules()] == modes
+    assert [dict(module._forward_hooks) for module in model.modules()] == hooks
+    for key, value in model.named_buffers():
+        assert value is buffers[key][0]
+        assert torch.equal(value, buffers[key][1])
+    handle.remove()
+
+
+def test_a_buffer_that_counts_forwards_is_set_back() -> None:
+    class Counting(Honest):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            self.seen += 1
+            return super().forward(stream)
+
+    model = Counting()
+    with surgery(model, "0-3", path="layers"):
+        model(X)
+    assert model.seen.item() == 1
+
+
+def test_inputs_of_all_kinds_are_cut_to_their_first_row() -> None:
+    given: dict[str, Any] = {
+        "ids": torch.ones(3, 5),
+        "deep": ([torch.zeros(3)], {"scale": torch.ones(2)}),
+        "flag": True,
+    }
+    cut = first_row(given)
+    assert cut["ids"].shape == (1, 5)
+    assert cut["deep"][0][0].shape == (1,)
+    assert cut["deep"][1]["scale"].shape == (2,)
+    assert cut["flag"] is True
+    assert token_ids(Honest()) is None
+
+
+def test_what_differs_from_run_to_run_is_no_deceit() -> None:
+    class Noisy(Honest):
+        """As the sums of some devices: the order of adding is not the same twice."""
+
+        size = 1e-6
+
+        def forward(self, stream: Tensor) -> Tensor:
+            self.forwards += 1
+            return super().forward(stream) + self.size * self.forwards
+
+    model = Noisy()
+    with surgery(model, "0-3", path="layers"):
+        model(X)
+    model = Noisy()
+    model.size = 1.0
+    with pytest.raises(SurgeryError, match="off by"), surgery(model, "0-3", path="layers"):
+        model(X)
