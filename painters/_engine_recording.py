@@ -99,7 +99,8 @@ class Recording:
             kwargs = {name: cache if value is self.cache else value for name, value in kwargs.items()}
         layer = self.layers[index]
         if half is not None:
-            return self._run_half(layer, half, hidden, args, kwargs)
+            assert self._stack.halves is not None  # the plan was checked
+            return self._stack.halves.run(layer, half, hidden, args, kwargs)
         try:
             output = layer(hidden, *args, **kwargs)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -137,14 +138,6 @@ class Recording:
                 f"{tuple(hidden.shape)}, and in the intact model it gets {shapes[index]}: some layers of this stack "
                 "change the shape, and a plan must leave those where they are"
             ) from error
-
-    def _run_half(
-        self, layer: nn.Module, half: Half, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
-        halves = self._stack.halves
-        if halves is None or args:
-            raise SurgeryError(f"{self._stack.name}: the halves of {type(layer).__name__} are not known")
-        return halves.run(layer, half, hidden, kwargs)
 
     def _not_a_chain(self, index: int, args: tuple[Any, ...]) -> str:
         where = f"{self._stack.name}: the loop over {self._stack.path}"

@@ -5,6 +5,7 @@ The model's weights, names and hooks stay as they are, and outside the context i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from painters._engine_recording import Recording, recorded
 from painters.cache_slots import CacheSlots, Place, SlotTable
 from painters.plan import Half, Layer, Parallel, Plan, Step
-from painters.stack import SPECIAL, LayerStack, SurgeryError
+from painters.stack import HALVES, LayerStack, SurgeryError
 
 __all__ = ["KV", "LayerStack", "Program", "SurgeryError", "surgery"]
 
@@ -202,12 +203,13 @@ MERGES: Final = {"mean": _mean, "sum": _sum}
 
 def _refuse_halves(plan: Plan, stack: LayerStack) -> None:
     half = next(layer for layer in plan.walk() if layer.half is not None)
-    if any(hasattr(layer, "_hf_hook") for layer in stack.layers):
-        why = "accelerate placed its layers, and moves the inputs of whole layers only: load it on one device"
-    else:
-        known = ", ".join(name for name, special in SPECIAL.items() if special.halves is not None)
-        why = f"the halves of its {stack.layer_class} are not known (known: {known}): run whole layers"
-    raise SurgeryError(f"plan runs {Plan((half,))} of {stack.name}, but {why}")
+    known = ", ".join(
+        re.sub("(Text)?(Decoder|Encoder|Transformer)?(Layer|Block)$", "", name) or name for name in HALVES
+    )
+    raise SurgeryError(
+        f"plan runs {Plan((half,))} of {stack.name}, but the halves of its {stack.layer_class} are not known (known: "
+        f"{known}): run whole layers"
+    )
 
 
 @contextmanager
