@@ -214,21 +214,23 @@ def _refuse_halves(plan: Plan, stack: LayerStack) -> None:
 
 @contextmanager
 def _uncompiled(model: nn.Module) -> Iterator[None]:
-    """Nothing; meanwhile `generate` does not compile the model.
+    """Nothing; meanwhile `generate` does not compile the model, nor one that `model` wraps.
 
     With a static cache on an accelerator it would, and torch does not look for new hooks in what is compiled:
     the call compiled before would ignore the plan, the one compiled now would keep it for ever.
     """
-    before = vars(model).get("get_compiled_call")
-    if hasattr(model, "get_compiled_call"):
-        vars(model)["get_compiled_call"] = MethodType(_plain_call, model)
+    name = "get_compiled_call"
+    before = [(module, vars(module).get(name)) for module in model.modules() if hasattr(type(module), name)]
+    for module, _ in before:
+        vars(module)[name] = MethodType(_plain_call, module)
     try:
         yield
     finally:
-        if before is not None:
-            vars(model)["get_compiled_call"] = before
-        else:
-            vars(model).pop("get_compiled_call", None)
+        for module, own in before:
+            if own is not None:
+                vars(module)[name] = own
+            else:
+                vars(module).pop(name, None)
 
 
 def _plain_call(model: nn.Module, compile_config: Any) -> Callable[..., Any]:

@@ -27,9 +27,20 @@ from painters._stack_search import (
     search,
     text_config,
     unwrapped,
+    without_wrapper,
 )
 
-__all__ = ["HALVES", "SPECIAL", "Halves", "LayerList", "LayerStack", "Special", "SurgeryError", "inspect_stack"]
+__all__ = [
+    "HALVES",
+    "SPECIAL",
+    "Halves",
+    "LayerList",
+    "LayerStack",
+    "Special",
+    "SurgeryError",
+    "inspect_stack",
+    "without_wrapper",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,7 @@ def language_head(architecture: str, model: Any, hidden: Tensor) -> Tensor:
         case "modernbert":
             return model.decoder(model.head(hidden))
         case _:
-            return model.lm_head(hidden)
+            return model.get_output_embeddings()(hidden)
 
 
 def classes(architecture: str, model: Any, plan: Plan, ids: Tensor, mask: Tensor | None = None) -> Tensor:
