@@ -262,8 +262,10 @@ def language_head(architecture: str, model: Any, hidden: Tensor) -> Tensor:
             return model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(hidden))))
         case "modernbert":
             return model.decoder(model.head(hidden))
-        case _:
+        case "gpt_neox":  # called embed_out in older releases
             return model.get_output_embeddings()(hidden)
+        case _:
+            return model.lm_head(hidden)
 
 
 def classes(architecture: str, model: Any, plan: Plan, ids: Tensor, mask: Tensor | None = None) -> Tensor:

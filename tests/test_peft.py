@@ -11,13 +11,22 @@ import pytest
 import reference
 import torch
 from models import make_model, padded_batch, prompts, shared_model
-from peft import IA3Config, LoraConfig, PeftModel, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from reference import assert_same
 from test_training import PLANS, loss_of, make_learner, under, with_checkpoints
 
 from painters import Plan, surgery
 from painters.engine import LayerStack, SurgeryError
 from painters.sharing import Sharing
+
+peft = pytest.importorskip("peft", reason="needs pip install -e '.[dev]'")
+from peft import (  # noqa: E402
+    IA3Config,
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),  # peft asks for it
