@@ -55,6 +55,7 @@ def automatic(model: Any, folder: Path) -> Any:
     return loaded
 
 
+@pytest.mark.filterwarnings("ignore:You are calling .generate.. with the `input_ids` being on a device:UserWarning")
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
 @pytest.mark.parametrize("place", [on_cpu, on_disk, by_map, automatic])
 def test_offloaded(architecture: str, place: Callable[[Any, Path], Any], tmp_path: Path) -> None:
