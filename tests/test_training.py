@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from reference import assert_same
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
+from transformers import Trainer, TrainingArguments
 
 from painters import Plan, surgery
 from painters.engine import SurgeryError
@@ -208,3 +210,25 @@ def test_a_checkpoint_around_each_call_of_the_loop(reentrant: bool) -> None:
         SurgeryError, match=r"a checkpoint around its calls is not supported|does not hand layer 1 what"
     ):
         train()
+
+
+@pytest.mark.parametrize("reentrant", [None, False], ids=["stored", "checkpointed"])
+def test_the_trainer_of_transformers(reentrant: bool | None, tmp_path: Path) -> None:
+    """Under a skip it trains what it trains in a model whose layers were taken out."""
+    options = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=3,
+        per_device_train_batch_size=2,
+        **{"use_cpu": True, "report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True},
+    )
+    data: Any = [{"input_ids": row, "labels": row} for row in tokens(8, 9)]
+    kept = [0, 1, 4, 5, 6]
+    ours, cut = (with_checkpoints(make_learner("llama"), reentrant) for _ in range(2))
+    with surgery(ours, "0-1 4-6"):
+        Trainer(ours, options, train_dataset=data).train()
+    cut.model.layers = nn.ModuleList(cut.model.layers[i] for i in kept)
+    cut.config.num_hidden_layers = len(kept)
+    Trainer(cut, options, train_dataset=data).train()
+    ours.model.layers = nn.ModuleList(ours.model.layers[i] for i in kept)
+    for found, expected in zip(ours.parameters(), cut.parameters(), strict=True):
+        assert_same(found, expected)
