@@ -13,6 +13,7 @@ import torch
 from models import make_model, padded_batch, prompts, shared_model
 from reference import assert_same
 from test_training import PLANS, loss_of, make_learner, under, with_checkpoints
+from transformers import CompileConfig
 
 from painters import Plan, surgery
 from painters.engine import LayerStack, SurgeryError
@@ -166,6 +167,22 @@ def test_one_step_of_adamw_on_the_adapters(label: str, reentrant: bool | None) -
     found, expected = trained(True), trained(False)
     for name, parameter in expected.items():
         assert_same(found[name], parameter)
+
+
+def test_the_model_inside_is_not_compiled() -> None:
+    """With a static cache `generate` would compile it on an accelerator, and the plan would be ignored or stay."""
+    model, plan, prompt = make_model("llama", 7), Plan.parse("6-0"), prompts()
+    adapted = get_peft_model(model, lora()).eval()
+    compiling = CompileConfig()
+    compiling._compile_all_devices = True
+    options = {"max_new_tokens": 4, "do_sample": False, "cache_implementation": "static", "compile_config": compiling}
+    with torch.inference_mode():
+        with surgery(adapted, plan):
+            found = adapted.generate(**prompt, **options)
+        decoded, _ = reference.greedy("llama", model, plan, *prompt.values(), 4)
+    assert torch.equal(found, decoded)
+    assert not hasattr(model, "_compiled_call")
+    assert "get_compiled_call" not in vars(model)
 
 
 def layer_of(name: str) -> int:
