@@ -13,7 +13,8 @@ export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest notebooks clean
+.PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
+	notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -75,6 +76,13 @@ test-oldest test-newest: test-%: $(BIN)/python
 		--upgrade-strategy only-if-needed -c $(VERSIONS)/$*.txt -e '.[dev]' '$(WANTED)'
 	@$(VERSIONS)/$*/bin/python -c "import transformers; print('The tests on transformers', transformers.__version__)"
 	$(VERSIONS)/$*/bin/python -m pytest
+
+test-quantised: $(BIN)/python  ## the tests of weights in eight and four bits, with bitsandbytes
+	@echo "Installing bitsandbytes beside the rest into build/quantised (minutes the first time)"
+	@$(BIN)/python -m venv build/quantised
+	@build/quantised/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt \
+		-e '.[dev,quantised]'
+	build/quantised/bin/python -m pytest tests/test_quantised.py
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py

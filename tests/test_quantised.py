@@ -17,15 +17,11 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
 from painters import Plan, surgery
 
-with warnings.catch_warnings():
-    warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated", DeprecationWarning)
-    bitsandbytes = pytest.importorskip("bitsandbytes", reason="needs pip install -e '.[dev]'")
-
 PLANS = few_plans(7) | {"halves": Plan.parse("0 1.attn {2.mlp 3}:sum (4 5.attn)*2 6")}
 KINDS = {
-    "eight bits": (BitsAndBytesConfig(load_in_8bit=True), "Linear8bitLt", torch.int8),
+    "eight bits": ({"load_in_8bit": True}, "Linear8bitLt", torch.int8),
     "four bits": (
-        BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32),
+        {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": torch.float32},
         "Linear4bit",
         torch.uint8,
     ),
@@ -34,11 +30,16 @@ KINDS = {
 
 def quantised(kind: str, folder: Path) -> Any:
     """A Llama of seven layers, wide enough for blocks of 64 weights."""
-    config, name, dtype = KINDS[kind]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.script_method` is deprecated", DeprecationWarning)
+        pytest.importorskip("bitsandbytes", reason="make test-quantised installs it")
+    options, name, dtype = KINDS[kind]
     torch.manual_seed(0)
     shape = GROUPED | {"hidden_size": 64, "intermediate_size": 128}
     AutoModelForCausalLM.from_config(LlamaConfig(num_hidden_layers=7, **shape)).save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, quantization_config=config, device_map="cpu")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=BitsAndBytesConfig(**options), device_map="cpu"
+    )
     linear = model.model.layers[0].mlp.up_proj
     assert (type(linear).__name__, linear.weight.dtype) == (name, dtype)
     return model
