@@ -13,7 +13,8 @@ export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check test-slow test-architectures notebooks clean
+.PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
+	notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -57,6 +58,31 @@ test-slow: $(VENV)/.installed-dev  ## the tests that take more than a few second
 test-architectures: $(VENV)/.installed-dev  ## every model type of transformers, tiny, under every kind of plan
 	@echo "Examining every model type (about five minutes of processor time; an interrupted run goes on where it was)"
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m architectures
+
+# The oldest is the one that pyproject.toml claims, the newest the one that the index has.
+VERSIONS := build/versions
+OLDEST := $(shell sed -n 's/.*"transformers>=\(.*\)".*/\1/p' pyproject.toml)
+
+test-versions: test-oldest test-newest  ## the tests on the oldest transformers that is claimed, and on the newest
+
+test-oldest: WANTED := transformers==$(OLDEST).*
+test-newest: WANTED := transformers
+test-oldest test-newest: test-%: $(BIN)/python
+	@mkdir -p $(VERSIONS)
+	@echo "Installing $(WANTED) into $(VERSIONS)/$* (minutes the first time)"
+	@$(BIN)/python -m venv $(VERSIONS)/$*
+	@grep -vE '^(transformers|tokenizers|huggingface_hub)==' constraints.txt > $(VERSIONS)/$*.txt
+	@$(VERSIONS)/$*/bin/python -m pip install -qq --disable-pip-version-check --no-input --upgrade \
+		--upgrade-strategy only-if-needed -c $(VERSIONS)/$*.txt -e '.[dev]' '$(WANTED)'
+	@$(VERSIONS)/$*/bin/python -c "import transformers; print('The tests on transformers', transformers.__version__)"
+	$(VERSIONS)/$*/bin/python -m pytest
+
+test-quantised: $(BIN)/python  ## the tests of weights in eight and four bits, with bitsandbytes
+	@echo "Installing bitsandbytes beside the rest into build/quantised (minutes the first time)"
+	@$(BIN)/python -m venv build/quantised
+	@build/quantised/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt \
+		-e '.[dev,quantised]'
+	build/quantised/bin/python -m pytest tests/test_quantised.py
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py

@@ -111,7 +111,8 @@ class Recording:
             kwargs = {name: cache if value is self.cache else value for name, value in kwargs.items()}
         layer = self.layers[index]
         if half is not None:
-            return self._run_half(layer, half, hidden, args, kwargs)
+            assert self._stack.halves is not None  # the plan was checked
+            return self._stack.halves.run(layer, half, hidden, args, kwargs)
         try:
             output = layer(hidden, *args, **kwargs)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -151,20 +152,13 @@ class Recording:
                 "change the shape, and a plan must leave those where they are"
             ) from error
 
-    def _run_half(
-        self, layer: nn.Module, half: Half, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Tensor:
-        halves = self._stack.halves
-        if halves is None or args:
-            raise SurgeryError(f"{self._stack.name}: the halves of {type(layer).__name__} are not known")
-        return halves.run(layer, half, hidden, kwargs)
-
     def _not_a_chain(self, index: int, args: tuple[Any, ...]) -> str:
         where = f"{self._stack.name}: the loop over {self._stack.path}"
         if not args:
             return f"{where} passes the stream to layer {index} by name: not supported"
         if self.done:
-            return f"{where} runs layer {index} again after the last one: shared layers are not supported"
+            why = "shared layers are" if torch._C._current_graph_task_id() == -1 else "a checkpoint around its calls is"
+            return f"{where} runs layer {index} again after the last one: {why} not supported"
         if index != len(self.calls):
             return f"{where} came to layer {index} when {len(self.calls)} was due: it must keep the order"
         return (
@@ -227,6 +221,8 @@ class _Watch:
 
     def __init__(self) -> None:
         self.executed = False
+        self.is_open = True
+        """Whether the context still holds."""
 
 
 @contextmanager
@@ -245,13 +241,23 @@ def recorded(
     config = getattr(stack.owner, "config", None)
     depth = getattr(config, "num_hidden_layers", None)
 
+    def follow(recording: Recording) -> Tensor:
+        stream = execute(recording)
+        if stream.requires_grad and _is_checkpointed():
+            stream.register_hook(refuse_after)  # type: ignore[no-untyped-call]
+        return stream
+
+    def refuse_after(grad: Tensor) -> None:
+        if not watch.is_open:
+            raise SurgeryError(_RUN_AGAIN_AFTER.format(stack=stack))
+
     # The hooks find the list through the module they are called with, so that a deep copy runs its own.
     def enter(owner: nn.Module, args: Any) -> None:
         children = owner.get_submodule(holder_path)._modules
         layers = children[attribute]
         original = layers.original if isinstance(layers, _StandIn) else layers
         assert isinstance(original, nn.ModuleList | nn.Sequential)
-        children[attribute] = _StandIn(original, Recording(stack, original, execute), key)
+        children[attribute] = _StandIn(original, Recording(stack, original, follow), key)
 
     def leave(owner: nn.Module, args: Any, output: Any) -> None:
         children = owner.get_submodule(holder_path)._modules
@@ -288,6 +294,7 @@ def recorded(
             yield
         present = all(handle.id in (handle.hooks_dict_ref() or ()) for handle in handles)
     finally:
+        watch.is_open = False
         for handle in handles:
             handle.remove()
         # torch runs no hooks after a KeyboardInterrupt
@@ -326,3 +333,15 @@ _NOT_EXECUTED = (
     "{stack.name}: the forward ended without the plan, for its loop met {visited} of the {stack.num_layers} "
     "layers at {stack.path}: does it run another list, or stop at config.num_hidden_layers?"
 )
+
+_RUN_AGAIN_AFTER = (
+    "{stack.name} ran under a plan within a checkpoint that holds the whole model, and its backward pass, which runs "
+    "the model again, came after the context: call backward inside it, or checkpoint the layers instead"
+)
+
+
+def _is_checkpointed() -> bool:
+    """Whether what runs now is within a (non-reentrant) checkpoint of torch, and will be run again in backward."""
+    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    hooks = None if top is None else top(False)
+    return hooks is not None and getattr(hooks[0], "__qualname__", "").startswith("_checkpoint_hook.")

@@ -35,6 +35,15 @@ def unwrapped(layer: nn.Module) -> nn.Module:
     return layer if inner is None else inner
 
 
+def without_wrapper(model: Any) -> Any:
+    """The model itself, with its adapters in place, where peft wraps it; one with learned prompts stays wrapped.
+
+    The wrapper passes everything on, but its forward does not say what the model's takes.
+    """
+    config = getattr(model, "active_peft_config", None)
+    return model if config is None or config.is_prompt_learning else model.get_base_model()
+
+
 def text_config(model: nn.Module) -> Any:
     """The configuration of the model's text part; None where the model has no configuration."""
     config = getattr(model, "config", None)

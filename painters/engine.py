@@ -5,6 +5,7 @@ The model's weights, names and hooks stay as they are, and outside the context i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
 from painters.cache_slots import CacheSlots, Place, SlotTable
 from painters.plan import Half, Layer, Parallel, Plan, Step
-from painters.stack import SPECIAL, LayerStack, SurgeryError
+from painters.stack import HALVES, LayerStack, SurgeryError
 
 __all__ = ["KV", "LayerStack", "Program", "SurgeryError", "surgery"]
 
@@ -233,32 +234,33 @@ MERGES: Final = {"mean": _mean, "sum": _sum}
 
 def _refuse_halves(plan: Plan, stack: LayerStack) -> None:
     half = next(layer for layer in plan.walk() if layer.half is not None)
-    if any(hasattr(layer, "_hf_hook") for layer in stack.layers):
-        why = "accelerate placed its layers, and moves the inputs of whole layers only: load it on one device"
-    else:
-        known = ", ".join(name for name, special in SPECIAL.items() if special.halves is not None)
-        why = f"the halves of its {stack.layer_class} are not known (known: {known}): run whole layers"
-    raise SurgeryError(f"plan runs {Plan((half,))} of {stack.name}, but {why}")
+    known = ", ".join(
+        re.sub("(Text)?(Decoder|Encoder|Transformer)?(Layer|Block)$", "", name) or name for name in HALVES
+    )
+    raise SurgeryError(
+        f"plan runs {Plan((half,))} of {stack.name}, but the halves of its {stack.layer_class} are not known (known: "
+        f"{known}): run whole layers"
+    )
 
 
 @contextmanager
 def _uncompiled(model: nn.Module) -> Iterator[None]:
-    """Nothing; meanwhile `generate` does not compile the model.
+    """Nothing; meanwhile `generate` does not compile the model, nor one that `model` wraps.
 
     With a static cache on an accelerator it would, and that anew for every plan.
     """
-    # not the outermost module alone: what wraps a model calls the model's own `generate`
-    before = {m: vars(m).get("get_compiled_call") for m in model.modules() if hasattr(m, "get_compiled_call")}
-    for module in before:
-        vars(module)["get_compiled_call"] = MethodType(_plain_call, module)
+    name = "get_compiled_call"
+    before = [(module, vars(module).get(name)) for module in model.modules() if hasattr(type(module), name)]
+    for module, _ in before:
+        vars(module)[name] = MethodType(_plain_call, module)
     try:
         yield
     finally:
-        for module, own in before.items():
+        for module, own in before:
             if own is not None:
-                vars(module)["get_compiled_call"] = own
+                vars(module)[name] = own
             else:
-                vars(module).pop("get_compiled_call", None)
+                vars(module).pop(name, None)
 
 
 def _plain_call(model: nn.Module, compile_config: Any) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from transformers.models.auto import modeling_auto
 
 from painters import bundled
 from painters.errors import PaintersError
+from painters.stack import without_wrapper
 
 __all__ = [
     "BUNDLED",
@@ -87,7 +88,8 @@ def load_model(
 
 
 def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """A model and its tokenizer: what `load` makes of a name, or the two as given; ModelError for any other pair."""
+    """A model and its tokenizer: what `load` makes of a name, or the two as given, out of a wrapper of peft;
+    ModelError for any other pair."""
     if isinstance(model, str):
         if tokenizer is not None:
             raise ModelError(
@@ -96,7 +98,7 @@ def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[An
         return load(model)
     if tokenizer is None:
         raise ModelError(f"{type(model).__name__} without its tokenizer: give tokenizer=, or the model by name")
-    return model, tokenizer
+    return without_wrapper(model), tokenizer
 
 
 def num_layers(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> int:

@@ -18,7 +18,7 @@ from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
 from painters.engine import MERGES, Program, identity
 from painters.plan import Layer, Merge, Plan
-from painters.stack import LayerStack, SurgeryError
+from painters.stack import LayerStack, SurgeryError, without_wrapper
 from painters.trie import Trie, Walk
 
 __all__ = ["Sharing"]
@@ -36,6 +36,7 @@ class Sharing:
     def __init__(self, model: nn.Module, plans: Iterable[Plan | str], *, path: str | None = None) -> None:
         self.trie = Trie.of(Plan.parse(plan) if isinstance(plan, str) else plan for plan in plans)
         """The distinct plans, and what they share."""
+        model = without_wrapper(model)
         self._model = model
         self._stack = LayerStack.find(model, path)
         for plan in self.trie.plans:

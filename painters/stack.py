@@ -1,18 +1,20 @@
 """Where a Hugging Face model keeps its layers, and how one of them is called.
 
-One general rule finds the stack; `SPECIAL` holds what no rule can see: layers that return tuples, whose
-halves are known, or that run only in their own order. A new architecture is at most one row there.
+One general rule finds the stack; `SPECIAL` holds what no rule can see: layers that return tuples, or that run only in
+their own order. A new architecture is at most one row there, and its class's name in `HALVES` where its halves are
+known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from torch import Tensor, nn
+from torch import nn
 
+from painters._stack_halves import HALVES, Halves, halves_of
 from painters._stack_search import (
     LayerList,
     SurgeryError,
@@ -25,62 +27,34 @@ from painters._stack_search import (
     search,
     text_config,
     unwrapped,
+    without_wrapper,
 )
-from painters.plan import Half
 
-__all__ = ["SPECIAL", "Halves", "LayerList", "LayerStack", "Special", "SurgeryError", "inspect_stack"]
-
-
-@dataclass(frozen=True, slots=True)
-class Halves:
-    """How a layer is put together: each half adds `after(inner(before(x)))` to the stream x.
-
-    Values are the names of the layer's children: before, inner, and after or None.
-    """
-
-    attn: tuple[str, str, str | None]
-    mlp: tuple[str, str, str | None]
-
-    def run(self, layer: nn.Module, half: Half, hidden: Tensor, kwargs: Mapping[str, Any]) -> Tensor:
-        """The stream [batch, seq, hidden] after one half of `layer`; `kwargs` are those of a whole layer."""
-        before, inner, after = self.attn if half == "attn" else self.mlp
-        change = getattr(layer, before)(hidden)
-        if half == "attn":
-            change, _ = getattr(layer, inner)(hidden_states=change, **kwargs)
-        else:
-            change = getattr(layer, inner)(change)
-        if after is not None:
-            change = getattr(layer, after)(change)
-        result: Tensor = hidden + change
-        return result
+__all__ = [
+    "HALVES",
+    "SPECIAL",
+    "Halves",
+    "LayerList",
+    "LayerStack",
+    "Special",
+    "SurgeryError",
+    "inspect_stack",
+    "without_wrapper",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), its halves
-    if they are known, whether they hand on what the first one makes, the reason if they cannot be operated on, and
-    whether they keep a recurrent state in themselves and not in the cache."""
+    """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), whether they
+    hand on what the first one makes, the reason if they cannot be operated on, and whether they keep a recurrent state
+    in themselves and not in the cache."""
 
     returns: int | None = None
-    halves: Halves | None = None
     hands_on: bool = False
     refused: str | None = None
     own_state: bool = False
 
 
-_PRE_NORM = Special(halves=Halves(("input_layernorm", "self_attn", None), ("post_attention_layernorm", "mlp", None)))
-_SANDWICH = Special(
-    halves=Halves(
-        ("input_layernorm", "self_attn", "post_attention_layernorm"),
-        ("pre_feedforward_layernorm", "mlp", "post_feedforward_layernorm"),
-    )
-)
-_RESIDUAL_DROPOUT = Special(
-    halves=Halves(
-        ("input_layernorm", "self_attn", "resid_attn_dropout"),
-        ("post_attention_layernorm", "mlp", "resid_mlp_dropout"),
-    )
-)
 _SHARED_LAYER = Special(refused="are one shared layer that the model runs again and again")
 _SHARED_KEYS = Special(refused="read the keys and values of earlier layers")
 _FEATURE_MAPS = Special(refused="are read one by one as feature maps")
@@ -116,13 +90,6 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
     {name: Special(returns=length) for length, names in _TUPLES.items() for name in names.split()}
     | dict.fromkeys(_POSITION_BIAS_LAYERS.split(), Special(hands_on=True))
     | {
-        "LlamaDecoderLayer": _PRE_NORM,
-        "MistralDecoderLayer": _PRE_NORM,
-        "Qwen2DecoderLayer": _PRE_NORM,
-        "Qwen3DecoderLayer": _PRE_NORM,
-        "Phi3DecoderLayer": _RESIDUAL_DROPOUT,
-        "Gemma2DecoderLayer": _SANDWICH,
-        "Gemma3DecoderLayer": _SANDWICH,
         "RecurrentGemmaDecoderLayer": Special(own_state=True),
         "AlbertLayer": _SHARED_LAYER,
         "AlbertLayerGroup": _SHARED_LAYER,
@@ -145,7 +112,7 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
     }
 )
 """By the name of the layer's class, with its file in front where that alone would say too little. A class that is not
-here returns a tensor and has no known halves."""
+here returns a tensor."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -206,9 +173,6 @@ class LayerStack:
         kinds = [_special(layer) for layer in layers]
         if len({kind.returns for kind in kinds}) > 1:
             raise SurgeryError(f"{name}: the layers at {path} return tuples of several lengths: not supported")
-        halves = kinds[0].halves if all(kind.halves == kinds[0].halves for kind in kinds) else None
-        if any(hasattr(layer, "_hf_hook") for layer in layers):
-            halves = None  # accelerate moves the inputs of whole layers only
         return cls(
             name=name,
             path=path,
@@ -218,7 +182,7 @@ class LayerStack:
             returns=kinds[0].returns,
             hands_on=kinds[0].hands_on,
             cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
-            halves=halves,
+            halves=halves_of(layers),
             own_state=any(kind.own_state for kind in kinds),
         )
 
@@ -263,9 +227,7 @@ def _classes(layers: LayerList) -> list[str]:
 def _special(layer: nn.Module) -> Special:
     kind = type(unwrapped(layer))
     named = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
-    special = SPECIAL.get(named) or SPECIAL.get(kind.__name__, Special())
-    # elsewhere a class of the same name may be put together in another way
-    return special if kind.__module__.startswith("transformers.") else replace(special, halves=None)
+    return SPECIAL.get(named) or SPECIAL.get(kind.__name__, Special())
 
 
 def _cache_indices(layer: nn.Module) -> Iterator[int]:

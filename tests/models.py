@@ -48,7 +48,8 @@ class Architecture:
     config: Callable[[int], PreTrainedConfig]
     family: Literal["llama", "gpt2", "gpt_neox", "opt", "bert", "distilbert", "modernbert"]
     generates: bool = True
-    halves: bool = False
+    parallel_residual: bool = False
+    """Whether attention and MLP read the same stream, so that one half after the other is not the layer."""
 
     def auto_class(self, head: Head) -> Any:
         if head == "bare":
@@ -91,10 +92,8 @@ def _encoder(kind: type[PreTrainedConfig], n: int, **more: Any) -> PreTrainedCon
 
 
 ARCHITECTURES: dict[str, Architecture] = {
-    "llama": Architecture(lambda n: LlamaConfig(num_hidden_layers=n, **GROUPED), "llama", halves=True),
-    "mistral": Architecture(
-        lambda n: MistralConfig(num_hidden_layers=n, sliding_window=WINDOW, **GROUPED), "llama", halves=True
-    ),
+    "llama": Architecture(lambda n: LlamaConfig(num_hidden_layers=n, **GROUPED), "llama"),
+    "mistral": Architecture(lambda n: MistralConfig(num_hidden_layers=n, sliding_window=WINDOW, **GROUPED), "llama"),
     "qwen2": Architecture(
         lambda n: Qwen2Config(
             num_hidden_layers=n,
@@ -104,7 +103,6 @@ ARCHITECTURES: dict[str, Architecture] = {
             **GROUPED,
         ),
         "llama",
-        halves=True,
     ),
     "qwen3": Architecture(
         lambda n: Qwen3Config(
@@ -116,16 +114,15 @@ ARCHITECTURES: dict[str, Architecture] = {
             **GROUPED,
         ),
         "llama",
-        halves=True,
     ),
-    "phi3": Architecture(lambda n: Phi3Config(num_hidden_layers=n, **GROUPED), "llama", halves=True),
-    "gemma2": Architecture(lambda n: _gemma(Gemma2Config, n), "llama", halves=True),
-    "gemma3": Architecture(lambda n: _gemma(Gemma3TextConfig, n), "llama", halves=True),
+    "phi3": Architecture(lambda n: Phi3Config(num_hidden_layers=n, **GROUPED), "llama"),
+    "gemma2": Architecture(lambda n: _gemma(Gemma2Config, n), "llama"),
+    "gemma3": Architecture(lambda n: _gemma(Gemma3TextConfig, n), "llama"),
     "gpt2": Architecture(
         lambda n: GPT2Config(n_layer=n, n_embd=32, n_head=4, n_positions=64, initializer_range=0.2, **TOKENS),
         "gpt2",
     ),
-    "gpt_neox": Architecture(lambda n: GPTNeoXConfig(num_hidden_layers=n, **SIZE), "gpt_neox"),
+    "gpt_neox": Architecture(lambda n: GPTNeoXConfig(num_hidden_layers=n, **SIZE), "gpt_neox", parallel_residual=True),
     "opt": Architecture(
         lambda n: OPTConfig(
             num_hidden_layers=n,

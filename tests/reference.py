@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from models import ARCHITECTURES
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 from transformers import PreTrainedModel
 from transformers.masking_utils import (
     create_bidirectional_mask,
@@ -100,7 +101,16 @@ def gpt2(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Ten
         position_ids=positions,
     )
     hidden = embedded + base.wpe(positions)
-    return base.ln_f(follow(plan.steps, hidden, lambda i, _, x: base.h[i](x, None, causal, position_ids=positions)))
+
+    def run(i: int, half: Half | None, x: Tensor) -> Tensor:
+        layer = base.h[i]
+        if half is None:
+            return layer(x, None, causal, position_ids=positions)
+        if half == "attn":
+            return x + layer.attn(layer.ln_1(x), attention_mask=causal, position_ids=positions)[0]
+        return x + layer.mlp(layer.ln_2(x))
+
+    return base.ln_f(follow(plan.steps, hidden, run))
 
 
 def gpt_neox(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
@@ -116,8 +126,13 @@ def gpt_neox(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions:
     )
     rotary = base.rotary_emb(hidden, positions)
 
-    def run(i: int, _: Half | None, x: Tensor) -> Tensor:
-        return base.layers[i](x, attention_mask=causal, position_ids=positions, position_embeddings=rotary)
+    def run(i: int, half: Half | None, x: Tensor) -> Tensor:
+        layer, given = base.layers[i], {"attention_mask": causal, "position_embeddings": rotary}
+        if half is None:
+            return layer(x, position_ids=positions, **given)
+        if half == "attn":
+            return x + layer.attention(layer.input_layernorm(x), **given)[0]
+        return x + layer.mlp(layer.post_attention_layernorm(x))
 
     return base.final_layer_norm(follow(plan.steps, hidden, run))
 
@@ -131,10 +146,20 @@ def opt(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tens
     causal = create_causal_mask(config=decoder.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None)
     hidden = hidden + decoder.embed_positions(seen, 0, position_ids=positions)
 
-    def run(i: int, _: Half | None, x: Tensor) -> Tensor:
-        return decoder.layers[i](x, attention_mask=causal, position_ids=positions)
+    def run(i: int, half: Half | None, x: Tensor) -> Tensor:
+        layer = decoder.layers[i]
+        if half is None:
+            return layer(x, attention_mask=causal, position_ids=positions)
+        norm = layer.self_attn_layer_norm if half == "attn" else layer.final_layer_norm
+        y = norm(x) if layer.do_layer_norm_before else x
+        if half == "attn":
+            y = layer.self_attn(y, attention_mask=causal, position_ids=positions)[0]
+        else:
+            y = layer.fc2(torch.relu(layer.fc1(y)))
+        return x + y if layer.do_layer_norm_before else norm(x + y)
 
-    return decoder.final_layer_norm(follow(plan.steps, hidden, run))
+    hidden = follow(plan.steps, hidden, run)
+    return hidden if decoder.final_layer_norm is None else decoder.final_layer_norm(hidden)
 
 
 def bert(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
@@ -143,13 +168,32 @@ def bert(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Ten
     if hasattr(base, "embeddings_project"):
         hidden = base.embeddings_project(hidden)
     both_ways = create_bidirectional_mask(config=base.config, inputs_embeds=hidden, attention_mask=mask)
-    return follow(plan.steps, hidden, lambda i, _, x: base.encoder.layer[i](x, both_ways))
+
+    def run(i: int, half: Half | None, x: Tensor) -> Tensor:
+        layer = base.encoder.layer[i]
+        if half is None:
+            return layer(x, both_ways)
+        if half == "attn":
+            output = layer.attention.output
+            return output.LayerNorm(x + output.dense(layer.attention.self(x, attention_mask=both_ways)[0]))
+        return layer.output.LayerNorm(x + layer.output.dense(gelu(layer.intermediate.dense(x))))
+
+    return follow(plan.steps, hidden, run)
 
 
 def distilbert(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
     hidden = base.embeddings(ids, None, positions)
     both_ways = create_bidirectional_mask(config=base.config, inputs_embeds=hidden, attention_mask=mask)
-    return follow(plan.steps, hidden, lambda i, _, x: base.transformer.layer[i](x, both_ways))
+
+    def run(i: int, half: Half | None, x: Tensor) -> Tensor:
+        layer = base.transformer.layer[i]
+        if half is None:
+            return layer(x, both_ways)
+        if half == "attn":
+            return layer.sa_layer_norm(x + layer.attention(x, attention_mask=both_ways)[0])
+        return layer.output_layer_norm(x + layer.ffn.lin2(gelu(layer.ffn.lin1(x))))
+
+    return follow(plan.steps, hidden, run)
 
 
 def modernbert(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tensor | None) -> Tensor:
@@ -164,8 +208,13 @@ def modernbert(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, position
     types = base.config.layer_types
     rotary = {t: base.rotary_emb(hidden, positions, t) for t in masks}
 
-    def run(i: int, _: Half | None, x: Tensor) -> Tensor:
-        return base.layers[i](x, attention_mask=masks[types[i]], position_embeddings=rotary[types[i]])
+    def run(i: int, half: Half | None, x: Tensor) -> Tensor:
+        layer, given = base.layers[i], {"attention_mask": masks[types[i]], "position_embeddings": rotary[types[i]]}
+        if half is None:
+            return layer(x, **given)
+        if half == "attn":
+            return x + layer.attn(layer.attn_norm(x), **given)[0]
+        return x + layer.mlp(layer.mlp_norm(x))
 
     return base.final_norm(follow(plan.steps, hidden, run))
 
@@ -213,6 +262,8 @@ def language_head(architecture: str, model: Any, hidden: Tensor) -> Tensor:
             return model.vocab_projector(model.vocab_layer_norm(model.activation(model.vocab_transform(hidden))))
         case "modernbert":
             return model.decoder(model.head(hidden))
+        case "gpt_neox":  # called embed_out in older releases
+            return model.get_output_embeddings()(hidden)
         case _:
             return model.lm_head(hidden)
 

@@ -137,32 +137,6 @@ def find_layers(model: Any) -> nn.ModuleList:
     raise AssertionError("no layers")
 
 
-@pytest.mark.parametrize("architecture", ["llama", "bert"])
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("label", ["skip-1", "parallel-1-3", "loop-1-block", "nested", "sum-of-loops"])
-def test_gradients_are_those_of_the_plain_loop(architecture: str, checkpointing: bool, label: str) -> None:
-    plan = every_plan(7)[label]
-    model, ids = make_model(architecture, 7), tokens(2, 9)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    model.train()
-    if architecture == "bert":
-        for layer in model.bert.encoder.layer:
-            layer.attention.self.attention_dropout = layer.attention.self.dropout.p = 0.0
-    reference.logits(architecture, model, plan, ids).square().mean().backward()
-    expected = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad()
-    if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    with surgery(model, plan):
-        model(ids, use_cache=False).logits.square().mean().backward()
-    found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    assert found.keys() == expected.keys()
-    for name, grad in expected.items():
-        assert_same(found[name], grad)
-
-
 def test_observe_sees_the_stream_before_the_plan_and_after_every_step() -> None:
     model, ids, plan = shared_model("llama", 7), tokens(2, 9), Plan.parse("0 {1-3} {4 (5 6)}:sum")
     states: list[Tensor] = []

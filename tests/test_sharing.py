@@ -18,6 +18,7 @@ from reference import assert_same
 from strategies import plans
 from test_engine import find_layers
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, BloomConfig
 
 from painters import Plan, PlanError, SurgeryError, sharing, surgery
 from painters.engine import MERGES
@@ -193,8 +194,10 @@ def test_messages() -> None:
 
     with pytest.raises(PlanError, match=r"plan runs layer 7, but .* has 7 layers"):
         run(["0", "7"])
-    with pytest.raises(SurgeryError, match=r"plan runs 0.attn of .* the halves of its BertLayer are not known"):
-        run(["0.attn"], shared_model("bert", 7))
+    with torch.device("meta"):
+        unknown = AutoModelForCausalLM.from_config(BloomConfig(n_layer=2, hidden_size=32, n_head=4))
+    with pytest.raises(SurgeryError, match=r"plan runs 0.attn of .* the halves of its BloomBlock are not known"):
+        run(["0.attn"], unknown)
     with pytest.raises(SurgeryError, match=r"was given a cache, and plans that share .* pass use_cache=False"):
         run(use_cache=True)
     with pytest.raises(SurgeryError, match=r"asked for output_hidden_states, .* one by one with painters.surgery"):

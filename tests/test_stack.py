@@ -65,7 +65,7 @@ def test_the_stack_is_found(architecture: str, head: Head) -> None:
     assert stack.num_layers == 5
     assert stack.name == type(model).__name__
     assert stack.returns is None
-    assert (stack.halves is not None) == ARCHITECTURES[architecture].halves
+    assert stack.halves is not None
     own = [()] * 5 if architecture == "distilbert" else [(i,) for i in range(5)]
     assert list(stack.cache_indices) == own
     assert f"{_path_of(model, stack.owner)}.{stack.inner_path}".lstrip(".") == stack.path
@@ -272,8 +272,7 @@ def test_compiled_layers_are_welcome() -> None:
 
 
 def test_every_special_row_is_of_a_known_kind() -> None:
-    """A row says something: a tuple, halves or a reason, and names whole words that fit their sentence."""
+    """A row says something: a tuple or a reason, and names whole words that fit their sentence."""
     for name, special in SPECIAL.items():
-        known = special.returns or special.halves or special.hands_on or special.refused or special.own_state
-        assert known, name
+        assert special.returns or special.hands_on or special.refused or special.own_state, name
         assert special.refused is None or not special.refused.endswith("."), name
