@@ -25,6 +25,7 @@ from rich.text import Text
 from painters import results
 from painters.errors import PaintersError
 from painters.plan import Plan
+from painters.ranks import ranks
 from painters.results import Record
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Result:
 
     def table(self, all_metrics: bool = False) -> RenderableType:
         """One line per task: the intact model, the plan, their paired difference, the normalised value."""
-        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold underline")
+        table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold underline")
         for name in ("task", "metric"):
             table.add_column(name, no_wrap=True)
         for name in ("chance", "intact", "plan", "difference", "norm."):
@@ -171,7 +172,8 @@ def score_beside_intact(
         ):
             if record.plan == str(plan):
                 record = record.model_copy(update={"variant": variant, "params": params})
-            results.append(out, [record])
+            if ranks().is_main:
+                results.append(out, [record])
             records.append(record)
     return Result(plan, variant, name, num_layers, records, out)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from painters.ranks import Ranks
 from painters.tasks import TaskError
 from painters.tree_attention import Group
 
@@ -73,6 +74,10 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         return (make() for make in self.makers)
+
+    def of(self, ranks: Ranks) -> Iterator[Batch]:
+        """Those that are this process's share."""
+        return (make() for make in ranks.mine(self.makers))
 
 
 def as_lm_eval(requests: Sequence[Tokenised], batch_size: int, max_length: int, device: torch.device) -> Batches:

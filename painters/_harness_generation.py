@@ -43,6 +43,21 @@ def can_answer(lm: HFLM, requests: Sequence[Any]) -> bool:
     return True
 
 
+def batches(lm: HFLM, requests: Sequence[Any]) -> list[list[int]]:
+    """The places of the requests that are in each of lm-eval's batches."""
+
+    def by_length(arguments: tuple[str, Any, int]) -> tuple[int, str]:
+        return -len(lm.tok_encode(arguments[0])), arguments[0]
+
+    order = Collator(
+        [(*request.args, place) for place, request in enumerate(requests)],
+        sort_fn=by_length,
+        group_by="gen_kwargs",
+        group_fn=lambda args: args[1],
+    )
+    return [[place for _, _, place in batch] for batch in order.get_batched(n=lm.batch_size)]
+
+
 def answer(lm: HFLM, requests: Sequence[Any], own: Own, disable_tqdm: bool = False) -> list[str]:
     """lm-eval's answers to the requests, in their order.
 

@@ -20,6 +20,7 @@ from painters._harness_tasks import quiet
 from painters.engine import KINDS_OF_KV, KV, surgery
 from painters.models import BUNDLED, load_model
 from painters.plan import Plan, PlanError
+from painters.ranks import Ranks, ranks
 from painters.stack import LayerStack
 from painters.variants import VariantError
 
@@ -34,6 +35,8 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     is. Instead of a plan a `variant` with its `parameters` can be given, as to `painters run`.
     """
 
+    ranks: Ranks = Ranks()
+    """The processes that the requests are shared out to; lm-eval, on its own, shares out documents."""
     exact_batching: bool = True
     """Whether the batches are lm-eval's: then its own loop generates, and no row leaves one early."""
 
@@ -96,10 +99,28 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         """lm-eval's answers to the requests, by our own greedy decoding where it can stand for lm-eval's loop."""
         own = super().generate_until
-        if self.generates_by_itself(requests):
-            return _harness_generation.answer(self, requests, own, disable_tqdm)
-        answers: list[str] = own(requests, disable_tqdm)
-        return answers
+
+        def answered(places: Sequence[int]) -> list[tuple[int, str]]:
+            asked = [requests[place] for place in places]
+            by_itself = self.generates_by_itself(requests)
+            texts = (
+                _harness_generation.answer(self, asked, own, disable_tqdm) if by_itself else own(asked, disable_tqdm)
+            )
+            return list(zip(places, texts, strict=True))
+
+        if self.ranks.size == 1:
+            return [text for _, text in answered(range(len(requests)))]
+        return self._shared_out(requests, answered)
+
+    def _shared_out(self, requests: list[Any], answered: Callable[[Sequence[int]], list[tuple[int, str]]]) -> list[str]:
+        """The answers, each from the process whose share of lm-eval's batches its request is in."""
+        batches = _harness_generation.batches(self, requests)
+
+        def mine() -> list[tuple[int, str]]:
+            return answered([place for batch in self.ranks.mine(batches) for place in batch])
+
+        texts = dict(pair for part in self.ranks.gathered(mine) for pair in part)
+        return [texts[place] for place in range(len(requests))]
 
 
 def _check(plan: str | int, kv: str, variant: str | None, parameters: dict[str, Any]) -> None:
@@ -147,7 +168,9 @@ def language_model(kind: type[LM], model: Any, tokenizer: Any, batch_size: int) 
     training = [module for module in model.modules() if module.training]
     try:
         # A copy, because lm-eval gives tokenizers a padding token.
-        yield kind(model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        lm = kind(model, tokenizer=copy.deepcopy(tokenizer), batch_size=batch_size)
+        lm.ranks = ranks()
+        yield lm
     finally:
         for module in training:
             module.training = True

@@ -82,8 +82,8 @@ class Scorer:
         records say so. The seconds of a record are the plan's part, by its layer runs, of those that all plans took
         together.
         """
-        tell = Teller(progress, total=len(plans) * len(task.requests))
         with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
+            tell = Teller(progress, total=len(plans) * len(task.requests), step=lm.ranks.size)
             lm.set_cache_hook(Counter(tell.one))
             if not task.is_scored_by_likelihood:
                 for plan in plans:
@@ -143,13 +143,14 @@ def _cost(plan: Plan, kv: str, seconds: float) -> dict[str, Any]:
 
 
 class Teller:
-    """Counts answers and reports them."""
+    """Counts answers and reports them. With `step` processes at work an answer here stands for one in each."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
+    def __init__(self, progress: Progress | None, total: int, step: int = 1) -> None:
         self.done, self.total, self.what, self._progress = 0, total, "", progress
+        self._step = step
 
     def one(self) -> None:
-        self.done += 1
+        self.done = min(self.done + self._step, max(self.total, self.done + 1))
         if self._progress is not None:
             self._progress(self.done, self.total, self.what)
 

@@ -58,14 +58,24 @@ class SharingLM(PaintersLM):
         """
         batches = self.batches(requests, exact=True) if batches is None else batches
         together = Sharing(self.model, plans)
-        found: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in together.trie.plans}
-        for batch in batches:
-            for plan, answers in self._answers(together, batch):
-                of_plan = found[plan]
+        number = {plan: i for i, plan in enumerate(together.trie.plans)}
+
+        def mine() -> list[list[tuple[int, Answer]]]:
+            """For each plan, what this process's batches answer."""
+            found: list[list[tuple[int, Answer]]] = [[] for _ in number]
+            for batch in batches.of(self.ranks):
+                for plan, answers in self._answers(together, batch):
+                    for index, answer in answers:
+                        found[number[plan]].append((index, answer))
+                        self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
+            return found
+
+        whole: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in number}
+        for part in self.ranks.gathered(mine):
+            for plan, answers in zip(number, part, strict=True):
                 for index, answer in answers:
-                    of_plan[index] = answer
-                    self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
-        return found
+                    whole[plan][index] = answer
+        return whole
 
     def _answers(self, together: Sharing, batch: Batch) -> Iterator[tuple[Plan, Iterator[tuple[int, Answer]]]]:
         mixed = self.mixed_precision_dtype

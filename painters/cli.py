@@ -23,6 +23,9 @@ FAILURE = 1
 DEFAULT_MODEL = "nano-llama"
 DEFAULT_OUT = Path("runs/records.jsonl")
 
+TOGETHER = {"run", "sweep", "lm-eval"}
+"""Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -94,11 +97,20 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         typer.echo(f"painters {__version__}")
         raise typer.Exit
+    rank = int(os.environ.get("RANK", "0"))
+    if context.invoked_subcommand not in TOGETHER:
+        os.environ.pop("WORLD_SIZE", None)
+        if rank:
+            raise typer.Exit
+    elif rank:  # the main process says it all
+        err.quiet = True
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
 
 
 @app.command()
@@ -166,13 +178,14 @@ def run(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with running.status("Loading torch, transformers and lm-eval", err, show):
         from painters.harness import load_model
+        from painters.ranks import ranks
         from painters.stack import LayerStack
     with running.status(f"Loading {model}", err, show):
         loaded, tokenizer = load_model(
             model,
             revision=revision,
             dtype=dtype,
-            device=device,
+            device=device or (ranks().device if device_map is None else None),
             device_map=device_map,
             trust_remote_code=trust_remote_code,
         )

@@ -20,6 +20,7 @@ from painters._sweep_estimate import FORMULA, MODELS, STEP, TFLOPS, UTILISATION,
 from painters._sweep_pace import Pace, Progress, recorded
 from painters.errors import PaintersError
 from painters.experiment import Cell, Experiment, Model, cells
+from painters.ranks import ranks
 from painters.results import Record, Store
 
 __all__ = [
@@ -75,14 +76,16 @@ def run(
     """What was found, done and failed, once every cell that `store` did not answer was tried.
 
     A scoring in the store counts if it is of the very weights and requests that are there today. A cell that fails does
-    not keep the others from running. OSError where records cannot be written.
+    not keep the others from running. OSError where records cannot be written. Launched as several processes, all have
+    to call this; the main one writes (`painters.ranks`).
     """
     wanted = cells(experiments, _layers_of)
-    store.check_writable()
-    records = store.records()
+    if ranks().is_main:
+        store.check_writable()
+    records = ranks().same(store.records())
     documents = Documents(records)
     pace = Pace(recorded(records, documents.training), documents.work, progress)
-    missing = {cell.key for cell in store.answers(wanted).missing}
+    missing = ranks().same({cell.key for cell in store.answers(wanted).missing})
     pace.expect(cell for cell in wanted if cell.key in missing)
     summary = Summary(store.folder, len(wanted))
     bench = None
@@ -92,7 +95,7 @@ def run(
             free()
         bench = _bench(group, missing, device, pace, summary)
         if bench is not None:
-            todo = _to_do(group, store, bench, summary)
+            todo = ranks().same(_to_do(group, store, bench, summary))
             pace.expect(cell for cell in todo if cell.key not in missing)
             for together in groups(todo, _grouping(bench)):
                 _score(together, bench, store, pace, summary)
@@ -143,7 +146,7 @@ def _by_model(wanted: Sequence[Cell]) -> Iterator[list[Cell]]:
 def _bench(group: Sequence[Cell], missing: set[str], device: str | None, pace: Pace, summary: Summary) -> Bench | None:
     """The model of these cells, or None: then those that are missing have failed."""
     try:
-        return load(group[0], device)
+        return load(group[0], device or ranks().device)
     except Exception as error:  # no such weights, or too little memory: other models go on
         told = _told(error)
         todo = [cell for cell in group if cell.key in missing]
@@ -197,7 +200,7 @@ def _score(cells: Sequence[Cell], bench: Bench, store: Store, pace: Pace, summar
         if not _score_chunk(chunk, bench, store, pace, summary):
             for cell in chunk:
                 _score_chunk([cell], bench, store, pace, summary)
-        chunks.took(time.perf_counter() - began)
+        chunks.took(ranks().same(time.perf_counter() - began))
 
 
 def _score_chunk(chunk: Sequence[Cell], bench: Bench, store: Store, pace: Pace, summary: Summary) -> bool:
@@ -211,7 +214,8 @@ def _score_chunk(chunk: Sequence[Cell], bench: Bench, store: Store, pace: Pace, 
         summary.failures.append(Failure(chunk[0], _told(error), error))
         pace.finish(chunk[0], None)
         return True
-    store.append(record for records in scored for record in records)
+    if ranks().is_main:
+        store.append(record for records in scored for record in records)
     summary.done += len(chunk)
     for cell, records in zip(chunk, scored, strict=True):
         pace.finish(cell, records[0].seconds)

@@ -22,6 +22,7 @@ FLOORS = {
     "errors": 0,
     "plan": 0,
     "bundled": 1,
+    "ranks": 1,
     "drawing": 1,
     "experiment": 1,
     "scoring": 1,
