@@ -6,13 +6,12 @@ the formula that says what it is made of.
 *Tensors* are the bytes of all tensors alive at once, the weights apart; *resident* is by how much the process grew, in
 which the allocator has its say. The formula, with s = rows x tokens x hidden size x bytes of a number:
 
-    peak = mask + (1 + live states) x s + the largest of layer, group and head
+    peak = mask + (1 + live states) x s + the larger of layer and head
     layer = 2 s + 3 x rows x tokens x intermediate size x bytes    the normed stream, its residual, and the MLP's middle
-    group = members x s in single precision, where they are stacked for their mean
     head  = 2 s + the logits where answers are scored, and their log-softmax in float32
 
 The live states are counted on the plans themselves: what the walk through them keeps, the one that is being made, and
-the members of a parallel group, which wait for their mean in single precision and are added up in half precision.
+the sum of a parallel group, which runs along in float32.
 """
 
 from __future__ import annotations
@@ -90,16 +89,14 @@ class Shape:
         positions = self.rows * self.tokens
         work = {
             "layer": 2 * self.stream + 3 * positions * self.intermediate * self.bytes,
-            "group": _widest(plans) * self.stream if self.bytes >= 4 else 0,
             "head": 2 * self.stream + self.vocabulary * (self.bytes + 4) * self.head,
         }
         states = (1 + live_states(plans, self.bytes)) * self.stream
         return {"mask": self.mask, "states": states, **work, "peak": self.mask + states + max(work.values())}
 
 
-def _widest(plans: Sequence[Plan]) -> int:
-    groups = [step for plan in plans for step in plan.steps if isinstance(step, Parallel)]
-    return max((len(group.branches) for group in groups), default=0)
+def _widest(plan: Plan) -> int:
+    return max((len(step.branches) for step in plan.steps if isinstance(step, Parallel)), default=0)
 
 
 class _State:
@@ -116,18 +113,12 @@ class _State:
 
 
 def live_states(plans: Sequence[Plan], bytes: int) -> int:
-    """The most streams alive at once while the plans' common walk goes on.
-
-    In single precision the members of a parallel group wait for the last one; in half precision a sum in float32 runs
-    along, as large as two streams.
+    """The most streams alive at once while the plans' common walk goes on; the sum of a group is one in float32, as
+    large as two in half precision.
     """
 
     def merge(how: Merge, stream: _State, members: Iterator[_State]) -> _State:
-        if bytes >= 4 and how == "mean":
-            kept = list(members)
-            del kept
-            return _State()
-        total = [_State() for _ in range(4 // bytes)]
+        total = [_State() for _ in range(max(1, 4 // bytes))]
         for _ in members:
             pass
         del total
@@ -212,7 +203,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     config = model.config
     weights = sum(parameter.nbytes for parameter in model.parameters())
     several = plans_of(asked.plans, config.num_hidden_layers)
-    wide = max(several, key=lambda plan: _widest([plan]))
+    wide = max(several, key=_widest)
     cases = {"identity": [Plan.identity(config.num_hidden_layers)], str(wide): [wide], f"{len(several)} plans": several}
     found: dict[str, Any] = {
         "machine": timing.machine(),
@@ -258,7 +249,7 @@ def _show(found: dict[str, Any]) -> None:
         timing.show(f"{model}, MiB (weights: {weights / 2**20:.1f})", ["plans", *columns], rows)
 
 
-_PARTS = ("tensors", "resident", "peak", "mask", "states", "layer", "group", "head")
+_PARTS = ("tensors", "resident", "peak", "mask", "states", "layer", "head")
 
 
 if __name__ == "__main__":

@@ -133,7 +133,8 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
         table.add_column(column, justify="right" if i else "left")
     for row in rows:
         table.add_row(*(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console(soft_wrap=True).print(table)
+    terminal = Console()
+    Console(width=terminal.width if terminal.is_terminal else 140).print(table)
 
 
 def write(path: Path | None, found: Mapping[str, Any]) -> None:

@@ -208,7 +208,7 @@ def _refusal(stack: LayerStack, seen: str) -> str:
     )
 
 
-def token_ids(model: nn.Module) -> dict[str, Tensor] | None:
+def token_ids(model: nn.Module) -> dict[str, Any] | None:
     """A tiny batch for a model that needs only token ids; None where the model says that it needs something else."""
     taken = inspect.signature(model.forward).parameters
     config = getattr(model, "config", None)
@@ -218,9 +218,11 @@ def token_ids(model: nn.Module) -> dict[str, Tensor] | None:
     places = (parameter.device for parameter in model.parameters() if not parameter.is_meta)
     # Ids from 3 on, where that can be: the first ones mostly stand for padding and ends.
     ids = (3 + torch.arange(ROWS * TOKENS).reshape(ROWS, TOKENS) % max(1, size - 3)).clamp(max=size - 1)
-    given = {"input_ids": ids.to(next(places, "cpu"))}
+    given: dict[str, Any] = {"input_ids": ids.to(next(places, "cpu"))}
     if "decoder_input_ids" in taken and getattr(config, "is_encoder_decoder", False):
         given["decoder_input_ids"] = given["input_ids"]
+    if "use_cache" in taken:
+        given["use_cache"] = False  # with one, layers that share a slot are wrong in the plain forward
     return given
 
 

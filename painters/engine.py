@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
-import torch
 from torch import Tensor, nn
 
+from painters._engine_merges import MERGES
 from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
 from painters.cache_slots import CacheSlots, Place, SlotTable
@@ -199,37 +199,6 @@ class Program:
 def identity(stack: LayerStack) -> Callable[[Recording], Tensor]:
     """What executes the identity plan, to compare with the plain forward."""
     return lambda recording: Program(Plan.identity(stack.num_layers), stack).execute(recording)
-
-
-def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
-    """The mean of the branches' outputs, `torch.stack(outputs).mean(0)`.
-
-    In half precision a running sum in float32 stands for it, which needs two streams instead of one per
-    branch.
-    """
-    if stream.dtype not in (torch.bfloat16, torch.float16):
-        return torch.stack([output.to(stream.device) for output in branches]).mean(0)
-    total, count = next(branches).to(stream.device, torch.float32), 1
-    for output in branches:
-        total = total + output.to(stream.device)
-        count += 1
-    return (total / count).to(stream.dtype)
-
-
-def _sum(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
-    """x + Σ(fᵢ(x) - x): the changes are added up from the first branch to the last, then x is added.
-
-    In half precision the arithmetic is float32.
-    """
-    wide = torch.float32 if stream.dtype in (torch.bfloat16, torch.float16) else stream.dtype
-    x = stream.to(wide)
-    total = next(branches).to(stream.device, wide) - x
-    for output in branches:
-        total = total + (output.to(stream.device, wide) - x)
-    return (x + total).to(stream.dtype)
-
-
-MERGES: Final = {"mean": _mean, "sum": _sum}
 
 
 def _refuse_halves(plan: Plan, stack: LayerStack) -> None:

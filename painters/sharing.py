@@ -14,9 +14,10 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from painters._engine_merges import MERGES
 from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
-from painters.engine import MERGES, Program, identity
+from painters.engine import Program, identity
 from painters.plan import Layer, Merge, Plan
 from painters.stack import LayerStack, SurgeryError, without_wrapper
 from painters.trie import Trie, Walk

@@ -75,7 +75,7 @@ class Trie:
     def live_states(self) -> int:
         """The most states that a `Walk` keeps at once, the one being made and the one that it is made of included.
 
-        The members of a group count until they are merged.
+        The members of a group count until they are merged; a merge that adds them up keeps fewer.
         """
         walk = Walk(self, 0, lambda layer, value: 0, lambda merge, value, members: sum(members))
         for _ in walk:

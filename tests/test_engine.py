@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from strategies import plans
 from torch import Tensor, nn
 
 from painters import Plan, surgery
-from painters.engine import MERGES
+from painters._engine_merges import MERGES
 
 DEPTHS = (7, 8)
 CASES = [
@@ -189,6 +191,37 @@ def test_half_precision_mean_of_many(dtype: torch.dtype) -> None:
     for members in range(2, 31):
         outputs = torch.randn(members, 2, 17, 64, generator=torch.Generator().manual_seed(members)).to(dtype)
         assert_same(MERGES["mean"](outputs[0], iter(outputs)), outputs.mean(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(2, 17, 64), (3, 9, 160), (2, 5, 7), (1, 3, 32), (1, 1, 1), (31, 63, 33)])
+def test_a_running_mean_is_that_of_the_stack(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
+    """To the bit, though few outputs are kept: torch adds in blocks of 16, and those in blocks of 16."""
+    for members in [*range(1, 34), 47, 48, 49, 255, 256, 257, 300]:
+        draw = torch.Generator().manual_seed(members)
+        outputs = torch.randn(members, *shape, generator=draw, dtype=dtype)
+        outputs = outputs * 10 ** torch.linspace(-3, 3, members)[torch.randperm(members, generator=draw)].view(
+            -1, 1, 1, 1
+        )
+        outputs = outputs.to(dtype)
+        assert_same(MERGES["mean"](outputs[0], iter(outputs)), outputs.mean(0))
+
+
+def test_a_running_mean_keeps_few_outputs() -> None:
+    """Those of its members are gone when the next one is made."""
+    alive: list[int] = []
+    made: list[weakref.ref[torch.Tensor]] = []
+
+    def outputs() -> Iterator[torch.Tensor]:
+        for _ in range(15):
+            alive.append(sum(ref() is not None for ref in made))
+            output = torch.randn(2, 3, 64)
+            made.append(weakref.ref(output))
+            yield output
+            del output
+
+    MERGES["mean"](torch.zeros(2, 3, 64), outputs())
+    assert max(alive) <= 2  # the last one, and the first while it is the sum itself
 
 
 def test_half_precision_sum_is_done_in_float32() -> None:
