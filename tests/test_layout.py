@@ -49,7 +49,7 @@ FLOORS = {
 }
 OWN_FLOOR = {
     "__init__": {"errors", "plan", "similarity", "variants"},  # the public names that need no torch
-    "plan": {"errors"},
+    "plan": {"drawing", "errors"},  # drawn only when a notebook shows it
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},
     "engine": {"cache_slots"},
