@@ -141,7 +141,7 @@ class SvgCanvas:
     ) -> None:  # fmt: skip
         left, top = self._at(x, y + height)
         corner = f' rx="{_short(radius * PIXELS)}"' if radius else ""
-        line = f' stroke="currentColor" stroke-width="{edge}"' if edge else ""
+        line = f' stroke="currentColor" stroke-width="{edge}"' if edge else ' shape-rendering="crispEdges"'
         self._marks.append(
             f'<rect x="{left}" y="{top}" width="{_short(width * PIXELS)}" height="{_short(height * PIXELS)}"{corner} '
             f'fill="{_hex(fill)}"{line}/>'

@@ -82,7 +82,7 @@ def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: 
     cell = min(0.3, (width - 2.0) / num_layers)
     used = set(plan.layers)
     for layer in range(num_layers):
-        edge, empty = (0.5, "white") if cell > 0.1 else (0.0, "#e4e4e4")
+        edge, empty = (0.5, None) if cell > 0.1 else (0.0, "#e4e4e4")
         color = canvas.colors[layer] if layer in used else empty
         canvas.rectangle(1.0 + layer * cell, 0.75, cell, 0.25, color, edge=edge)
     canvas.note(0.9, 0.87, "0", fontsize, "right")

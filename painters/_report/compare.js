@@ -1,0 +1,175 @@
+
+// Two plans of one model, task by task. Everything is computed here, from the outcomes by document.
+
+const FEW = 30; // documents under which intervals are rough
+const FEW_APART = 10; // documents that tell two plans apart, under which a test can hardly find anything
+const HEAD = ["Task", "Metric", "A", "B", "A − B", "", "95 % interval", "n", "Only A", "Only B", "p"];
+const compare = { group: 0, sides: [] };
+
+// Entries of a side: a plan under a kind of cache. The intact model has one cache whatever the other plans have.
+function sidesOf(group) {
+  const found = new Map();
+  for (let row = 0; row < COUNT; row += 1) {
+    if (settingOf(row).group !== group) continue;
+    const kv = settingOf(row).kv;
+    const key = `${ROWS.plan[row]} ${kv}`;
+    if (!found.has(key)) found.set(key, { plan: planOf(row), kv, rows: [], variants: new Set() });
+    found.get(key).rows.push(row);
+    if (VARIANTS[row]) found.get(key).variants.add(VARIANTS[row]);
+  }
+  return [...found.values()].sort((a, b) => b.plan.intact - a.plan.intact || ordering.compare(a.plan.text, b.plan.text) || ordering.compare(a.kv, b.kv));
+}
+
+function sideName(side) {
+  const about = [side.plan.intact ? "intact" : [...side.variants][0], side.kv === "exact" ? "" : `kv ${side.kv}`].filter(Boolean).join(", ");
+  return about ? `${side.plan.text}  (${about})` : side.plan.text;
+}
+
+function setUpComparison() {
+  options(get("compare-group"), GROUP_NAMES);
+  get("compare-group-label").hidden = GROUP_NAMES.length < 2;
+  get("compare-group").addEventListener("change", () => chooseGroup(Number(get("compare-group").value)));
+  for (const id of ["compare-a", "compare-b"]) get(id).addEventListener("change", showComparison);
+  get("compare-swap").addEventListener("click", () => {
+    [get("compare-a").value, get("compare-b").value] = [get("compare-b").value, get("compare-a").value];
+    showComparison();
+  });
+  for (const one of document.querySelectorAll(".draws")) one.textContent = DRAWS.toLocaleString("en");
+  for (const one of document.querySelectorAll(".seed")) one.textContent = SEED;
+  const head = make("tr");
+  HEAD.forEach((title, place) => head.append(make("th", { scope: "col", text: title, className: place > 1 && place !== 5 ? "number" : "", ...(title ? {} : { "aria-label": "Interval, drawn" }) })));
+  get("compare-table").tHead.append(head);
+  if (GROUP_NAMES.length) chooseGroup(0);
+}
+
+function chooseGroup(group) {
+  compare.group = group;
+  compare.sides = sidesOf(group);
+  get("compare-group").value = group;
+  const names = compare.sides.map(sideName);
+  options(get("compare-a"), names);
+  options(get("compare-b"), names);
+  // At first: the plan with the most tasks and the deepest change of them, against the intact model.
+  let best = 0;
+  compare.sides.forEach((side, number) => {
+    const most = compare.sides[best];
+    if (!side.plan.intact && (most.plan.intact || side.rows.length > most.rows.length)) best = number;
+  });
+  get("compare-a").value = best;
+  get("compare-b").value = compare.sides.findIndex((side) => side.plan.intact) >= 0 ? compare.sides.findIndex((side) => side.plan.intact) : 0;
+  showComparison();
+}
+
+function chooseForComparison(side, row) {
+  if (settingOf(row).group !== compare.group) chooseGroup(settingOf(row).group);
+  get(`compare-${side}`).value = compare.sides.findIndex(({ plan, kv }) => plan === planOf(row) && kv === settingOf(row).kv);
+  showComparison();
+  get("compare").scrollIntoView();
+  get(`compare-${side}`).focus({ preventScroll: true });
+}
+
+// Rows of both sides on the same prompts: [task, metric, row of A, row of B]. Of several, those scored last.
+function paired(a, b) {
+  const key = (row) => {
+    const { task, metric, requests, shots, documents, seed } = settingOf(row);
+    return JSON.stringify([task, metric, requests, shots, documents, seed]);
+  };
+  const latest = (rows) => {
+    const found = new Map();
+    for (const row of rows) {
+      const other = found.get(key(row));
+      if (other === undefined || DATES[row] >= DATES[other]) found.set(key(row), row);
+    }
+    return found;
+  };
+  const others = latest(b.rows);
+  const found = [];
+  for (const [name, row] of latest(a.rows)) if (others.has(name)) found.push([row, others.get(name)]);
+  return found.sort(([one], [other]) => ordering.compare(settingOf(one).task, settingOf(other).task)
+    || settingOf(other).primary - settingOf(one).primary || ordering.compare(settingOf(one).metric, settingOf(other).metric));
+}
+
+function statistics(a, b) {
+  const { aggregation, documents } = settingOf(a);
+  const [one, other] = [outcomes(a), outcomes(b)];
+  const values = [ROWS.value[a], ROWS.value[b]];
+  const difference = values.some(missing) ? null : values[0] - values[1];
+  const known = one && other && one.length === other.length && (aggregation === "mean" || aggregation === "perplexity");
+  if (!known) return { a, b, difference, documents, error: null, interval: null, test: null };
+  return {
+    a, b, difference, documents,
+    error: pairedError(aggregation, one, other),
+    interval: pairedInterval(aggregation, one, other),
+    test: aggregation === "mean" ? mcnemar(one, other) : null,
+  };
+}
+
+function showComparison() {
+  const [a, b] = ["compare-a", "compare-b"].map((id) => compare.sides[Number(get(id).value)]);
+  get("compare-drawings").replaceChildren(...[["A", a], ["B", b]].map(([name, side]) =>
+    make("div", { className: "card" }, make("h3", { text: `${name}: ` }, make("code", { text: side.plan.text })), drawing(side.plan),
+      make("p", { text: [cost(side.plan), [...side.variants].join("; "), `kv ${side.kv}`].filter(Boolean).join(" · ") }))));
+  const pairs = paired(a, b).map(([one, other]) => statistics(one, other));
+  // Shares have one scale, so that intervals of different tasks can be compared by eye.
+  const reach = Math.max(0.01, ...pairs.filter(({ a: row, interval }) => settingOf(row).share && interval).flatMap(({ interval }) => interval.map(Math.abs)));
+  get("compare-table").tBodies[0].replaceChildren(...pairs.map((pair) => comparisonRow(pair, reach)));
+  get("compare-status").textContent = pairs.length
+    ? `${pairs.length} ${pairs.length === 1 ? "metric" : "metrics"} of ${new Set(pairs.map(({ a: row }) => settingOf(row).task)).size} tasks, on the same documents and prompts.`
+    : "These two plans were never scored on the same documents and prompts: choose others.";
+  get("compare-notes").replaceChildren(...notes(a, b, pairs).map((text) => make("li", { text })));
+}
+
+function comparisonRow({ a, b, difference, documents, error, interval, test }, reach) {
+  const { task, metric, share, higher } = settingOf(a);
+  const sure = interval && (interval[0] > 0 || interval[1] < 0);
+  const better = sure && (higher ? difference > 0 : difference < 0);
+  const number = (text, className = "") => make("td", { className: `number ${className}`.trim(), text });
+  const apart = number(written(difference, share, true), sure ? (better ? "good" : "bad") : "");
+  if (!missing(error)) apart.append(make("span", { className: "error", text: ` ± ${written(error, share)}` }));
+  return make("tr", {},
+    make("td", { text: task }), make("td", { text: metric }),
+    number(written(ROWS.value[a], share)), number(written(ROWS.value[b], share)), apart,
+    make("td", {}, interval ? picture(difference, interval, share ? reach : Math.max(...interval.map(Math.abs), 1e-9)) : ""),
+    number(interval ? `${written(interval[0], share, true)} to ${written(interval[1], share, true)}` : "–"),
+    number(String(documents)), number(test ? String(test.first) : "–"), number(test ? String(test.second) : "–"),
+    number(test ? (test.p < 0.0001 ? "< 0.0001" : test.p.toFixed(4)) : "–"));
+}
+
+// The interval around the difference, and where zero is.
+function picture(difference, [low, high], reach) {
+  const x = (value) => 100 + 92 * Math.max(-1, Math.min(1, value / reach));
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const add = (tag, attributes) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    svg.append(element);
+  };
+  svg.setAttribute("viewBox", "0 0 200 24");
+  svg.setAttribute("class", "interval");
+  svg.setAttribute("aria-hidden", "true");
+  add("line", { x1: 100, x2: 100, y1: 1, y2: 23, stroke: "currentColor", "stroke-opacity": 0.5, "stroke-dasharray": "2 2" });
+  add("line", { x1: x(low), x2: x(high), y1: 12, y2: 12, stroke: "currentColor", "stroke-width": 2.5, "stroke-linecap": "round" });
+  add("circle", { cx: x(difference), cy: 12, r: 5, fill: "currentColor" });
+  return svg;
+}
+
+function notes(a, b, pairs) {
+  const found = [];
+  const name = ({ a: row }) => `${settingOf(row).task} ${settingOf(row).metric}`;
+  if (a === b) found.push("A and B are the same plan: every difference is zero.");
+  const few = pairs.filter(({ documents }) => documents < FEW);
+  if (few.length) found.push(`Too few documents: under ${FEW} on ${few.map(name).join(", ")}. Standard errors, intervals and tests of so few say little; do not conclude from them.`);
+  const alike = a === b ? [] : pairs.filter(({ test, documents }) => test && documents >= FEW && test.first + test.second < FEW_APART);
+  if (alike.length) found.push(`Few documents tell the plans apart: under ${FEW_APART} on ${alike.map(name).join(", ")}. The interval is rough there, and the test can hardly find a difference.`);
+  const unpaired = pairs.filter(({ interval }) => !interval);
+  if (unpaired.length) found.push(`Not paired: ${unpaired.map(name).join(", ")}. No mean over documents, or no outcomes of documents in the records or on this page; the bare difference is shown.`);
+  for (const fact of ["device", "attention", "batch_size", "batching", "versions", "task_version", "limit"]) {
+    const differing = pairs.filter((pair) => JSON.stringify(settingOf(pair.a)[fact]) !== JSON.stringify(settingOf(pair.b)[fact]));
+    // The limit that was asked for is no difference where the documents are the same.
+    if (differing.length && fact !== "limit") found.push(`A and B differ in ${fact.replace("_", " ")} too, on ${differing.map(name).join(", ")}.`);
+  }
+  const only = new Set([...a.rows, ...b.rows].map((row) => settingOf(row).task));
+  for (const { a: row } of pairs) only.delete(settingOf(row).task);
+  if (only.size && pairs.length) found.push(`Not on the same documents and prompts for both, so not compared: ${[...only].sort(ordering.compare).join(", ")}.`);
+  return found;
+}
