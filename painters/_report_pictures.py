@@ -25,6 +25,7 @@ class Picture:
     paragraphs: Sequence[str]
     settings: str
     missing: Sequence[str]
+    is_map: bool  # its colours are a scale from dark to light, which a dark page must not turn over
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ def pictures(
                     made.about,
                     _settings(number, made, about, measured),
                     made.missing,
+                    "task" not in made.columns,
                 )
             )
     return drawn, missing
@@ -86,7 +88,8 @@ def _settings(
     if number == 1:
         return ""
     if "task" not in drawing.columns:
-        return _report_settings.similarity_line(similarities)
+        modes = {row.get("mode") for row in drawing.rows}
+        return _report_settings.similarity_line([one for one in similarities if one.mode in modes] or similarities)
     tasks = {row["task"] for row in drawing.rows}
     shown = [record for record in records if record.primary]
     return _report_settings.line([record for record in shown if record.task in tasks] or shown)

@@ -38,7 +38,7 @@ def by_model(records: Iterable[Record]) -> list[ModelSettings]:
 
 def line(records: Sequence[Record]) -> str:
     """One line for a caption: every setting of these records, several values with commas."""
-    facts = [
+    facts: list[tuple[str, list[Any]]] = [
         ("model", [_model(record) for record in records]),
         ("dtype", [record.dtype for record in records]),
         ("device", [record.device for record in records]),
@@ -58,11 +58,9 @@ def line(records: Sequence[Record]) -> str:
 
 def similarity_line(records: Sequence[SimilarityRecord]) -> str:
     """The same for similarities, which have neither tasks' metrics nor shots."""
-    facts: list[tuple[str, list[Any]]] = [
-        (name.replace("_", " "), [getattr(record, name) for record in records])
-        for name in ("model", "dtype", "device", "attention", "inputs", "documents", "batch_size", "mode")
-    ]
-    return "; ".join(f"{name} {_listed(values)}" for name, values in (*facts, ("versions", map(_versions, records))))
+    names = ("model", "dtype", "device", "attention", "inputs", "documents", "batch_size", "mode")
+    facts = [f"{name.replace('_', ' ')} {_listed(getattr(record, name) for record in records)}" for name in names]
+    return "; ".join((*facts, f"versions {_listed(map(_versions, records))}"))
 
 
 def _of_model(records: Sequence[Record]) -> ModelSettings:

@@ -63,6 +63,7 @@ def report(
             f"report of {', '.join(map(str, sources))}: {found} and no scores are there. "
             f"`painters run` and `painters sweep` write some"
         )
+    records.sort(key=lambda record: record.tuning is not None)  # decoders, then encoders
     data = payload(records)
     drawn, missing = pictures(records, similarities) if with_figures else ([], [])
     text = page(title, data.content, by_model(records), drawn, missing, data.left_out)

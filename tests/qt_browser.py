@@ -14,7 +14,7 @@ def main() -> None:
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     flags = [flag for flag in sys.argv[1:] if flag.startswith("--remote-debugging-port")]
     # The sandbox of Chromium refuses to run as root, as containers do; the pages are the tests' own.
-    os.environ["QTWEBENGINE_CHROMIUM_FLAGS"] = " ".join([*flags, "--no-sandbox", "--disable-gpu"])
+    os.environ["QTWEBENGINE_CHROMIUM_FLAGS"] = " ".join([*flags, "--no-sandbox", "--disable-gpu", "--hide-scrollbars"])
     from PySide6.QtWebEngineWidgets import QWebEngineView
     from PySide6.QtWidgets import QApplication
 

@@ -37,9 +37,9 @@ function setUpComparison() {
   for (const one of document.querySelectorAll(".draws")) one.textContent = DRAWS.toLocaleString("en");
   for (const one of document.querySelectorAll(".seed")) one.textContent = SEED;
   const head = make("tr");
-  HEAD.forEach((title, place) => head.append(make("th", { scope: "col", text: title, className: place > 1 && place !== 5 ? "number" : "", ...(title ? {} : { "aria-label": "Interval, drawn" }) })));
+  HEAD.forEach((title, place) => head.append(make("th", { scope: "col", text: title, className: place === 1 ? "rest" : place > 1 && place !== 5 ? "number" : "", ...(title ? {} : { "aria-label": "Interval, drawn" }) })));
   get("compare-table").tHead.append(head);
-  if (GROUP_NAMES.length) chooseGroup(0);
+  if (GROUP_NAMES.length) chooseGroup(Math.max(0, DATA.groups.findIndex(({ tuning }) => !tuning)));
 }
 
 function chooseGroup(group) {
@@ -49,14 +49,13 @@ function chooseGroup(group) {
   const names = compare.sides.map(sideName);
   options(get("compare-a"), names);
   options(get("compare-b"), names);
-  // At first: the plan with the most tasks and the deepest change of them, against the intact model.
-  let best = 0;
-  compare.sides.forEach((side, number) => {
-    const most = compare.sides[best];
-    if (!side.plan.intact && (most.plan.intact || side.rows.length > most.rows.length)) best = number;
-  });
-  get("compare-a").value = best;
-  get("compare-b").value = compare.sides.findIndex((side) => side.plan.intact) >= 0 ? compare.sides.findIndex((side) => side.plan.intact) : 0;
+  // At first: the best of the plans with the most records, against the intact model.
+  const score = (side) => median(side.rows.filter((row) => settingOf(row).primary && !missing(ROWS.normalised[row])).map((row) => ROWS.normalised[row]));
+  const others = compare.sides.filter(({ plan }) => !plan.intact)
+    .sort((a, b) => b.rows.length - a.rows.length || compared(score(a), score(b), true));
+  const intact = compare.sides.findIndex(({ plan }) => plan.intact);
+  get("compare-a").value = others.length ? compare.sides.indexOf(others[0]) : 0;
+  get("compare-b").value = Math.max(0, intact);
   showComparison();
 }
 
@@ -113,8 +112,9 @@ function showComparison() {
   // Shares have one scale, so that intervals of different tasks can be compared by eye.
   const reach = Math.max(0.01, ...pairs.filter(({ a: row, interval }) => settingOf(row).share && interval).flatMap(({ interval }) => interval.map(Math.abs)));
   get("compare-table").tBodies[0].replaceChildren(...pairs.map((pair) => comparisonRow(pair, reach)));
+  const tasks = new Set(pairs.map(({ a: row }) => settingOf(row).task)).size;
   get("compare-status").textContent = pairs.length
-    ? `${pairs.length} ${pairs.length === 1 ? "metric" : "metrics"} of ${new Set(pairs.map(({ a: row }) => settingOf(row).task)).size} tasks, on the same documents and prompts.`
+    ? `${pairs.length} ${pairs.length === 1 ? "metric" : "metrics"} of ${tasks} ${tasks === 1 ? "task" : "tasks"}, on the same documents and prompts.`
     : "These two plans were never scored on the same documents and prompts: choose others.";
   get("compare-notes").replaceChildren(...notes(a, b, pairs).map((text) => make("li", { text })));
 }
@@ -127,7 +127,7 @@ function comparisonRow({ a, b, difference, documents, error, interval, test }, r
   const apart = number(written(difference, share, true), sure ? (better ? "good" : "bad") : "");
   if (!missing(error)) apart.append(make("span", { className: "error", text: ` ± ${written(error, share)}` }));
   return make("tr", {},
-    make("td", { text: task }), make("td", { text: metric }),
+    make("td", { text: task }, make("span", { className: "under", text: metric })), make("td", { className: "rest", text: metric }),
     number(written(ROWS.value[a], share)), number(written(ROWS.value[b], share)), apart,
     make("td", {}, interval ? picture(difference, interval, share ? reach : Math.max(...interval.map(Math.abs), 1e-9)) : ""),
     number(interval ? `${written(interval[0], share, true)} to ${written(interval[1], share, true)}` : "–"),
@@ -156,17 +156,17 @@ function picture(difference, [low, high], reach) {
 function notes(a, b, pairs) {
   const found = [];
   const name = ({ a: row }) => `${settingOf(row).task} ${settingOf(row).metric}`;
+  const named = (some) => (some.length > 4 ? `${some.length} of the ${pairs.length} metrics` : some.map(name).join(", "));
   if (a === b) found.push("A and B are the same plan: every difference is zero.");
   const few = pairs.filter(({ documents }) => documents < FEW);
-  if (few.length) found.push(`Too few documents: under ${FEW} on ${few.map(name).join(", ")}. Standard errors, intervals and tests of so few say little; do not conclude from them.`);
+  if (few.length) found.push(`Too few documents: under ${FEW} on ${named(few)}. Standard errors, intervals and tests of so few say little; do not conclude from them.`);
   const alike = a === b ? [] : pairs.filter(({ test, documents }) => test && documents >= FEW && test.first + test.second < FEW_APART);
-  if (alike.length) found.push(`Few documents tell the plans apart: under ${FEW_APART} on ${alike.map(name).join(", ")}. The interval is rough there, and the test can hardly find a difference.`);
+  if (alike.length) found.push(`Few documents tell the plans apart: under ${FEW_APART} on ${named(alike)}. The interval is rough there, and the test can hardly find a difference.`);
   const unpaired = pairs.filter(({ interval }) => !interval);
-  if (unpaired.length) found.push(`Not paired: ${unpaired.map(name).join(", ")}. No mean over documents, or no outcomes of documents in the records or on this page; the bare difference is shown.`);
-  for (const fact of ["device", "attention", "batch_size", "batching", "versions", "task_version", "limit"]) {
+  if (unpaired.length) found.push(`Not paired: ${named(unpaired)}. No mean over documents, or no outcomes of documents in the records or on this page; the bare difference is shown.`);
+  for (const fact of ["device", "attention", "batch_size", "batching", "versions", "task_version"]) {
     const differing = pairs.filter((pair) => JSON.stringify(settingOf(pair.a)[fact]) !== JSON.stringify(settingOf(pair.b)[fact]));
-    // The limit that was asked for is no difference where the documents are the same.
-    if (differing.length && fact !== "limit") found.push(`A and B differ in ${fact.replace("_", " ")} too, on ${differing.map(name).join(", ")}.`);
+    if (differing.length) found.push(`A and B differ in ${fact.replace("_", " ")} too, on ${named(differing)}.`);
   }
   const only = new Set([...a.rows, ...b.rows].map((row) => settingOf(row).task));
   for (const { a: row } of pairs) only.delete(settingOf(row).task);

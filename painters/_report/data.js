@@ -59,8 +59,9 @@ function written(value, share, signed = false) {
   return sign + text;
 }
 
-function written2(value) {
-  return missing(value) ? "–" : written(value, false).replace(/(\.\d\d)\d$/, "$1");
+// On the scale where 0 is guessing and 1 the intact model.
+function scaled(value) {
+  return missing(value) ? "–" : value.toFixed(2).replace(/^-(?=0\.00$)/, "").replace("-", "−");
 }
 
 // An element with classes, text and children; text is never markup.

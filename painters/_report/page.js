@@ -68,7 +68,7 @@ function showGallery() {
       drawing(plan),
       make("p", { text: [plan.intact ? "the intact model" : "", cost(plan)].filter(Boolean).join(", ") }),
       ...(about.length ? [make("p", { text: about.join("; ") })] : []),
-      ...medians.map(({ name, tasks, value }) => make("p", { text: `${name}: ${written2(value)}, the median of ${tasks} normalised ${tasks === 1 ? "task" : "tasks"}` })),
+      ...(medians.length ? [make("p", { text: `median of normalised tasks: ${medians.map(({ name, tasks, value }) => `${name} ${scaled(value)} (${tasks})`).join(", ")}` })] : []),
       make("p", {}, choose));
   }));
   get("plans-status").textContent = `${gallery.plans.length.toLocaleString("en")} plans, ${shownPlans.length} drawn`;

@@ -7,12 +7,12 @@ const COLUMNS = [
   { name: "variant", title: "Variant", value: (row) => VARIANTS[row], rest: true },
   { name: "model", title: "Model", value: (row) => GROUP_NAMES[settingOf(row).group], rest: true },
   { name: "kv", title: "kv", value: (row) => settingOf(row).kv, rest: true },
-  { name: "task", title: "Task", value: (row) => settingOf(row).task },
+  { name: "task", title: "Task", value: (row) => settingOf(row).task, under: (row) => settingOf(row).metric },
   { name: "metric", title: "Metric", value: (row) => settingOf(row).metric, rest: true },
   { name: "value", title: "Score", value: (row) => ROWS.value[row], error: "stderr", number: true },
   { name: "difference", title: "Against intact", value: (row) => ROWS.difference[row], error: "error", number: true, signed: true },
   { name: "normalised", title: "Norm.", value: (row) => ROWS.normalised[row], number: true, rest: true },
-  { name: "documents", title: "Documents", value: (row) => settingOf(row).documents, number: true, rest: true },
+  { name: "documents", title: "n", about: "documents", value: (row) => settingOf(row).documents, number: true, rest: true },
   { name: "shots", title: "Shots", value: (row) => settingOf(row).shots, number: true, rest: true },
   { name: "runs", title: "Runs", value: (row) => planOf(row).runs, number: true, rest: true },
   { name: "depth", title: "Depth", value: (row) => planOf(row).depth, number: true, rest: true },
@@ -27,12 +27,12 @@ const FILTERS = [
   { title: "Documents", value: (row) => String(settingOf(row).documents) },
 ];
 
-const table = { rows: [], page: 0, sort: "", down: false, open: new Set() };
+const table = { rows: [], page: 0, sort: "", down: false };
 
 function setUpTable() {
   const head = make("tr");
   for (const one of COLUMNS) {
-    const button = make("button", { type: "button", text: one.title });
+    const button = make("button", { type: "button", text: one.title, ...(one.about ? { title: one.about } : {}) });
     button.addEventListener("click", () => {
       table.down = table.sort === one.name ? !table.down : Boolean(one.number);
       table.sort = one.name;
@@ -138,9 +138,10 @@ function recordRow(row) {
       const error = ROWS[one.error][row];
       if (!missing(error)) cell.append(make("span", { className: "error", text: ` ± ${written(error, shown(row))}` }));
     } else if (one.name === "normalised") {
-      cell.textContent = written2(value);
+      cell.textContent = scaled(value);
     } else {
       cell.textContent = missing(value) ? "–" : String(value);
+      if (one.under) cell.append(make("span", { className: "under", text: one.under(row) }));
     }
     line.append(cell);
   }
@@ -154,15 +155,15 @@ function toggleDetail(line, row, button) {
     line.nextSibling.remove();
     return;
   }
-  const cell = make("td", { colspan: COLUMNS.length }, drawing(planOf(row)), facts(row));
+  const inside = make("div", { className: "inside" }, drawing(planOf(row)), facts(row));
   const buttons = make("p", { className: "pair" });
   for (const side of ["a", "b"]) {
     const choose = make("button", { type: "button", text: `Compare as ${side.toUpperCase()}` });
     choose.addEventListener("click", () => chooseForComparison(side, row));
     buttons.append(choose);
   }
-  cell.append(buttons);
-  line.after(make("tr", { className: "detail" }, cell));
+  inside.append(buttons);
+  line.after(make("tr", { className: "detail" }, make("td", { colspan: COLUMNS.length }, inside)));
 }
 
 function facts(row) {
@@ -172,7 +173,7 @@ function facts(row) {
     Plan: plan.text, Cost: cost(plan), Variant: VARIANTS[row] || "not recorded", Task: `${setting.task}, version ${setting.task_version || "unknown"}`,
     Metric: `${setting.metric} (${setting.aggregation}, ${setting.higher ? "higher" : "lower"} is better)`,
     Score: `${written(ROWS.value[row], share)} ± ${written(ROWS.stderr[row], share)}`,
-    "Intact model": written(ROWS.intact[row], share), Chance: written(setting.chance, share), Normalised: written2(ROWS.normalised[row]),
+    "Intact model": written(ROWS.intact[row], share), Chance: written(setting.chance, share), Normalised: scaled(ROWS.normalised[row]),
     Model: group.model, Revision: group.revision || "none", "Digest of the weights": group.weights || "unknown", dtype: group.dtype,
     Device: setting.device, Attention: setting.attention || "unknown", kv: setting.kv, Documents: setting.documents,
     Limit: missing(setting.limit) ? "not recorded, or none" : setting.limit, Shots: setting.shots, Seed: setting.seed,
