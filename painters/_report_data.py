@@ -152,7 +152,7 @@ def pack(outcomes: Sequence[float]) -> tuple[int, str]:
     if all(outcome in (0, 1) for outcome in outcomes):
         bits = "".join("1" if outcome else "0" for outcome in outcomes)
         padded = bits.ljust(-(-len(bits) // 8) * 8, "0")
-        data = int(padded, 2).to_bytes(len(padded) // 8, "big")
+        data = int(padded or "0", 2).to_bytes(len(padded) // 8, "big")
         return len(outcomes), base64.b64encode(data).decode()
     return -len(outcomes), base64.b64encode(struct.pack(f"<{len(outcomes)}f", *outcomes)).decode()
 

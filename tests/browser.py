@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,17 @@ class Page:
         """Nothing; the file is loaded, and `errors` and `requests` are of it alone."""
         self.errors, self.requests, self._loaded = [], [], False
         self.call("Page.navigate", url=path.resolve().as_uri())
+        self._until(lambda: self.evaluate("0") == 0 and self._loaded, f"{path} did not load")  # asking takes in events
+
+    def wait(self, script: str) -> None:
+        """Nothing; the expression is true by now."""
+        self._until(lambda: bool(self.evaluate(script)), f"{script} did not become true")
+
+    @staticmethod
+    def _until(met: Callable[[], bool], otherwise: str) -> None:
         end = time.monotonic() + WAIT
-        while not self._loaded:
-            self.evaluate("0")  # takes in events
-            assert time.monotonic() < end, f"{path} did not load"
+        while not met():
+            assert time.monotonic() < end, otherwise
             time.sleep(0.02)
 
     def evaluate(self, script: str) -> Any:

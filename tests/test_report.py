@@ -50,8 +50,9 @@ def some_records() -> list[Record]:
 def hostile_records() -> list[Record]:
     fields: dict[str, object] = dict.fromkeys(("model", "task", "metric", "device", "attention", "kv"), HOSTILE)
     fields |= {"versions": {HOSTILE: HOSTILE}, "variant": HOSTILE, "params": {HOSTILE: HOSTILE}, "requests": HOSTILE}
-    plan = record(Plan.parse("0-3"), "fake_arc", 0.5, **fields)
-    return [record(INTACT, "fake_arc", 1.0, **fields), plan, plan.model_copy(update={"plan": HOSTILE})]
+    made = [record(INTACT, "fake_arc", 1.0), record(Plan.parse("0-3"), "fake_arc", 0.5)]
+    made = [Record.model_validate(one.model_dump() | fields) for one in made]
+    return [*made, made[1].model_copy(update={"plan": HOSTILE})]
 
 
 def written(records: list[Record], folder: Path, **options: Any) -> str:
@@ -206,7 +207,7 @@ def test_too_many_outcomes_are_left_out_and_said_so(monkeypatch: pytest.MonkeyPa
     assert sum(number is None for number in data_of(page)["rows"]["outcomes"]) == 4
 
 
-# --------------------------------------------------------------------------------------------------- Python and commands
+# -------------------------------------------------------------------------------------------------- Python and commands
 
 
 def test_painters_report_is_the_function_and_the_module(tmp_path: Path) -> None:

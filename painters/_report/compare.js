@@ -4,7 +4,7 @@
 const FEW = 30; // documents under which intervals are rough
 const FEW_APART = 10; // documents that tell two plans apart, under which a test can hardly find anything
 const HEAD = ["Task", "Metric", "A", "B", "A − B", "", "95 % interval", "n", "Only A", "Only B", "p"];
-const compare = { group: 0, sides: [] };
+const compare = { group: 0, sides: [], waiting: [] };
 
 // Entries of a side: a plan under a kind of cache. The intact model has one cache whatever the other plans have.
 function sidesOf(group) {
@@ -88,18 +88,17 @@ function paired(a, b) {
     || settingOf(other).primary - settingOf(one).primary || ordering.compare(settingOf(one).metric, settingOf(other).metric));
 }
 
+// All but the interval, which takes longer and is filled in later. `known` are the outcomes of both.
 function statistics(a, b) {
   const { aggregation, documents } = settingOf(a);
   const [one, other] = [outcomes(a), outcomes(b)];
   const values = [ROWS.value[a], ROWS.value[b]];
   const difference = values.some(missing) ? null : values[0] - values[1];
-  const known = one && other && one.length === other.length && (aggregation === "mean" || aggregation === "perplexity");
-  if (!known) return { a, b, difference, documents, error: null, interval: null, test: null };
+  const known = one && other && one.length === other.length && (aggregation === "mean" || aggregation === "perplexity") ? [one, other] : null;
   return {
-    a, b, difference, documents,
-    error: pairedError(aggregation, one, other),
-    interval: pairedInterval(aggregation, one, other),
-    test: aggregation === "mean" ? mcnemar(one, other) : null,
+    a, b, difference, documents, known,
+    error: known && pairedError(aggregation, one, other),
+    test: known && aggregation === "mean" ? mcnemar(one, other) : null,
   };
 }
 
@@ -110,8 +109,15 @@ function showComparison() {
       make("p", { text: [cost(side.plan), [...side.variants].join("; "), `kv ${side.kv}`].filter(Boolean).join(" · ") }))));
   const pairs = paired(a, b).map(([one, other]) => statistics(one, other));
   // Shares have one scale, so that intervals of different tasks can be compared by eye.
-  const reach = Math.max(0.01, ...pairs.filter(({ a: row, interval }) => settingOf(row).share && interval).flatMap(({ interval }) => interval.map(Math.abs)));
-  get("compare-table").tBodies[0].replaceChildren(...pairs.map((pair) => comparisonRow(pair, reach)));
+  const far = ({ difference, error }) => Math.abs(difference) + 2.5 * (error || 0);
+  const reach = Math.max(0.01, ...pairs.filter(({ a: row, known }) => known && settingOf(row).share).map(far));
+  const filling = pairs.map((pair) => {
+    const cells = comparisonRow(pair);
+    return { ...pair, ...cells, reach: settingOf(pair.a).share ? reach : Math.max(1e-9, far(pair)) };
+  });
+  get("compare-table").tBodies[0].replaceChildren(...filling.map(({ line }) => line));
+  compare.waiting = filling.filter(({ known }) => known);
+  fillIn(compare.waiting);
   const tasks = new Set(pairs.map(({ a: row }) => settingOf(row).task)).size;
   get("compare-status").textContent = pairs.length
     ? `${pairs.length} ${pairs.length === 1 ? "metric" : "metrics"} of ${tasks} ${tasks === 1 ? "task" : "tasks"}, on the same documents and prompts.`
@@ -119,20 +125,38 @@ function showComparison() {
   get("compare-notes").replaceChildren(...notes(a, b, pairs).map((text) => make("li", { text })));
 }
 
-function comparisonRow({ a, b, difference, documents, error, interval, test }, reach) {
-  const { task, metric, share, higher } = settingOf(a);
-  const sure = interval && (interval[0] > 0 || interval[1] < 0);
-  const better = sure && (higher ? difference > 0 : difference < 0);
-  const number = (text, className = "") => make("td", { className: `number ${className}`.trim(), text });
-  const apart = number(written(difference, share, true), sure ? (better ? "good" : "bad") : "");
+function comparisonRow({ a, b, difference, documents, error, test, known }) {
+  const { task, metric, share } = settingOf(a);
+  const number = (text) => make("td", { className: "number", text });
+  const apart = number("");
+  apart.append(make("span", { text: written(difference, share, true) }));
   if (!missing(error)) apart.append(make("span", { className: "error", text: ` ± ${written(error, share)}` }));
-  return make("tr", {},
+  const drawn = make("td");
+  const ends = number(known ? "…" : "–");
+  const line = make("tr", {},
     make("td", { text: task }, make("span", { className: "under", text: metric })), make("td", { className: "rest", text: metric }),
-    number(written(ROWS.value[a], share)), number(written(ROWS.value[b], share)), apart,
-    make("td", {}, interval ? picture(difference, interval, share ? reach : Math.max(...interval.map(Math.abs), 1e-9)) : ""),
-    number(interval ? `${written(interval[0], share, true)} to ${written(interval[1], share, true)}` : "–"),
+    number(written(ROWS.value[a], share)), number(written(ROWS.value[b], share)), apart, drawn, ends,
     number(String(documents)), number(test ? String(test.first) : "–"), number(test ? String(test.second) : "–"),
     number(test ? (test.p < 0.0001 ? "< 0.0001" : test.p.toFixed(4)) : "–"));
+  return { line, apart, drawn, ends };
+}
+
+// The intervals, a few at a time, so that the page stays usable; those of an earlier choice are given up.
+function fillIn(waiting) {
+  const began = performance.now();
+  while (waiting === compare.waiting && waiting.length && performance.now() - began < 50) {
+    const { a, difference, known, apart, drawn, ends, reach } = waiting.shift();
+    const { aggregation, share, higher } = settingOf(a);
+    const interval = pairedInterval(aggregation, ...known);
+    if (!interval) {
+      ends.textContent = "–";
+      continue;
+    }
+    if (interval[0] > 0 || interval[1] < 0) apart.firstChild.className = (difference > 0) === higher ? "good" : "bad";
+    drawn.append(picture(difference, interval, reach));
+    ends.textContent = `${written(interval[0], share, true)} to ${written(interval[1], share, true)}`;
+  }
+  if (waiting === compare.waiting && waiting.length) setTimeout(() => fillIn(waiting));
 }
 
 // The interval around the difference, and where zero is.
@@ -162,7 +186,7 @@ function notes(a, b, pairs) {
   if (few.length) found.push(`Too few documents: under ${FEW} on ${named(few)}. Standard errors, intervals and tests of so few say little; do not conclude from them.`);
   const alike = a === b ? [] : pairs.filter(({ test, documents }) => test && documents >= FEW && test.first + test.second < FEW_APART);
   if (alike.length) found.push(`Few documents tell the plans apart: under ${FEW_APART} on ${named(alike)}. The interval is rough there, and the test can hardly find a difference.`);
-  const unpaired = pairs.filter(({ interval }) => !interval);
+  const unpaired = pairs.filter(({ known }) => !known);
   if (unpaired.length) found.push(`Not paired: ${named(unpaired)}. No mean over documents, or no outcomes of documents in the records or on this page; the bare difference is shown.`);
   for (const fact of ["device", "attention", "batch_size", "batching", "versions", "task_version"]) {
     const differing = pairs.filter((pair) => JSON.stringify(settingOf(pair.a)[fact]) !== JSON.stringify(settingOf(pair.b)[fact]));
