@@ -21,8 +21,11 @@ LINE = "#444444"
 PIXELS = 40  # of SVG to a unit
 POINT = PIXELS / (72 * UNIT)  # of type, in those pixels
 
-# Nine colours of viridis, evenly spaced, from dark to light; between them colours are mixed.
-VIRIDIS = "440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725".split()
+# Seventeen colours of viridis, evenly spaced, from dark to light; between them colours are mixed.
+VIRIDIS = (
+    "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c "
+    "1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725"
+).split()
 
 
 def ramp(num_layers: int) -> list[Color]:

@@ -21,6 +21,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "plan": 0,
+    "progress": 0,
     "bundled": 1,
     "drawing": 1,
     "experiment": 1,
