@@ -13,7 +13,8 @@ FORMATS = {
     "normalised": "{:.2f}",
     "seconds": "{:.1f}",
 }
-CAPTION = "Bold: more than two paired standard errors from the intact model. Bars: 0 is chance, 1 the intact model."
+BOLD = "Bold: more than two paired standard errors from the intact model."
+BARS = "Bars: 0 is chance, 1 the intact model."
 
 
 class Scores(pd.DataFrame):  # type: ignore[misc]
@@ -34,14 +35,19 @@ def styled(table: pd.DataFrame) -> Any:
     """The pandas Styler of a table of scores: numbers at readable length, large differences bold, bars."""
     # The same table has the same HTML; another one on the page has other ids, for they carry the style.
     digest = hashlib.sha256(table.to_csv().encode()).hexdigest()[:8]
-    style = pd.DataFrame(table).style.set_uuid(digest).set_caption(CAPTION)
+    style = pd.DataFrame(table).style.set_uuid(digest)
     formats = {name: text for name, text in FORMATS.items() if name in table.columns}
     style = style.format(formats, na_rep="–", escape="html").format_index(escape="html")
+    if "plan" in table.columns:
+        style = style.set_properties(subset=["plan"], **{"white-space": "nowrap"})
+    about = []
     if {"difference", "difference_stderr"} <= set(table.columns):
         style = style.apply(_bold, axis=1, subset=["difference", "difference_stderr"])
+        about.append(BOLD)
     if "normalised" in table.columns:
         style = style.map(_bar, subset=["normalised"])
-    return style
+        about.append(BARS)
+    return style.set_caption(" ".join(about)) if about else style
 
 
 def _bold(row: pd.Series[Any]) -> list[str]:
