@@ -99,7 +99,11 @@ def test_the_page_holds_every_record_and_asks_for_nothing(tmp_path: Path) -> Non
     records = some_records()
     page = written(records, tmp_path, with_figures=False)
     rows = data_of(page)["rows"]
-    assert rows["value"] == [one.value for one in records]
+    for name in ("value", "stderr", "seconds"):
+        assert rows[name] == [getattr(one, name) for one in records]
+    assert [rows["variant"]["texts"][number] for number in rows["variant"]["numbers"]][:3] == [
+        *("", "skip start=4", "reverse start=4")
+    ]
     plans = data_of(page)["plans"]
     assert [plans[number]["text"] for number in rows["plan"]] == [one.plan for one in records]
     assert all(plan["svg"].startswith("<svg ") for plan in plans)
