@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -220,6 +221,21 @@ def test_painters_report_is_the_function_and_the_module(tmp_path: Path) -> None:
     assert (made.path, made.records, made.plans, made.figures) == (tmp_path / "deep" / "page.html", 6, 3, ())
     assert made.bytes == made.path.stat().st_size
     assert package.report.ReportError is ReportError  # type: ignore[attr-defined]
+
+
+def test_a_report_needs_no_torch(tmp_path: Path) -> None:
+    results.append(tmp_path / "r.jsonl", some_records())
+    code = f"""
+import sys
+sys.modules["torch"] = sys.modules["transformers"] = sys.modules["lm_eval"] = None  # an import of them fails
+sys.argv = ["painters", "report", {str(tmp_path)!r}, "--out", {str(tmp_path / "page.html")!r}, "--quiet"]
+from painters.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "6 records of 3 plans" in done.stdout
+    assert "<svg" in (tmp_path / "page.html").read_text()
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
