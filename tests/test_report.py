@@ -235,7 +235,9 @@ main()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "6 records of 3 plans" in done.stdout
-    assert "<svg" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert page.count('src="data:image/svg+xml;base64,') > 2
+    assert data_of(page)["plans"][0]["svg"].startswith("<svg ")
 
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
