@@ -8,13 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from painters._plan_fold import Group, Repeat, Shape, Span
 from painters.plan import Half
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 MAX_BRANCHES = 8
 """Branches of a group that are drawn one by one; of more, the first three and the last two."""
@@ -24,9 +21,8 @@ MAX_NESTING = 4
 """Groups and repeats inside one another that are drawn; a deeper one is shown by its text."""
 
 BOX_WIDTH, BOX_HEIGHT, GAP = 0.86, 0.72, 0.42
-LINE = "#444444"
-FRAME = "#f2f2f2"
-Color: TypeAlias = tuple[float, float, float, float]
+Color: TypeAlias = tuple[float, float, float]
+Align: TypeAlias = Literal["left", "right", "top"]  # the last: of the left upper corner
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,40 +35,40 @@ class Part:
     paint: Callable[[Canvas, float, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Canvas:
-    """The axes and what every mark on it shares."""
+class Canvas(Protocol):
+    """What parts paint on: lengths in units of the drawing, y upwards, sizes of type in points.
 
-    axes: Axes
+    Lines, edges and words outside of boxes are in the canvas's own ink.
+    """
+
     colors: Sequence[Color]
 
-    def box(self, x: float, y: float, width: float, color: Color | str, label: str, ink: str, size: float) -> None:
-        from matplotlib.patches import FancyBboxPatch
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, fill: Color | str | None, *,
+        edge: float = 0.8, radius: float = 0.0,
+    ) -> None: ...  # fmt: skip
 
-        style = "round,pad=0,rounding_size=0.1"
-        corner = (x, y - BOX_HEIGHT / 2)
-        self.axes.add_patch(
-            FancyBboxPatch(corner, width, BOX_HEIGHT, boxstyle=style, facecolor=color, edgecolor=LINE, linewidth=0.8)
-        )
-        self.text(x + width / 2, y, label, size, ink)
+    def circle(self, x: float, y: float, radius: float) -> None: ...
 
-    def text(self, x: float, y: float, label: str, size: float, ink: str = "black") -> None:
-        self.axes.text(x, y, label, ha="center", va="center", fontsize=size, color=ink, linespacing=0.95)
+    def frame(self, x: float, y: float, width: float, height: float) -> None: ...
 
-    def line(self, *points: tuple[float, float]) -> None:
-        xs, ys = zip(*points, strict=True)
-        self.axes.plot(xs, ys, color=LINE, linewidth=1.1, solid_capstyle="butt", zorder=1)
+    def line(self, *points: tuple[float, float]) -> None: ...
 
-    def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        look = {
-            "arrowstyle": "-|>",
-            "color": LINE,
-            "linewidth": 1.1,
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "mutation_scale": 8,
-        }
-        self.axes.annotate("", xy=end, xytext=start, arrowprops=look, zorder=1)
+    def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None: ...
+
+    def text(self, x: float, y: float, label: str, size: float, ink: str = "black") -> None: ...
+
+    def note(self, x: float, y: float, label: str, size: float, align: Align = "left") -> None: ...
+
+    def pill(self, x: float, y: float, label: str, size: float, *, badge: bool = False) -> None: ...
+
+
+def _box(
+    canvas: Canvas, x: float, y: float, width: float, fill: Color | str, label: str, ink: str, size: float
+) -> None:
+    """Nothing; a box with a label is painted, its left edge at `x`, its middle at `y`."""
+    canvas.rectangle(x, y - BOX_HEIGHT / 2, width, BOX_HEIGHT, fill, radius=0.1)
+    canvas.text(x + width / 2, y, label, size, ink)
 
 
 def part_of(shape: Shape, longest: int, nesting: int = 0) -> Part:
@@ -100,7 +96,7 @@ def _label(layer: int, half: Half | None) -> str:
 
 
 def _ink(color: Color) -> str:
-    red, green, blue, _ = color
+    red, green, blue = color
     return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
 
 
@@ -113,7 +109,7 @@ def _boxes(span: Span) -> Part:
                 canvas.arrow((x - GAP, y), (x, y))
             color = canvas.colors[layer]
             size = 10 if span.half is None else 8
-            canvas.box(x, y, BOX_WIDTH, color, _label(layer, span.half), _ink(color), size)
+            _box(canvas, x, y, BOX_WIDTH, color, _label(layer, span.half), _ink(color), size)
             x += BOX_WIDTH + GAP
 
     count = len(span.layers)
@@ -125,20 +121,14 @@ def _strip(span: Span) -> Part:
     width = 3 * BOX_WIDTH
 
     def paint(canvas: Canvas, x: float, y: float) -> None:
-        from matplotlib.patches import Rectangle
-
-        shades = [span.layers[round(place * (len(span.layers) - 1) / 59)] for place in range(60)]
-        for place, layer in enumerate(shades):
-            corner = (x + place * width / 60, y - BOX_HEIGHT / 2)
-            canvas.axes.add_patch(
-                Rectangle(corner, width / 60 + 0.01, BOX_HEIGHT, facecolor=canvas.colors[layer], edgecolor="none")
-            )
-        canvas.axes.add_patch(
-            Rectangle((x, y - BOX_HEIGHT / 2), width, BOX_HEIGHT, facecolor="none", edgecolor=LINE, linewidth=0.8)
-        )
-        label = f"{span.first} … {span.last}" + (f" {span.half}" if span.half else "")
-        pill = {"facecolor": "white", "edgecolor": "none", "boxstyle": "round,pad=0.25"}
-        canvas.axes.text(x + width / 2, y, label, ha="center", va="center", fontsize=9.5, bbox=pill)
+        shades = min(len(span.layers), 60)
+        for place in range(shades):
+            color = canvas.colors[span.layers[round(place * (len(span.layers) - 1) / (shades - 1))]]
+            left = x + place * width / shades
+            over = 0.01 if place < shades - 1 else 0.0  # no hairline of the page between two of them
+            canvas.rectangle(left, y - BOX_HEIGHT / 2, width / shades + over, BOX_HEIGHT, color, edge=0)
+        canvas.rectangle(x, y - BOX_HEIGHT / 2, width, BOX_HEIGHT, None)
+        canvas.pill(x + width / 2, y, f"{span.first} … {span.last}" + (f" {span.half}" if span.half else ""), 9.5)
 
     return Part(width, BOX_HEIGHT / 2, BOX_HEIGHT / 2, paint)
 
@@ -149,7 +139,7 @@ def _words(text: str) -> Part:
     width = 0.4 + 0.13 * max(len(text), 4)
 
     def paint(canvas: Canvas, x: float, y: float) -> None:
-        canvas.box(x, y, width, "white", text, "black", 8)
+        _box(canvas, x, y, width, "white", text, "black", 8)
 
     return Part(width, BOX_HEIGHT / 2, BOX_HEIGHT / 2, paint)
 
@@ -179,30 +169,14 @@ def _loop(body: Part, times: int) -> Part:
     pad, rise = 0.3, 0.42
 
     def paint(canvas: Canvas, x: float, y: float) -> None:
-        from matplotlib.patches import FancyBboxPatch
-
         left, right = x + 0.12, x + body.width + 2 * pad - 0.12
         bottom, top = y - body.down - 0.16, y + body.up + rise
-        frame = FancyBboxPatch(
-            (x, bottom), body.width + 2 * pad, top - bottom, boxstyle="round,pad=0,rounding_size=0.12"
-        )
-        frame.set(facecolor=FRAME, edgecolor="#bbbbbb", linewidth=0.6, alpha=0.6, zorder=0)
-        canvas.axes.add_patch(frame)
+        canvas.frame(x, bottom, body.width + 2 * pad, top - bottom)
         canvas.line((x, y), (x + pad, y))
         canvas.line((x + pad + body.width, y), (x + body.width + 2 * pad, y))
         canvas.line((right, y), (right, top), (left, top))
         canvas.arrow((left, top), (left, y))
-        badge = {"facecolor": "white", "edgecolor": LINE, "linewidth": 0.8, "boxstyle": "round,pad=0.2"}
-        canvas.axes.text(
-            (left + right) / 2,
-            top,
-            f"×{times}",
-            ha="center",
-            va="center",
-            fontsize=9,
-            fontweight="bold",
-            bbox=badge,
-        )
+        canvas.pill((left + right) / 2, top, f"×{times}", 9, badge=True)
         body.paint(canvas, x + pad, y)
 
     return Part(body.width + 2 * pad, body.up + rise + 0.25, body.down + 0.2, paint)
@@ -219,8 +193,6 @@ def _fork(branches: Sequence[Part], merge: str) -> Part:
     heights = [height - middle for height in heights]
 
     def paint(canvas: Canvas, x: float, y: float) -> None:
-        from matplotlib.patches import Circle
-
         start, end = x + 0.1, x + 2 * lead + inner - 0.1
         canvas.line((x, y), (start, y))
         canvas.line((start, y + heights[0]), (start, y + heights[-1]))
@@ -232,7 +204,7 @@ def _fork(branches: Sequence[Part], merge: str) -> Part:
             canvas.line((x + lead + shift + branch.width, y + height), (end, y + height))
         center = end + 0.3 + node
         canvas.arrow((end, y), (center - node, y))
-        canvas.axes.add_patch(Circle((center, y), node, facecolor="white", edgecolor=LINE, linewidth=1.0))
+        canvas.circle(center, y, node)
         canvas.text(center, y, merge, 8)
 
     width = 2 * lead + inner - 0.1 + 0.3 + 2 * node

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,15 +50,23 @@ def write(drawing: Drawing, number: int, title: str, folder: Path) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"fig{number:02d}"
     paths = [stem.with_suffix(suffix) for suffix in (".svg", ".png", ".csv", ".md")]
+    paths[0].write_bytes(svg(drawing))
     with styled():
-        # The layout is found once, not again for each picture.
-        drawing.figure.draw_without_rendering()
-        drawing.figure.set_layout_engine("none")
-        drawing.figure.savefig(paths[0], metadata={"Date": None, "Creator": None})
         drawing.figure.savefig(paths[1], dpi=160, metadata={"Software": None})
     drawing.table.to_csv(paths[2], index=False, float_format="%.6g", lineterminator="\n")
     paths[3].write_text(caption(drawing, number, title), encoding="utf-8")
     return paths
+
+
+def svg(drawing: Drawing) -> bytes:
+    """The picture as SVG; the figure keeps its layout for further pictures."""
+    file = io.BytesIO()
+    with styled():
+        # The layout is found once, not again for each picture.
+        drawing.figure.draw_without_rendering()
+        drawing.figure.set_layout_engine("none")
+        drawing.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()
 
 
 def caption(drawing: Drawing, number: int, title: str) -> str:

@@ -31,6 +31,7 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 1.0,
+    "text.parse_math": False,  # a dollar in a model's name is a dollar
     "svg.hashsalt": "painters",
     "svg.fonttype": "path",
 }

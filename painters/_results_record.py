@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Literal, TypeAlias
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -82,6 +84,22 @@ class Record(BaseModel):
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, (_counted(value) if name == "outcomes" and value is not None else value)
+
+    def _repr_html_(self) -> str:
+        """The record as notebooks show it: a row for each field, what was recorded first."""
+        shown = {name: getattr(self, name) for name in ("plan", "model", "task", "metric", "value", "stderr")}
+        shown |= {name: value for name, value in self if name not in shown}
+        shown["outcomes"] = None if self.outcomes is None else _counted(self.outcomes)
+        rows = "".join(
+            f"<tr><th style='text-align: left'>{name}</th><td style='text-align: left'>{escape(str(value))}</td></tr>"
+            for name, value in shown.items()
+            if value is not None
+        )
+        return f"<table>{rows}</table>"
+
     @property
     def is_intact(self) -> bool:
         """Whether the plan is the model as it is."""
@@ -97,6 +115,16 @@ class Record(BaseModel):
             **self.asked.model_dump(exclude={"metrics"}),
             **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size", "batching")},
         )
+
+
+class _counted:
+    """How many outcomes there are, in the place of hundreds of them."""
+
+    def __init__(self, outcomes: Sequence[float]) -> None:
+        self._count = len(outcomes)
+
+    def __repr__(self) -> str:
+        return f"<{self._count} outcomes>"
 
 
 # What a number is, says or costs. Everything else can change it and belongs to its key, fields to come

@@ -470,6 +470,36 @@ def plot(
 
 
 @app.command()
+def report(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders or files of records. Default: runs.")
+    ] = None,
+    to: Annotated[Path, typer.Option("--out", help="The page.", rich_help_panel=_OUTPUT)] = Path("report.html"),
+    title: Annotated[str | None, typer.Option(help="Its heading.", rich_help_panel=_OUTPUT)] = None,
+    no_figures: Annotated[
+        bool, typer.Option("--no-figures", help="Only tables, plans and comparisons.", rich_help_panel=_OUTPUT)
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write one page that holds figures, records, plans and paired comparisons, and loads nothing. No torch.
+
+    painters report results --out report.html
+    """
+    from painters._cli_report import write
+
+    show = not quiet and not as_json
+    written = write(
+        sources or [DEFAULT_OUT.parent],
+        to,
+        with_figures=not no_figures,
+        title=title,
+        console=err if show else None,
+    )
+    _tell(written.as_json() if as_json else written.text())
+
+
+@app.command()
 def reproduce(
     numbers: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 4 11, or all.")] = None,
     quick: Annotated[

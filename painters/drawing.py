@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painters._draw_figure import draw_figure, draw_gallery
+from painters._draw_canvas import figure_of, svg_of
+from painters._draw_layout import lay_out, lay_out_gallery
 from painters._draw_text import draw_text
 from painters.errors import PaintersError
 from painters.plan import Plan
@@ -54,15 +56,31 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
     Without `num_layers` the stack is taken to end with the last layer that the plan runs. The figure belongs
     to no window and to no global state. Raises PlanError where the plan runs a layer beyond `num_layers`.
     """
-    unused = never_run(plan, num_layers)
-    return draw_figure(plan, num_layers or max(plan.layers) + 1, title, unused)
+    count = num_layers or max(plan.layers) + 1
+    return figure_of(lay_out(plan, count, title, never_run(plan, num_layers)), count)
+
+
+def plan_svg(plan: Plan, num_layers: int | None = None) -> str:
+    """The drawing of `plan_figure` as an SVG element of a few kilobytes, made without matplotlib.
+
+    Its lines and words take the colour of the page that it is put in. Raises PlanError as `plan_figure` does.
+    """
+    count = num_layers or max(plan.layers) + 1
+    return svg_of(lay_out(plan, count, None, never_run(plan, num_layers)), count, f"Plan {plan}")
+
+
+def plan_html(plan: Plan, num_layers: int | None = None) -> str:
+    """The drawing with the plan's text and what it costs, for a notebook."""
+    cost = f"{plan.layer_runs} layer runs, depth {plan.depth}, {len(plan.layers)} distinct layers"
+    style = "overflow-x: auto"
+    return f'<div style="{style}">{plan_svg(plan, num_layers)}<br><code>{escape(str(plan))}</code> – {cost}</div>'
 
 
 def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
     """The named plans of one model as a single figure, as `plan_figure` draws each."""
     for plan in plans.values():
         plan.check(num_layers)
-    return draw_gallery(plans, num_layers)
+    return figure_of(lay_out_gallery(plans, num_layers), num_layers)
 
 
 def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None) -> Path:

@@ -18,11 +18,25 @@ from painters._figure_data import Data, read
 from painters._figure_depth import depths
 from painters._figure_layers import single_layers
 from painters._figure_loops import loops
-from painters._figure_output import Drawing, write
+from painters._figure_output import Drawing, svg, write
 from painters._figure_plans import strategies
 from painters._figure_states import modes, states
 
-__all__ = ["FIGURES", "Data", "Drawn", "Figure", "FigureError", "NothingToDraw", "draw", "draw_all", "numbers", "read"]
+__all__ = [
+    "FIGURES",
+    "Data",
+    "Drawing",
+    "Drawn",
+    "Figure",
+    "FigureError",
+    "NothingToDraw",
+    "draw",
+    "draw_all",
+    "drawing",
+    "numbers",
+    "read",
+    "svg",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +104,22 @@ class Drawn:
     missing: Sequence[str]
 
 
-def draw(number: int, data: Data, folder: str | Path) -> Drawn:
-    """The figure in four files in `folder`; NothingToDraw says which records are not there."""
+def drawing(number: int, data: Data) -> Drawing:
+    """The figure before it is written; NothingToDraw says which records are not there."""
     if number not in FIGURES:
         raise FigureError(f"there is no figure {number}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
     figure = FIGURES[number]
     try:
-        drawing = figure.function(data)
+        return figure.function(data)
     except NothingToDraw as error:
         raise NothingToDraw(f"{error}. Figure {number} needs {figure.needs}") from error
-    return Drawn(number, figure.title, write(drawing, number, figure.title, Path(folder)), drawing.missing)
+
+
+def draw(number: int, data: Data, folder: str | Path) -> Drawn:
+    """The figure in four files in `folder`; NothingToDraw says which records are not there."""
+    made = drawing(number, data)
+    title = FIGURES[number].title
+    return Drawn(number, title, write(made, number, title, Path(folder)), made.missing)
 
 
 def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGURES)) -> list[Drawn]:

@@ -37,6 +37,7 @@ from painters._glue_training import (
 from painters.engine import surgery
 from painters.models import ModelError, by_name_or_loaded, describe, weights_digest
 from painters.plan import Plan, distinct
+from painters.progress import shown
 from painters.results import Record
 from painters.sharing import Sharing
 from painters.stack import LayerStack
@@ -78,12 +79,13 @@ def evaluate(
     limit: int | None = None,
     seed: int = SEED,
     batch_size: int = 32,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
     """One row per plan, task and metric, as `painters.evaluate` gives them for decoders.
 
     `model` is a name for `load_encoder`, or a loaded model with its `tokenizer`; `tuning` says how it is fine-tuned, or
     names a protocol with the paper's settings. With `intact` the model as it is gets fine-tuned and scored too.
+    `progress` is that of `painters.evaluate`.
     """
     model, tokenizer = by_name_or_loaded(model, tokenizer, load_encoder)
     if isinstance(tuning, str):
@@ -98,8 +100,9 @@ def evaluate(
     prepared = [task if isinstance(task, Prepared) else scorer.prepare(task, tuning, limit=limit) for task in asked]
     identity = Plan.identity(scorer.num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)
-    options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": progress}
-    found = [record for task in prepared for record in scorer.score_together(scored, task, tuning, **options)]
+    with shown(progress) as tell:
+        options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": tell}
+        found = [record for task in prepared for record in scorer.score_together(scored, task, tuning, **options)]
     order = [str(plan) for plan in wanted]
     table = results.frame(found)
     table = table[table["plan"].isin(order)]

@@ -17,6 +17,7 @@ from painters._harness_tasks import SEED, Prepared, prepare
 from painters._harness_texts import texts
 from painters.models import ModelError, by_name_or_loaded, load_model
 from painters.plan import Plan, distinct
+from painters.progress import shown
 from painters.results import Record
 from painters.stack import LayerStack
 from painters.tasks import TaskError
@@ -54,7 +55,7 @@ def evaluate(
     batch_size: int = 8,
     seed: int = SEED,
     exact_batching: bool = False,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
     """One row per plan, task and metric: the value, its standard error, and how it compares with the intact
     model.
@@ -70,21 +71,22 @@ def evaluate(
     wanted = distinct(plans)
     identity = Plan.identity(LayerStack.find(model).num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)
-    records = list(
-        score_together(
-            model,
-            tokenizer,
-            scored,
-            tasks,
-            kv=kv,
-            limit=limit,
-            num_fewshot=num_fewshot,
-            batch_size=batch_size,
-            seed=seed,
-            exact_batching=exact_batching,
-            progress=progress,
+    with shown(progress) as tell:
+        records = list(
+            score_together(
+                model,
+                tokenizer,
+                scored,
+                tasks,
+                kv=kv,
+                limit=limit,
+                num_fewshot=num_fewshot,
+                batch_size=batch_size,
+                seed=seed,
+                exact_batching=exact_batching,
+                progress=tell,
+            )
         )
-    )
     order = {str(plan): place for place, plan in enumerate(scored)}
     table = results.frame(sorted(records, key=lambda record: order[record.plan]))
     return table[table["plan"].isin([str(plan) for plan in wanted])].reset_index(drop=True)
@@ -101,23 +103,24 @@ def score(
     num_fewshot: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[Record]:
-    """The records of one plan: one for every metric of every task."""
-    return list(
-        score_all(
-            model,
-            tokenizer,
-            [plan],
-            tasks,
-            kv=kv,
-            limit=limit,
-            num_fewshot=num_fewshot,
-            batch_size=batch_size,
-            seed=seed,
-            progress=progress,
+    """The records of one plan: one for every metric of every task. `progress` as in `evaluate`."""
+    with shown(progress) as tell:
+        return list(
+            score_all(
+                model,
+                tokenizer,
+                [plan],
+                tasks,
+                kv=kv,
+                limit=limit,
+                num_fewshot=num_fewshot,
+                batch_size=batch_size,
+                seed=seed,
+                progress=tell,
+            )
         )
-    )
 
 
 def score_all(

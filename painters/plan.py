@@ -85,6 +85,18 @@ class Plan:
     def __repr__(self) -> str:
         return f"Plan({str(self)!r})"
 
+    def _repr_html_(self) -> str:
+        """The plan as notebooks show it: drawn, with its text and its cost."""
+        from painters.drawing import plan_html
+
+        return plan_html(self)
+
+    def _repr_svg_(self) -> str:
+        """The drawing alone, for what shows no HTML."""
+        from painters.drawing import plan_svg
+
+        return plan_svg(self)
+
     @property
     def layer_runs(self) -> int:
         """Executions of layers, a half counted as one."""

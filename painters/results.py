@@ -27,14 +27,13 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
     Columns: plan, task, metric, primary, value, stderr, intact, difference, difference_stderr (paired by
     document), normalised (0 is chance, 1 the intact model), chance, documents, layer_runs, depth, seconds,
-    kv, model, shots. A number that could not be had is NaN, as pandas has it.
+    kv, model, shots. A number that could not be had is NaN, as pandas has it. Notebooks show the table styled.
     """
-    import pandas as pd
+    from painters._results_table import Scores
 
     intact = {_protocol(record): record for record in records if record.is_intact}
-    return pd.DataFrame([_row(record, intact.get(_protocol(record))) for record in records], columns=_COLUMNS).astype(
-        dict.fromkeys(_NUMBERS, "float64")
-    )
+    rows = [_row(record, intact.get(_protocol(record))) for record in records]
+    return Scores(rows, columns=_COLUMNS).astype(dict.fromkeys(_NUMBERS, "float64"))
 
 
 _NUMBERS = ("value", "stderr", "intact", "difference", "difference_stderr", "normalised", "chance", "seconds")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from painters.errors import PaintersError
 from painters.plan import Plan
+from painters.progress import shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +63,7 @@ def similarity(
     limit: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
     """The mean cosine between every two states of `model` under `plan` (by default: as it is), states x states.
 
@@ -97,7 +98,7 @@ def measure(
     limit: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> list[SimilarityRecord]:
     """A record for each of `modes`, all from one pass over the documents, and a second one for "centred".
 
@@ -106,7 +107,8 @@ def measure(
     .txt file with a document on each line; or a list of texts, a pair of segments as a tuple. `limit` keeps the first
     documents, `max_length` the first tokens of each. Texts are padded on the right; padding counts in mode "flat" only,
     and every document weighs the same in all other modes. `path` names the list of layers where it is not found.
-    `progress` is called with the documents done and their number, both passes counted.
+    `progress` is called with the documents done and their number, both passes counted; True shows a bar instead, False
+    nothing, and by default notebooks show one.
 
     A record also has `angle(n)`, which `angular_distance` describes, and `table()`, a row per state: norm (mean over
     the tokens of a document, then over documents), first_token (the norm there), change (the mean norm of what the step
@@ -130,18 +132,19 @@ def measure(
 
     model, tokenizer = by_name_or_loaded(model, tokenizer, partial(load_model, encoders=True))
     name, texts = read_inputs(inputs, limit)
-    states = States.of(
-        model,
-        tokenizer,
-        texts,
-        plan,
-        batch_size=batch_size,
-        max_length=max_length,
-        path=path,
-        progress=progress,
-        passes=2 if "centred" in wanted else 1,
-    )
-    found = cosines(states, wanted, {"angles": Angle(), "profile": Profile()})
+    with shown(progress) as tell:
+        states = States.of(
+            model,
+            tokenizer,
+            texts,
+            plan,
+            batch_size=batch_size,
+            max_length=max_length,
+            path=path,
+            progress=tell,
+            passes=2 if "centred" in wanted else 1,
+        )
+        found = cosines(states, wanted, {"angles": Angle(), "profile": Profile()})
     return states.records(name, {mode: found[mode] for mode in wanted}, found["angles"], found["profile"])
 
 

@@ -20,6 +20,7 @@ from painters._sweep_estimate import FORMULA, MODELS, STEP, TFLOPS, UTILISATION,
 from painters._sweep_pace import Pace, Progress, recorded
 from painters.errors import PaintersError
 from painters.experiment import Cell, Experiment, Model, cells
+from painters.progress import Bar, shown
 from painters.ranks import ranks
 from painters.results import Record, Store
 
@@ -71,14 +72,24 @@ def run(
     store: Store,
     *,
     device: str | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Progress], None] | bool | None = None,
 ) -> Summary:
     """What was found, done and failed, once every cell that `store` did not answer was tried.
 
     A scoring in the store counts if it is of the very weights and requests that are there today. A cell that fails does
-    not keep the others from running. OSError where records cannot be written. Launched as several processes, all have
-    to call this; the main one writes (`painters.ranks`).
+    not keep the others from running. `progress` is told where the sweep stands; True shows a bar instead, False
+    nothing, and by default notebooks show one. OSError where records cannot be written. Launched as several processes,
+    all have to call this; the main one writes (`painters.ranks`).
     """
+    with shown(progress) as tell:
+        if isinstance(tell, Bar):
+            return _run(experiments, store, device, lambda at: tell(at.done, at.total, at.what))
+        return _run(experiments, store, device, tell)
+
+
+def _run(
+    experiments: Experiments, store: Store, device: str | None, progress: Callable[[Progress], None] | None
+) -> Summary:
     wanted = cells(experiments, _layers_of)
     if ranks().is_main:
         store.check_writable()

@@ -52,8 +52,8 @@ def execute(path: Path, scratch: Path) -> NotebookNode:
         "IPYTHONDIR": str(own),
         "OMP_NUM_THREADS": "1",  # torch adds up in the same order on every machine
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
-        # tqdm's advice to install widgets for its bars; none of these notebooks shows one.
-        "PYTHONWARNINGS": "ignore:IProgress not found",
+        "PYTHONWARNINGS": "ignore:IProgress not found",  # advice to install widgets for bars, from other libraries
+        "TQDM_DISABLE": "1",  # how long a bar is there depends on the machine
         "TMPDIR": str(scratch),
         "TORCHINDUCTOR_CACHE_DIR": str(own),  # torch makes it whether or not anything is compiled
     }

@@ -21,6 +21,7 @@ FLOORS = {
     "__init__": 0,
     "errors": 0,
     "plan": 0,
+    "progress": 0,
     "bundled": 1,
     "ranks": 1,
     "drawing": 1,
@@ -45,25 +46,27 @@ FLOORS = {
     "nano": 5,
     "sweep": 6,
     "figures": 6,
+    "report": 6,
     "cli": 7,
     "__main__": 7,
 }
 OWN_FLOOR = {
-    "__init__": {"errors", "plan", "similarity", "variants"},  # the public names that need no torch
-    "plan": {"errors"},
+    "__init__": {"errors", "plan", "report", "similarity", "variants"},  # the public names that need no torch
+    "plan": {"drawing", "errors"},  # drawn only when a notebook shows it
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},
     "engine": {"cache_slots"},
     "glue": {"tasks"},
     "harness": {"tasks"},
     "nano": {"glue", "harness", "tasks"},
+    "report": {"figures"},
     "similarity": {"harness", "tasks"},
     "__main__": {"cli"},
 }
 # Private modules whose prefix is not the name of the module that they are a part of.
 PARTS = {"draw": "drawing", "figure": "figures"}
 # Modules that must not reach for a heavy library when they are imported: those below torch, lists and texts.
-LIGHT = {name for name, floor in FLOORS.items() if floor <= 1} | {"tasks", "figures", "cli", "__main__"}
+LIGHT = {name for name, floor in FLOORS.items() if floor <= 1} | {"tasks", "figures", "report", "cli", "__main__"}
 HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate", "matplotlib"}
 # Third parties that appear in one place only. `nano` is left out: how the models were made is its own affair.
 ONE_PLACE = {"lm_eval": {"harness"}, "typer": {"cli"}}

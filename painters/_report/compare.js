@@ -1,0 +1,199 @@
+
+// Two plans of one model, task by task. Everything is computed here, from the outcomes by document.
+
+const FEW = 30; // documents under which intervals are rough
+const FEW_APART = 10; // documents that tell two plans apart, under which a test can hardly find anything
+const HEAD = ["Task", "Metric", "A", "B", "A − B", "", "95 % interval", "n", "Only A", "Only B", "p"];
+const compare = { group: 0, sides: [], waiting: [] };
+
+// Entries of a side: a plan under a kind of cache. The intact model has one cache whatever the other plans have.
+function sidesOf(group) {
+  const found = new Map();
+  for (let row = 0; row < COUNT; row += 1) {
+    if (settingOf(row).group !== group) continue;
+    const kv = settingOf(row).kv;
+    const key = `${ROWS.plan[row]} ${kv}`;
+    if (!found.has(key)) found.set(key, { plan: planOf(row), kv, rows: [], variants: new Set() });
+    found.get(key).rows.push(row);
+    if (VARIANTS[row]) found.get(key).variants.add(VARIANTS[row]);
+  }
+  return [...found.values()].sort((a, b) => b.plan.intact - a.plan.intact || ordering.compare(a.plan.text, b.plan.text) || ordering.compare(a.kv, b.kv));
+}
+
+function sideName(side) {
+  const about = [side.plan.intact ? "intact" : [...side.variants][0], side.kv === "exact" ? "" : `kv ${side.kv}`].filter(Boolean).join(", ");
+  return about ? `${side.plan.text}  (${about})` : side.plan.text;
+}
+
+function setUpComparison() {
+  options(get("compare-group"), GROUP_NAMES);
+  get("compare-group-label").hidden = GROUP_NAMES.length < 2;
+  get("compare-group").addEventListener("change", () => chooseGroup(Number(get("compare-group").value)));
+  for (const id of ["compare-a", "compare-b"]) get(id).addEventListener("change", showComparison);
+  get("compare-swap").addEventListener("click", () => {
+    [get("compare-a").value, get("compare-b").value] = [get("compare-b").value, get("compare-a").value];
+    showComparison();
+  });
+  for (const one of document.querySelectorAll(".draws")) one.textContent = DRAWS.toLocaleString("en");
+  for (const one of document.querySelectorAll(".seed")) one.textContent = SEED;
+  const head = make("tr");
+  HEAD.forEach((title, place) => head.append(make("th", { scope: "col", text: title, className: place === 1 ? "rest" : place > 1 && place !== 5 ? "number" : "", ...(title ? {} : { "aria-label": "Interval, drawn" }) })));
+  get("compare-table").tHead.append(head);
+  if (GROUP_NAMES.length) chooseGroup(Math.max(0, DATA.groups.findIndex(({ tuning }) => !tuning)));
+}
+
+function chooseGroup(group) {
+  compare.group = group;
+  compare.sides = sidesOf(group);
+  get("compare-group").value = group;
+  const names = compare.sides.map(sideName);
+  options(get("compare-a"), names);
+  options(get("compare-b"), names);
+  // At first: the best of the plans with the most records, against the intact model.
+  const score = (side) => median(side.rows.filter((row) => settingOf(row).primary && !missing(ROWS.normalised[row])).map((row) => ROWS.normalised[row]));
+  const others = compare.sides.filter(({ plan }) => !plan.intact)
+    .sort((a, b) => b.rows.length - a.rows.length || compared(score(a), score(b), true));
+  const intact = compare.sides.findIndex(({ plan }) => plan.intact);
+  get("compare-a").value = others.length ? compare.sides.indexOf(others[0]) : 0;
+  get("compare-b").value = Math.max(0, intact);
+  showComparison();
+}
+
+function chooseForComparison(side, row) {
+  if (settingOf(row).group !== compare.group) chooseGroup(settingOf(row).group);
+  get(`compare-${side}`).value = compare.sides.findIndex(({ plan, kv }) => plan === planOf(row) && kv === settingOf(row).kv);
+  showComparison();
+  get("compare").scrollIntoView();
+  get(`compare-${side}`).focus({ preventScroll: true });
+}
+
+// Rows of both sides on the same prompts: [task, metric, row of A, row of B]. Of several, those scored last.
+function paired(a, b) {
+  const key = (row) => {
+    const { task, metric, requests, shots, documents, seed } = settingOf(row);
+    return JSON.stringify([task, metric, requests, shots, documents, seed]);
+  };
+  const latest = (rows) => {
+    const found = new Map();
+    for (const row of rows) {
+      const other = found.get(key(row));
+      if (other === undefined || DATES[row] >= DATES[other]) found.set(key(row), row);
+    }
+    return found;
+  };
+  const others = latest(b.rows);
+  const found = [];
+  for (const [name, row] of latest(a.rows)) if (others.has(name)) found.push([row, others.get(name)]);
+  return found.sort(([one], [other]) => ordering.compare(settingOf(one).task, settingOf(other).task)
+    || settingOf(other).primary - settingOf(one).primary || ordering.compare(settingOf(one).metric, settingOf(other).metric));
+}
+
+// All but the interval, which takes longer and is filled in later. `known` are the outcomes of both.
+function statistics(a, b) {
+  const { aggregation, documents } = settingOf(a);
+  const [one, other] = [outcomes(a), outcomes(b)];
+  const values = [ROWS.value[a], ROWS.value[b]];
+  const difference = values.some(missing) ? null : values[0] - values[1];
+  const known = one && other && one.length === other.length && (aggregation === "mean" || aggregation === "perplexity") ? [one, other] : null;
+  return {
+    a, b, difference, documents, known,
+    error: known && pairedError(aggregation, one, other),
+    test: known && aggregation === "mean" ? mcnemar(one, other) : null,
+  };
+}
+
+function showComparison() {
+  const [a, b] = ["compare-a", "compare-b"].map((id) => compare.sides[Number(get(id).value)]);
+  get("compare-drawings").replaceChildren(...[["A", a], ["B", b]].map(([name, side]) =>
+    make("div", { className: "card" }, make("h3", { text: `${name}: ` }, make("code", { text: side.plan.text })), drawing(side.plan),
+      make("p", { text: [cost(side.plan), [...side.variants].join("; "), `kv ${side.kv}`].filter(Boolean).join(" · ") }))));
+  const pairs = paired(a, b).map(([one, other]) => statistics(one, other));
+  // Shares have one scale, so that intervals of different tasks can be compared by eye.
+  const far = ({ difference, error }) => Math.abs(difference) + 2.5 * (error || 0);
+  const reach = Math.max(0.01, ...pairs.filter(({ a: row, known }) => known && settingOf(row).share).map(far));
+  const filling = pairs.map((pair) => {
+    const cells = comparisonRow(pair);
+    return { ...pair, ...cells, reach: settingOf(pair.a).share ? reach : Math.max(1e-9, far(pair)) };
+  });
+  get("compare-table").tBodies[0].replaceChildren(...filling.map(({ line }) => line));
+  compare.waiting = filling.filter(({ known }) => known);
+  fillIn(compare.waiting);
+  const tasks = new Set(pairs.map(({ a: row }) => settingOf(row).task)).size;
+  get("compare-status").textContent = pairs.length
+    ? `${pairs.length} ${pairs.length === 1 ? "metric" : "metrics"} of ${tasks} ${tasks === 1 ? "task" : "tasks"}, on the same documents and prompts.`
+    : "These two plans were never scored on the same documents and prompts: choose others.";
+  get("compare-notes").replaceChildren(...notes(a, b, pairs).map((text) => make("li", { text })));
+}
+
+function comparisonRow({ a, b, difference, documents, error, test, known }) {
+  const { task, metric, share } = settingOf(a);
+  const number = (text) => make("td", { className: "number", text });
+  const apart = number("");
+  apart.append(make("span", { text: written(difference, share, true) }));
+  if (!missing(error)) apart.append(make("span", { className: "error", text: ` ± ${written(error, share)}` }));
+  const drawn = make("td");
+  const ends = number(known ? "…" : "–");
+  const line = make("tr", {},
+    make("td", { text: task }, make("span", { className: "under", text: metric })), make("td", { className: "rest", text: metric }),
+    number(written(ROWS.value[a], share)), number(written(ROWS.value[b], share)), apart, drawn, ends,
+    number(String(documents)), number(test ? String(test.first) : "–"), number(test ? String(test.second) : "–"),
+    number(test ? (test.p < 0.0001 ? "< 0.0001" : test.p.toFixed(4)) : "–"));
+  return { line, apart, drawn, ends };
+}
+
+// The intervals, a few at a time, so that the page stays usable; those of an earlier choice are given up.
+function fillIn(waiting) {
+  const began = performance.now();
+  while (waiting === compare.waiting && waiting.length && performance.now() - began < 50) {
+    const { a, difference, known, apart, drawn, ends, reach } = waiting.shift();
+    const { aggregation, share, higher } = settingOf(a);
+    const interval = pairedInterval(aggregation, ...known);
+    if (!interval) {
+      ends.textContent = "–";
+      continue;
+    }
+    if (interval[0] > 0 || interval[1] < 0) apart.firstChild.className = (difference > 0) === higher ? "good" : "bad";
+    drawn.append(picture(difference, interval, reach));
+    ends.textContent = `${written(interval[0], share, true)} to ${written(interval[1], share, true)}`;
+  }
+  if (waiting === compare.waiting && waiting.length) setTimeout(() => fillIn(waiting));
+}
+
+// The interval around the difference, and where zero is.
+function picture(difference, [low, high], reach) {
+  const x = (value) => 100 + 92 * Math.max(-1, Math.min(1, value / reach));
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const add = (tag, attributes) => {
+    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    svg.append(element);
+  };
+  svg.setAttribute("viewBox", "0 0 200 24");
+  svg.setAttribute("class", "interval");
+  svg.setAttribute("aria-hidden", "true");
+  add("line", { x1: 100, x2: 100, y1: 1, y2: 23, stroke: "currentColor", "stroke-opacity": 0.5, "stroke-dasharray": "2 2" });
+  add("line", { x1: x(low), x2: x(high), y1: 12, y2: 12, stroke: "currentColor", "stroke-width": 2.5, "stroke-linecap": "round" });
+  add("circle", { cx: x(difference), cy: 12, r: 5, fill: "currentColor" });
+  return svg;
+}
+
+function notes(a, b, pairs) {
+  const found = [];
+  const name = ({ a: row }) => `${settingOf(row).task} ${settingOf(row).metric}`;
+  const named = (some) => (some.length > 4 ? `${some.length} of the ${pairs.length} metrics` : some.map(name).join(", "));
+  if (a === b) found.push("A and B are the same plan: every difference is zero.");
+  const few = pairs.filter(({ documents }) => documents < FEW);
+  if (few.length) found.push(`Too few documents: under ${FEW} on ${named(few)}. Standard errors, intervals and tests of so few say little; do not conclude from them.`);
+  const alike = a === b ? [] : pairs.filter(({ test, documents }) => test && documents >= FEW && test.first + test.second < FEW_APART);
+  if (alike.length) found.push(`Few documents tell the plans apart: under ${FEW_APART} on ${named(alike)}. The interval is rough there, and the test can hardly find a difference.`);
+  const unpaired = pairs.filter(({ known }) => !known);
+  if (unpaired.length) found.push(`Not paired: ${named(unpaired)}. No mean over documents, or no outcomes of documents in the records or on this page; the bare difference is shown.`);
+  for (const fact of ["device", "attention", "batch_size", "batching", "versions", "task_version"]) {
+    const differing = pairs.filter((pair) => JSON.stringify(settingOf(pair.a)[fact]) !== JSON.stringify(settingOf(pair.b)[fact]));
+    if (differing.length) found.push(`A and B differ in ${fact.replace("_", " ")} too, on ${named(differing)}.`);
+  }
+  const only = new Set([...a.rows, ...b.rows].map((row) => settingOf(row).task));
+  for (const { a: row } of pairs) only.delete(settingOf(row).task);
+  if (only.size && pairs.length) found.push(`Not on the same documents and prompts for both, so not compared: ${[...only].sort(ordering.compare).join(", ")}.`);
+  return found;
+}
