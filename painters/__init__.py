@@ -13,6 +13,7 @@ from painters.errors import PaintersError
 from painters.plan import Plan, PlanError
 
 if TYPE_CHECKING:
+    from painters.export import export
     from painters.similarity import similarity
 
 __version__ = "0.1.0"
@@ -24,6 +25,7 @@ __all__ = [
     "SurgeryError",
     "__version__",
     "evaluate",
+    "export",
     "similarity",
     "surgery",
     "variants",
@@ -32,6 +34,7 @@ __all__ = [
 _LAZY = {
     "SurgeryError": "painters.stack",
     "evaluate": "painters.harness",
+    "export": "painters.export",
     "similarity": "painters.similarity",
     "surgery": "painters.engine",
 }

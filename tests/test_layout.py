@@ -39,6 +39,7 @@ FLOORS = {
     "models": 4,
     "tasks": 5,
     "harness": 5,
+    "export": 5,
     "glue": 5,
     "similarity": 5,
     "nano": 5,
@@ -48,7 +49,7 @@ FLOORS = {
     "__main__": 7,
 }
 OWN_FLOOR = {
-    "__init__": {"errors", "plan", "similarity", "variants"},  # the public names that need no torch
+    "__init__": {"errors", "export", "plan", "similarity", "variants"},  # the public names that need no torch
     "plan": {"errors"},
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},
