@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from painters import _export_code as coding
 from painters._export_config import reordered
 from painters._export_files import ExportError
 from painters._export_proof import Answer, answer, difference, different_layer
+from painters.errors import PaintersError
 from painters.models import bars
 from painters.plan import Plan
 from painters.stack import LayerStack
@@ -30,6 +31,8 @@ class Checkpoint:
     """A checkpoint in memory: a model that shares its tensors with the source."""
 
     model: PreTrainedModel
+    tensors: Mapping[str, Tensor]
+    """The source's own tensors by their names in it; those of a repeated layer come again."""
     generation: GenerationConfig | None
     code: str | None = None
     """The text of its modelling file, if it has one."""
@@ -59,7 +62,7 @@ def plain(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) ->
     order = [run.index for run in plan.walk()]
     try:
         made = _empty(model, reordered(model.config, order))
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+    except (ValueError, TypeError, LookupError, AssertionError, NotImplementedError) as error:
         raise _inexpressible(plan, source, f"transformers refuses the configuration for it: {error}") from error
     layers: Any = made.get_submodule(stack.path)
     if len(layers) != len(order):
@@ -67,7 +70,7 @@ def plain(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) ->
     if (found := different_layer(list(layers), list(stack.layers), order, source)) is not None:
         raise _inexpressible(plan, source, found)
     try:
-        return _filled(made, model, _rearranged(model, stack.path, order))
+        return _filled(made, model, *_rearranged(model, stack.path, order))
     except RuntimeError as error:
         raise _inexpressible(plan, source, f"its configuration makes other tensors: {_told(error)}") from error
 
@@ -89,7 +92,7 @@ def with_code(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str
         "auto_map": {"AutoConfig": f"{coding.MODULE}.{config}", auto: f"{coding.MODULE}.{cls}"},
         "model_type": model_type,  # not the source's, or it would load as the source where code is not trusted
     }
-    return Checkpoint(made.model, made.generation, coding.modelling_code(model, stack, plan), names)
+    return Checkpoint(made.model, made.tensors, made.generation, coding.modelling_code(model, stack, plan), names)
 
 
 def prove(made: Checkpoint, model: PreTrainedModel, folder: Path, expected: Answer, what: str) -> None:
@@ -101,9 +104,37 @@ def prove(made: Checkpoint, model: PreTrainedModel, folder: Path, expected: Answ
         again = kind.from_pretrained(
             folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, use_safetensors=True
         )
-    if (found := difference(answer(again.to(model.device)), expected)) is not None:
-        advice = ADVICE if made.code is None else "Run it with painters.surgery"
+    again.load_state_dict(_same_tensors(again, made.tensors, what), assign=True)
+    found = difference(answered(again.to(model.device), None, f"plan {what}, loaded again,"), expected)
+    if found is not None:
+        advice = _cast(model, again) or (ADVICE if made.code is None else "Run it with painters.surgery")
         raise ExportError(f"plan {what}: loaded again, {found}, so it is not written. {advice}")
+
+
+def _same_tensors(again: PreTrainedModel, tensors: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
+    """The source's tensors, once those that were loaded prove to be equal; ExportError where one is not.
+
+    What they lie at differs, and with it the last digit of some products of matrices.
+    """
+    loaded = again.state_dict()
+    for name in sorted(loaded.keys() | tensors.keys()):
+        one, two = loaded.get(name), tensors.get(name)
+        if one is None or two is None or one.dtype != two.dtype or not torch.equal(one.to(two.device), two):
+            raise ExportError(f"plan {what}: loaded again, its tensor {name} is not that of the source: not written")
+    return tensors
+
+
+def answered(model: PreTrainedModel, plan: Plan | None, source: str) -> Answer:
+    """What the model says to the probe under `plan`, or as it is; ExportError where the probe does not suit it."""
+    try:
+        return answer(model, plan)
+    except PaintersError:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        raise ExportError(
+            f"{source} ({type(model).__name__}) does not answer to a plain batch of tokens, so no export of it could "
+            f"be checked: {type(error).__name__}: {error}"
+        ) from error
 
 
 def auto_class(model: Any) -> str:
@@ -129,21 +160,27 @@ def _empty(model: PreTrainedModel, config: Any) -> PreTrainedModel:
     return made
 
 
-def _filled(made: PreTrainedModel, model: PreTrainedModel, tensors: dict[str, Tensor]) -> Checkpoint:
-    """The empty model `made` with these tensors, not copied; RuntimeError where they are not its own."""
-    made.load_state_dict(tensors, assign=True)
+def _filled(
+    made: PreTrainedModel, model: PreTrainedModel, tensors: dict[str, Tensor], copied: Collection[str] = ()
+) -> Checkpoint:
+    """The empty model `made` with these tensors; RuntimeError where they are not its own.
+
+    None is copied but those of `copied`, the repeated layers', for files share nothing.
+    """
+    made.load_state_dict({n: t.clone() if n in copied else t for n, t in tensors.items()}, assign=True)
     made.tie_weights()
     if hasattr(model, "_weight_conversions"):  # how the names in its file became those in memory
         made._weight_conversions = model._weight_conversions
     generation = copy.deepcopy(model.generation_config) if made.can_generate() else None
     if generation is not None:
         made.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    return Checkpoint(made, generation)
+    return Checkpoint(made, tensors, generation)
 
 
-def _rearranged(model: PreTrainedModel, path: str, order: Sequence[int]) -> dict[str, Tensor]:
-    """The model's tensors by their names in the export. Those of a repeated layer are copied: files share nothing."""
+def _rearranged(model: PreTrainedModel, path: str, order: Sequence[int]) -> tuple[dict[str, Tensor], set[str]]:
+    """The model's tensors by their names in the export, and which of these names are those of repeated layers."""
     found: dict[str, Tensor] = {}
+    repeated: set[str] = set()
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in model.state_dict().items():
         if name.startswith(f"{path}."):
@@ -154,8 +191,24 @@ def _rearranged(model: PreTrainedModel, path: str, order: Sequence[int]) -> dict
     for place, layer in enumerate(order):
         again = layer in order[:place]
         for inner, tensor in layers.get(layer, {}).items():
-            found[f"{path}.{place}.{inner}"] = tensor.clone() if again else tensor
-    return found
+            name = f"{path}.{place}.{inner}"
+            found[name] = tensor
+            if again:
+                repeated.add(name)
+    return found, repeated
+
+
+def _cast(model: PreTrainedModel, again: PreTrainedModel) -> str | None:
+    """Advice where the model's dtype was changed after loading, buffers and all; None where it was not."""
+    loaded = dict(again.named_buffers())
+    for name, tensor in model.named_buffers():
+        if name in loaded and loaded[name].dtype != tensor.dtype:
+            mine, theirs = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, loaded[name].dtype))
+            return (
+                f"The source has {name} in {mine}, and {theirs} is what transformers loads it in, so it was cast "
+                f"after loading: load the source in {mine} (dtype={mine!r}) instead"
+            )
+    return None
 
 
 def _inexpressible(plan: Plan, source: str, why: str) -> ExportError:

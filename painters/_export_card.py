@@ -43,7 +43,7 @@ fine-tuning it.
 from transformers import AutoTokenizer, {auto}
 
 model = {auto}.from_pretrained("{folder}"{trust})
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}"{trust})
 ```
 
 {more}"""

@@ -12,7 +12,7 @@ from typing import Any, Final
 PER_LAYER: Final = frozenset(
     {
         *("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types", "attention_layers", "attn_layers"),
-        *("no_rope_layers", "layer_rope_theta", "sliding_windows", "activation_sparsity_pattern"),
+        *("no_rope_layers", "attention_window", "layer_rope_theta", "sliding_windows", "activation_sparsity_pattern"),
         *("intermediate_size", "num_attention_heads", "num_key_value_heads", "layers_num_experts"),
         *("num_attention_heads_per_layer", "num_key_value_heads_per_layer", "kv_sharing_modes"),
     }
@@ -22,7 +22,7 @@ PER_LAYER: Final = frozenset(
 INDICES: Final = frozenset({"moe_layers", "full_attn_idxs", "rope_scaling_layers", "ple_layer_ids"})
 """Fields that list the layers for which something holds."""
 
-PREFIXES: Final = frozenset({"max_window_layers", "first_k_dense_replace"})
+PREFIXES: Final = frozenset({"max_window_layers", "first_k_dense_replace", "num_dense_layers"})
 """Fields that say for how many of the first layers something holds."""
 
 
@@ -32,20 +32,25 @@ def reordered(config: Any, order: Sequence[int]) -> Any:
     In composite models that of the text model changes. Raises ValueError where the configuration refuses its new
     values.
     """
-    whole, text = config.to_dict(), _text_name(config)
-    if text is None:
-        _reorder(whole, config, order)
-    else:
-        _reorder(whole[text], getattr(config, text), order)
+    whole = config.to_dict()
+    text, fields = config.get_text_config(), whole
+    for name in _path(config, text):
+        fields = fields[name]
+    _reorder(fields, text, order)
     made = type(config).from_dict(whole)
     made._name_or_path = getattr(config, "_name_or_path", "")
     return made
 
 
-def _text_name(config: Any) -> str | None:
-    """The field in which a composite configuration keeps that of the text model; None where it is that itself."""
-    text = config.get_text_config()
-    return next((name for name in getattr(config, "sub_configs", {}) if getattr(config, name, None) is text), None)
+def _path(config: Any, text: Any) -> list[str]:
+    """The fields that lead from a configuration to that of its text model, none where that is itself."""
+    if config is text:
+        return []
+    for name in getattr(config, "sub_configs", {}):
+        inner = getattr(config, name, None)
+        if inner is text or (inner is not None and inner.get_text_config() is text):
+            return [name, *_path(inner, text)]
+    raise ValueError(f"{type(config).__name__} keeps the configuration of its text model where it is not found")
 
 
 def _reorder(fields: dict[str, Any], config: Any, order: Sequence[int]) -> None:
@@ -68,3 +73,5 @@ def _reorder(fields: dict[str, Any], config: Any, order: Sequence[int]) -> None:
         own = {int(layer): value for layer, value in fields["per_layer_config"].items()}
         fields["per_layer_config"] = {k: copy.deepcopy(own[i]) for k, i in enumerate(order) if i in own}
     fields[config.attribute_map.get("num_hidden_layers", "num_hidden_layers")] = len(order)
+    if "decoder_layers" in fields:  # of a decoder cut from an encoder-decoder, which counts the encoder's
+        fields["decoder_layers"] = len(order)

@@ -18,7 +18,7 @@ TOKENS, STEPS, WINDOW = 16, 4, 4
 """Of a prompt of the probe, decoded behind it, and seen by a layer that slides."""
 
 WINDOWS: Final = ("sliding_window", "local_attention", "attention_chunk_size", "window_size")
-INDEX: Final = ("layer_idx", "layer_id")
+INDEX: Final = ("layer_idx", "layer_id", "layer_number")
 
 
 class Answer(NamedTuple):
@@ -66,7 +66,7 @@ def answer(model: PreTrainedModel, plan: Plan | None = None) -> Answer:
     """
     config = model.config.get_text_config()
     random = torch.Generator().manual_seed(0)
-    ids = torch.randint(config.vocab_size, (2, TOKENS), generator=random).to(model.device)
+    ids = torch.randint(getattr(config, "vocab_size", 100), (2, TOKENS), generator=random).to(model.device)
     mask = torch.ones_like(ids)
     decodes = model.can_generate() and "past_key_values" in inspect.signature(model.forward).parameters
     if decodes:
@@ -77,10 +77,12 @@ def answer(model: PreTrainedModel, plan: Plan | None = None) -> Answer:
     model.eval()  # type: ignore[no-untyped-call]
     try:
         with _narrow(config), nullcontext() if plan is None else surgery(model, plan):
-            if not decodes:
-                output = model(input_ids=ids, attention_mask=mask, return_dict=True)
-                return Answer([_scores(output)], "its answers to a batch of tokens")
-            return Answer(_decoded(model, ids, mask), "its answers to a batch of tokens and cached decoding behind it")
+            if decodes:
+                found = _decoded(model, ids, mask)
+            else:
+                found = [_scores(model(input_ids=ids, attention_mask=mask, return_dict=True))]
+            behind = " and cached decoding behind it" if len(found) > 1 else ""
+            return Answer(found, f"its answers to a batch of tokens{behind}")
     finally:
         model.train(was_training)
 
@@ -101,8 +103,10 @@ def _decoded(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> list[Tensor]:
     cache: Mapping[str, Any] = {}
     for _ in range(1 + STEPS):
         output = model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **cache)
-        cache = {"past_key_values": output.past_key_values}
         found.append(_scores(output))
+        if (past := getattr(output, "past_key_values", None)) is None:
+            break  # it keeps its states elsewhere
+        cache = {"past_key_values": past}
         ids = found[-1][:, -1:].argmax(-1)
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     return found

@@ -75,7 +75,6 @@ def export(
     check(plan, to, with_code=with_code, mergekit=mergekit, max_shard_size=max_shard_size, force=force)
     from painters import _export_build as building
     from painters import models
-    from painters._export_proof import answer
     from painters.stack import LayerStack
 
     if isinstance(model, str):
@@ -92,7 +91,7 @@ def export(
     build = building.with_code if with_code else building.plain
     made = build(loaded, stack, plan, source)
     check_space(to, made.size)
-    expected = answer(loaded, plan)
+    expected = building.answered(loaded, plan, source)
     with written_whole(to) as folder:
         made.write(folder, max_shard_size)
         if tokenizer is not None:
@@ -195,10 +194,11 @@ def _refuse_model(model: Any, source: str) -> None:
 
 def _refuse_place(model: PreTrainedModel, source: str, to: Path, mergekit: bool) -> None:
     name = str(model.name_or_path or "")
-    own = Path(name)
-    if name and own.is_dir() and to.resolve() in (own.resolve(), *own.resolve().parents):
+    own = Path(name).resolve()
+    is_local = bool(name) and own.is_dir()
+    if is_local and to.resolve() in (own, *own.parents):
         raise ExportError(f"export to {to}: {source} itself lies there; name another folder")
-    if mergekit and not own.is_dir() and "/" not in name:
+    if mergekit and not is_local and "/" not in name:
         raise ExportError(
             f"a recipe for {source}: mergekit reads models from a folder or the hub; save it, load it again"
         )
