@@ -108,9 +108,9 @@ def recipe(model: str, order: Sequence[int], dtype: str) -> str:
     slices = [{"sources": [{"model": model, "layer_range": [a, b]}]} for a, b in _runs(order)]
     made = {"slices": slices, "merge_method": "passthrough", "dtype": dtype}
     note = (
-        "# The tensors of this checkpoint by mergekit (layer_range ends before its second number). mergekit leaves\n"
-        "# fields such as layer_types as they were in the source: where layers differ in kind, take config.json from "
-        "here.\n"
+        "# The weights of this checkpoint by mergekit (a layer_range ends before its second number). mergekit knows\n"
+        "# nothing of layer_types and the like: where the configuration has such fields, it stops when the weights\n"
+        "# are written, or leaves the source's. Take config.json from here then.\n"
     )
     text: str = yaml.safe_dump(made, sort_keys=False)
     return note + text
