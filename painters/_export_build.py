@@ -169,8 +169,6 @@ def _filled(
     """
     made.load_state_dict({n: t.clone() if n in copied else t for n, t in tensors.items()}, assign=True)
     made.tie_weights()
-    if hasattr(model, "_weight_conversions"):  # how the names in its file became those in memory
-        made._weight_conversions = model._weight_conversions
     generation = copy.deepcopy(model.generation_config) if made.can_generate() else None
     if generation is not None:
         made.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]

@@ -110,7 +110,8 @@ def recipe(model: str, order: Sequence[int], dtype: str) -> str:
     note = (
         "# The weights of this checkpoint by mergekit (a layer_range ends before its second number). mergekit knows\n"
         "# nothing of layer_types and the like: where the configuration has such fields, it stops when the weights\n"
-        "# are written, or leaves the source's. Take config.json from here then.\n"
+        "# are written, or leaves the source's. Take config.json from here then. Of some heads, such as BERT's, it\n"
+        "# leaves tensors out.\n"
     )
     text: str = yaml.safe_dump(made, sort_keys=False)
     return note + text

@@ -290,28 +290,24 @@ def _tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 LEGACY = {
-    "gpt_neox": [
-        f"gpt_neox.layers.{layer}.attention.{name}"
-        for layer in range(N)
-        for name in ("bias", "masked_bias", "rotary_emb.inv_freq")
-    ],
-    "bert": ["bert.pooler.dense.weight", "bert.pooler.dense.bias"],
+    "gpt_neox": {f"gpt_neox.layers.N.attention.{name}" for name in ("bias", "masked_bias", "rotary_emb.inv_freq")},
+    "bert": {"bert.pooler.dense.weight", "bert.pooler.dense.bias"},
 }
-"""Tensors that mergekit requires, that published checkpoints have, and that transformers no longer uses or saves."""
+"""Tensors that mergekit 0.1.5 requires, that published checkpoints have, and that transformers no longer saves."""
+
+UNKNOWN = {
+    "bert": {f"cls.predictions.transform.{m}.{p}" for m in ("dense", "LayerNorm") for p in ("weight", "bias")},
+}
+"""Tensors that mergekit 0.1.5 leaves out of its copy: of BertForMaskedLM it knows no more than this."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", [*NAMES, "nano-llama"])
 def test_mergekit_builds_the_same_tensors(architecture: str, tmp_path: Path) -> None:
-    command = mergekit()
-    source: Any = architecture
+    command, source = mergekit(), architecture
+    legacy, unknown = LEGACY.get(architecture, set()), UNKNOWN.get(architecture, set())
     if architecture in NAMES:
-        made = shared_model(architecture, N)
-        made.save_pretrained(tmp_path / "in")
-        file = tmp_path / "in" / "model.safetensors"
-        legacy = {name: torch.zeros(1) for name in LEGACY.get(architecture, [])}
-        save_file(load_file(file) | legacy, file, {"format": "pt"})
-        source = type(made).from_pretrained(tmp_path / "in").eval()
+        source = saved_and_loaded(shared_model(architecture, N), tmp_path / "in", legacy)
     for label, plan in PLANS.items():
         out, merged = tmp_path / label, tmp_path / f"{label}-merged"
         painters.export(source, plan, out, mergekit=True)
@@ -319,15 +315,24 @@ def test_mergekit_builds_the_same_tensors(architecture: str, tmp_path: Path) -> 
             [command, out / MERGEKIT, merged, "--no-copy-tokenizer"], capture_output=True, text=True, check=False
         )
         if done.returncode:  # it writes the weights, and then a configuration with the source's layer_types
-            assert "must be equal to the number of `layer_types`" in done.stderr
+            assert "must be equal to the number of `layer_types`" in done.stderr, done.stderr
             assert "layer_types" in json.loads((out / "config.json").read_text())
             assert plan.layer_runs != N
         ours, theirs = _tensors(out), _tensors(merged)
-        known = {re.sub(r"\.\d+\.", ".N.", name) for name in LEGACY.get(architecture, [])}
-        assert {name for name in theirs if re.sub(r"\.\d+\.", ".N.", name) not in known} == ours.keys()
-        for name, tensor in ours.items():
-            assert tensor.dtype == theirs[name].dtype
-            assert torch.equal(tensor, theirs[name]), name
+        assert ours.keys() - theirs.keys() == unknown
+        assert {re.sub(r"\.\d+\.", ".N.", name) for name in theirs.keys() - ours.keys()} == legacy
+        for name in ours.keys() - unknown:
+            assert ours[name].dtype == theirs[name].dtype
+            assert torch.equal(ours[name], theirs[name]), name
+
+
+def saved_and_loaded(made: PreTrainedModel, folder: Path, more: set[str]) -> Any:
+    """The model as loaded from `folder`, where its file holds more tensors than it needs; N stands for each layer."""
+    made.save_pretrained(folder)
+    names = {name.replace(".N.", f".{layer}.") for name in more for layer in range(N)}
+    file = folder / "model.safetensors"
+    save_file(load_file(file) | {name: torch.zeros(1) for name in names}, file, {"format": "pt"})
+    return type(made).from_pretrained(folder).eval()
 
 
 # ---------------------------------------------------------------------------------------------------- the command line
