@@ -58,7 +58,7 @@ def written(request: Request) -> Exported:
 def told(done: Exported) -> str:
     """The lines that say so."""
     files = ", ".join(done.files)
-    trust = ", trust_remote_code=True" if done.with_code else ""
+    trust = ", trust_remote_code=True" if done.trust_remote_code else ""
     return (
         f"{done.source} under {done.plan}: {done.num_layers} layers, {readable(done.weights)} of weights\n"
         f"Written to {done.folder}: {files}\n"

@@ -70,6 +70,7 @@ def card(
     dtype: str,
     auto: str,
     with_code: bool,
+    trust: bool,
     covers: str,
 ) -> str:
     """The README.md of an export."""
@@ -97,7 +98,7 @@ def card(
         drawing=plan_text(plan, num_layers, width=100).rstrip(),
         auto=auto,
         folder=title,
-        trust=", trust_remote_code=True" if with_code else "",
+        trust=", trust_remote_code=True" if trust else "",
         more=_CODE if with_code else _PLAIN.format(order=" ".join(str(layer.index) for layer in plan.walk())),
     )
     return f"---\n{yaml.safe_dump(head, sort_keys=True)}---\n\n{body}"

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import transformers
+
 from painters import __version__
 from painters.plan import Half, Layer, Plan, Step
 from painters.stack import LayerStack
@@ -56,10 +58,10 @@ def class_names(model: Any) -> tuple[str, str, str]:
 def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
     """The text of the modelling file, which needs torch and transformers only."""
     cls, config, model_type = class_names(model)
-    bases = sorted({type(model), type(model.config)}, key=lambda kind: kind.__name__)
+    bases = sorted((type(model), type(model.config)), key=lambda kind: kind.__name__)
     template = TEMPLATE.read_text()
     body = template[template.index('"""', 3) + 4 :]
-    imports = "\n".join(f"from {kind.__module__} import {kind.__name__}" for kind in bases)
+    imports = "\n".join(f"from {_public(kind)} import {kind.__name__}" for kind in bases)
     anchor = "from transformers.cache_utils import"
     halves = {} if stack.halves is None or not plan.has_halves else dataclasses.asdict(stack.halves)
     written = _steps(plan.steps)
@@ -95,6 +97,11 @@ def imported(folder: Path) -> ModuleType:
         sys.dont_write_bytecode = writes
         del sys.modules[name]
     return module
+
+
+def _public(kind: type) -> str:
+    """The module to import a class of transformers from: the package itself, which stays, where it has it."""
+    return "transformers" if getattr(transformers, kind.__name__, None) is kind else kind.__module__
 
 
 def _steps(steps: Sequence[Step]) -> tuple[Any, ...]:

@@ -37,6 +37,8 @@ class Exported:
     source: str
     auto_class: str
     with_code: bool
+    trust_remote_code: bool
+    """Whether it must be loaded so."""
     num_layers: int
     weights: int
     """Bytes of weights."""
@@ -75,6 +77,7 @@ def export(
     check(plan, to, with_code=with_code, mergekit=mergekit, max_shard_size=max_shard_size, force=force)
     from painters import _export_build as building
     from painters import models
+    from painters._export_card import MERGEKIT
     from painters.stack import LayerStack
 
     if isinstance(model, str):
@@ -103,10 +106,11 @@ def export(
             source=source,
             auto_class=building.auto_class(loaded),
             with_code=with_code,
+            trust_remote_code=with_code or loaded.is_remote_code(),
             num_layers=stack.num_layers if with_code else plan.layer_runs,
             weights=made.size,
             covers=expected.covers,
-            files=("README.md", *(["mergekit.yaml"] if mergekit else []), *(entry.name for entry in folder.iterdir())),
+            files=tuple(sorted(["README.md", *[MERGEKIT] * mergekit, *(entry.name for entry in folder.iterdir())])),
         )
         _describe(folder, told, plan, loaded, stack.num_layers)
     return told
@@ -166,6 +170,7 @@ def _describe(folder: Path, told: Exported, plan: Plan, model: Any, num_layers: 
             dtype=dtype,
             auto=told.auto_class,
             with_code=told.with_code,
+            trust=told.trust_remote_code,
             covers=told.covers,
         )
     )

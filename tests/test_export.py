@@ -203,6 +203,52 @@ def test_configurations_in_another_order(case: str) -> None:
     assert config.to_dict() == before
 
 
+@pytest.mark.parametrize("head", ["classifier", "bare"])
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_the_class_stays_what_it_was(architecture: str, head: Any, tmp_path: Path) -> None:
+    source, plan = shared_model(architecture, N, head=head), SEQUENCES["reverse"]
+    done = painters.export(source, plan, tmp_path / "out")
+    auto = ARCHITECTURES[architecture].auto_class(head)
+    assert done.auto_class == auto.__name__
+    found = auto.from_pretrained(tmp_path / "out").eval()
+    ids, mask = padded_batch()
+    with torch.no_grad(), surgery(source, plan):
+        assert_same(found(input_ids=ids, attention_mask=mask)[0], source(input_ids=ids, attention_mask=mask)[0])
+
+
+CODE = """
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class MyConfig(LlamaConfig):
+    model_type = "mine"
+
+class MyModel(LlamaForCausalLM):
+    config_class = MyConfig
+
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits * 2
+        return output
+"""
+
+
+def test_a_model_with_code_of_its_own_takes_it_along(tmp_path: Path) -> None:
+    shared_model("llama", N).save_pretrained(tmp_path / "in")
+    (tmp_path / "in" / "mine.py").write_text(CODE)
+    config = json.loads((tmp_path / "in" / "config.json").read_text())
+    names = {"AutoConfig": "mine.MyConfig", "AutoModelForCausalLM": "mine.MyModel"}
+    (tmp_path / "in" / "config.json").write_text(json.dumps(config | {"model_type": "mine", "auto_map": names}))
+    source = reloaded(tmp_path / "in", "llama", trust_remote_code=True)
+    done = painters.export(source, "5-0", tmp_path / "out")
+    assert done.trust_remote_code
+    assert "trust_remote_code=True" in (tmp_path / "out" / "README.md").read_text()
+    found = reloaded(tmp_path / "out", "llama", trust_remote_code=True)
+    with torch.no_grad(), surgery(source, "5-0"):
+        assert_same(found(**prompts()).logits, source(**prompts()).logits)
+    with pytest.raises(ExportError, match="is a MyModel, not of transformers itself"):
+        painters.export(source, "0 {1-3}", tmp_path / "code", with_code=True)
+
+
 # -------------------------------------------------------------------------------------------------- what cannot be said
 
 
