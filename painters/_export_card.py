@@ -18,9 +18,8 @@ _CARD = """# {title}
 
 This is {source} with its layers run by another plan. No weight was changed, and nothing was trained.
 
-**The model is not healed.** Its layers were trained to run in their own order, each once. Run otherwise they cost
-quality, mostly more than the number of layers suggests. Measure it on your own task before you use it, and think of
-fine-tuning it.
+**The model is not healed.** Its layers were trained to run in their own order, each once, and nothing was tuned for
+this one. What it costs differs from task to task: measure it on yours before you use it, and consider fine-tuning it.
 
 | | |
 |---|---|

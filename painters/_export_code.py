@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import pprint
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 import transformers
+from transformers import PreTrainedModel
 
 from painters import __version__
 from painters.plan import Half, Layer, Plan, Step
@@ -30,7 +31,10 @@ Written by painters {version} (Apache-2.0), which it does not need. Load it with
 
 _CLASSES = """
 
-PLAN: tuple[Any, ...] = {plan}
+PLAN: tuple[Any, ...] = (
+{plan}
+)
+HALVES: dict[str, Any] = {{{halves}}}
 
 
 class {config}({config_base}):
@@ -42,7 +46,7 @@ class {cls}({base}):
 
     def __init__(self, config: {config}, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
-        follow(self, "{path}", PLAN, {returns!r}, {halves})
+        follow(self, "{path}", PLAN, {returns!r}, HALVES)
 
     def _valid_auto_compile_criteria(self, *args: Any, **kwargs: Any) -> bool:
         return False  # what generate would compile for itself runs the stand-ins as they were then
@@ -58,18 +62,18 @@ def class_names(model: Any) -> tuple[str, str, str]:
 def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
     """The text of the modelling file, which needs torch and transformers only."""
     cls, config, model_type = class_names(model)
-    bases = sorted((type(model), type(model.config)), key=lambda kind: kind.__name__)
     template = TEMPLATE.read_text()
     body = template[template.index('"""', 3) + 4 :]
-    imports = "\n".join(f"from {_public(kind)} import {kind.__name__}" for kind in bases)
-    anchor = "from transformers.cache_utils import"
     halves = {} if stack.halves is None or not plan.has_halves else dataclasses.asdict(stack.halves)
-    written = _steps(plan.steps)
     return (
         _HEAD.format(model=type(model).__name__, plan=plan, version=__version__)
-        + body.replace(anchor, f"{imports}\n{anchor}", 1)
+        + body.replace(
+            "from transformers import PreTrainedModel\n", _imports(PreTrainedModel, type(model), type(model.config))
+        )
         + _CLASSES.format(
-            plan=pprint.pformat(written, width=110, compact=True),
+            plan=_wrapped([_literal(step) for step in _steps(plan.steps)]),
+            halves="".join(f'\n    "{half}": {_literal(names)},' for half, names in halves.items())
+            + "\n" * bool(halves),
             config=config,
             config_base=type(model.config).__name__,
             model_type=model_type,
@@ -77,7 +81,6 @@ def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
             base=type(model).__name__,
             path=stack.path,
             returns=stack.returns,
-            halves=halves,
         )
     )
 
@@ -99,9 +102,21 @@ def imported(folder: Path) -> ModuleType:
     return module
 
 
-def _public(kind: type) -> str:
-    """The module to import a class of transformers from: the package itself, which stays, where it has it."""
-    return "transformers" if getattr(transformers, kind.__name__, None) is kind else kind.__module__
+def _imports(*kinds: type) -> str:
+    """Lines that import these classes: from transformers itself, whose names stay, where it has them."""
+    found: dict[str, list[str]] = {}
+    for kind in kinds:
+        is_public = getattr(transformers, kind.__name__, None) is kind
+        found.setdefault("transformers" if is_public else kind.__module__, []).append(kind.__name__)
+    return "".join(f"from {module} import {', '.join(sorted(found[module]))}\n" for module in sorted(found))
+
+
+def _literal(value: Any) -> str:
+    return repr(value).replace("'", '"')
+
+
+def _wrapped(items: Sequence[str]) -> str:
+    return textwrap.fill(", ".join(items) + ",", 110, initial_indent="    ", subsequent_indent="    ")
 
 
 def _steps(steps: Sequence[Step]) -> tuple[Any, ...]:

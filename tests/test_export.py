@@ -349,6 +349,9 @@ def test_halves_with_their_code(tmp_path: Path) -> None:
     for architecture in ("llama", "gemma3"):
         source, plan = shared_model(architecture, N), Plan.parse("0.attn {1.attn 1.mlp (2 3.mlp)}:sum 4 4.attn 5")
         painters.export(source, plan, tmp_path / "out", with_code=True, force=True)
+        code = (tmp_path / "out" / "modeling_planned.py").read_text()
+        assert str(plan) in code
+        assert max(map(len, code.splitlines())) <= 120
         found = reloaded(tmp_path / "out", architecture, trust_remote_code=True)
         with surgery(source, plan):
             expected = generated(source)
