@@ -13,6 +13,7 @@ from painters.errors import PaintersError
 from painters.plan import Plan, PlanError
 
 if TYPE_CHECKING:
+    from painters.export import export
     from painters.report import report
     from painters.similarity import similarity
 
@@ -25,6 +26,7 @@ __all__ = [
     "SurgeryError",
     "__version__",
     "evaluate",
+    "export",
     "report",
     "similarity",
     "surgery",
@@ -34,6 +36,7 @@ __all__ = [
 _LAZY = {
     "SurgeryError": "painters.stack",
     "evaluate": "painters.harness",
+    "export": "painters.export",
     "report": "painters.report",
     "similarity": "painters.similarity",
     "surgery": "painters.engine",

@@ -108,7 +108,7 @@ def _quiet() -> Iterator[None]:
     level = log.get_verbosity()
     log.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        with models._bars(shown=False):
+        with models.bars(shown=False):
             yield
     finally:
         log.set_verbosity(level)

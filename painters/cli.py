@@ -598,6 +598,73 @@ def lm_eval(context: typer.Context) -> None:
     lm_eval_command(context.args)
 
 
+@app.command()
+def export(
+    to: Annotated[Path, typer.Option("--to", help="Folder to write; a new or empty one.", rich_help_panel=_OUTPUT)],
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    dtype: FileDtypeOption = None,
+    device: DeviceOption = "cpu",
+    trust_remote_code: TrustOption = False,
+    with_code: Annotated[
+        bool,
+        typer.Option("--with-code", help="Add a modelling file that runs the plan.", rich_help_panel=_OUTPUT),
+    ] = False,
+    mergekit: Annotated[
+        bool, typer.Option("--mergekit", help="Add a recipe for mergekit.", rich_help_panel=_OUTPUT)
+    ] = False,
+    max_shard_size: Annotated[
+        str, typer.Option(help="Most bytes in a file of weights, such as 500MB.", rich_help_panel=_OUTPUT)
+    ] = "5GB",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the checkpoint that lies there.", rich_help_panel=_OUTPUT)
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a model under a plan as a checkpoint that transformers loads without painters.
+
+    painters export --model nano-llama --plan "0-3 5-11" --to no-layer-4
+    """
+    from painters import _cli_export as exporting
+    from painters import _cli_run as running
+
+    if (plan is None) == (variant is None):
+        raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
+    options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    if plan is not None and options:
+        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
+    read = Plan.parse(plan) if plan is not None else None
+    name = "" if variant is None else variants.find(variant).name
+
+    def wanted(num_layers: int) -> Plan:
+        return read or _build(name, num_layers, options)
+
+    asked = exporting.Request(
+        wanted=wanted,
+        model=model,
+        revision=revision,
+        dtype=None if dtype is None else str(dtype),
+        device=device,
+        trust_remote_code=trust_remote_code,
+        to=to,
+        options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
+    )
+    asked.check()
+    show = not quiet and not as_json
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    with running.status(f"Loading {model}, writing and checking", err, show):
+        done = exporting.written(asked)
+    typer.echo(json.dumps(done.as_json(), indent=2) if as_json else exporting.told(done))
+
+
 @app.command(name="variants")
 def list_variants(
     layers: Annotated[

@@ -68,7 +68,7 @@ def load_model(
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
-        with _bars(shown=name not in BUNDLED and sys.stderr.isatty()):
+        with bars(shown=name not in BUNDLED and sys.stderr.isatty()):
             model = auto.from_pretrained(
                 source,
                 config=config,
@@ -231,7 +231,7 @@ def _not_found(name: str, error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _bars(shown: bool) -> Iterator[None]:
+def bars(shown: bool) -> Iterator[None]:
     """Nothing; meanwhile transformers draws its progress bars or not."""
     before = transformers.utils.logging.is_progress_bar_enabled()
     if not shown:

@@ -258,6 +258,8 @@ def _refuse_by_config(model: nn.Module, name: str) -> None:
 
 
 def _refuse_layers(layers: LayerList, path: str, name: str) -> None:
+    if type(layers).__name__ == "PlannedLayers":  # of painters.export
+        raise SurgeryError(f"{name} runs a plan by the code that it brings: operate on the model that it was made of")
     for layer in layers:
         kind = type(unwrapped(layer)).__name__
         if (reason := _special(layer).refused) is not None:

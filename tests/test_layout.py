@@ -41,6 +41,7 @@ FLOORS = {
     "models": 4,
     "tasks": 5,
     "harness": 5,
+    "export": 5,
     "glue": 5,
     "similarity": 5,
     "nano": 5,
@@ -51,7 +52,7 @@ FLOORS = {
     "__main__": 7,
 }
 OWN_FLOOR = {
-    "__init__": {"errors", "plan", "report", "similarity", "variants"},  # the public names that need no torch
+    "__init__": {"errors", "export", "plan", "report", "similarity", "variants"},  # the public names that need no torch
     "plan": {"drawing", "errors"},  # drawn only when a notebook shows it
     "experiment": {"variants"},
     "results": {"experiment", "scoring", "variants"},

@@ -1,0 +1,249 @@
+"""A model that runs its layers by a plan, with nothing but torch and transformers.
+
+The text of this file goes into the checkpoints that `painters export --with-code` writes: the model's own loop meets
+stand-ins that note what each layer is given, and the last one runs the plan, every layer with what was meant for it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, StaticCache
+
+
+class Run(NamedTuple):
+    """One execution of a layer or of a half of it. `slots`: for each index at which the layer asks a cache for keys
+    and values, None (that very slot) or the number of one that is appended for it."""
+
+    layer: int
+    half: str | None
+    slots: dict[int, int | None]
+
+
+class Group(NamedTuple):
+    """Branches that run on the same stream, merged by "mean" or "sum"."""
+
+    merge: str
+    branches: tuple[tuple[Any, ...], ...]
+
+
+class Program:
+    """A plan made ready for a model: every execution has cache slots of its own.
+
+    A plan is a tuple of steps: a layer, such as 3, half of one, such as (3, "attn"), or branches side by side, such
+    as {"mean": ((4,), (5, 6))}. `returns` is the length of the tuple that a layer returns, None for a tensor.
+    """
+
+    def __init__(
+        self, plan: tuple[Any, ...], layers: Iterable[nn.Module], returns: int | None, halves: Mapping[str, Any]
+    ) -> None:
+        self.plan, self.returns, self.halves = plan, returns, halves
+        self.indices = [_cache_indices(layer) for layer in layers]
+        self.width = max((index + 1 for indices in self.indices for index in indices), default=0)
+        self.used: set[int] = set()
+        self.copied: list[int] = []
+        self.operations = tuple(map(self._compiled, plan))
+
+    def _compiled(self, step: Any) -> Run | Group:
+        if isinstance(step, dict):
+            ((merge, branches),) = step.items()
+            return Group(merge, tuple(tuple(map(self._compiled, branch)) for branch in branches))
+        layer, half = step if isinstance(step, tuple) else (step, None)
+        slots: dict[int, int | None] = {}
+        for index in () if half == "mlp" else self.indices[layer]:
+            slots[index] = len(self.copied) if index in self.used else None
+            if index in self.used:
+                self.copied.append(index)
+            self.used.add(index)
+        return Run(layer, half, slots)
+
+    def open(self, cache: Cache) -> None:
+        """Nothing; an empty cache gets a slot for every execution."""
+        owner = vars(cache).get("planned")
+        if owner is not None and owner == self.plan:
+            return
+        if type(cache) not in (DynamicCache, StaticCache) or cache.offloading:
+            raise ValueError(f"this model decodes with a DynamicCache or a StaticCache, not a {type(cache).__name__}")
+        if owner is not None or any(map(_is_filled, cache.layers)):
+            raise ValueError("this cache was filled by another model: start with a new one")
+        if cache.layer_class_to_replicate is not None:
+            while len(cache.layers) < self.width:
+                cache.layers.append(cache.layer_class_to_replicate())
+        cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in self.copied])
+        vars(cache)["planned"] = self.plan
+
+    def view(self, cache: Cache, slots: Mapping[int, int | None]) -> Cache:
+        """The cache as one execution has to see it."""
+        if all(extra is None for extra in slots.values()):
+            return cache
+        layers, first = list(cache.layers), len(cache.layers) - len(self.copied)
+        for index, extra in slots.items():
+            if extra is not None:
+                layers[index] = cache.layers[first + extra]
+        view: Cache = object.__new__(type(cache))
+        vars(view).update(vars(cache), layers=layers)
+        return view
+
+    def fill_idle(self, cache: Cache, stream: Tensor) -> None:
+        """Nothing; slots that no execution uses count the tokens all the same, for lengths are read from the first."""
+        for index, slot in enumerate(cache.layers[: len(cache.layers) - len(self.copied)]):
+            if index not in self.used and isinstance(slot, CacheLayerMixin):
+                shape = (1, 1)
+                if slot.keys is not None and slot.keys.ndim == 4:
+                    shape = slot.keys.shape[1], slot.keys.shape[3]
+                blank = stream.new_zeros(stream.shape[0], shape[0], stream.shape[1], shape[1])
+                slot.update(blank, blank)
+
+
+class Execution:
+    """One forward: what the model's loop gave each layer, and then the plan."""
+
+    stream: Tensor
+
+    def __init__(self, program: Program, layers: list[nn.Module]) -> None:
+        self.program, self.layers = program, layers
+        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self.cache: Cache | None = None
+        self.done = False
+
+    def visit(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What the loop gets from layer `index`: the stream as it was, and from the last one the plan's."""
+        if not args or index != len(self.calls) or (index and args[0] is not self.stream):
+            raise RuntimeError("this release of transformers loops over the layers in another way: use an older one")
+        self.stream = hidden = args[0]
+        self.calls.append((args[1:], kwargs))
+        if len(self.calls) == len(self.layers):
+            caches = (v for args, kwargs in self.calls for v in (*args, *kwargs.values()) if isinstance(v, Cache))
+            self.cache = next(caches, None)
+            if self.cache is not None:
+                self.program.open(self.cache)
+            hidden = self._run_all(self.program.operations, hidden)
+            if self.cache is not None:
+                self.program.fill_idle(self.cache, self.stream)
+            self.done = True
+        returns = self.program.returns
+        return hidden if returns is None else (hidden, *(None,) * (returns - 1))
+
+    def _run_all(self, operations: Iterable[Run | Group], hidden: Tensor) -> Tensor:
+        for operation in operations:
+            if isinstance(operation, Run):
+                hidden = self._run(operation, hidden)
+            else:
+                outputs = [self._run_all(branch, hidden) for branch in operation.branches]
+                hidden = _mean(outputs) if operation.merge == "mean" else _sum(hidden, outputs)
+        return hidden
+
+    def _run(self, run: Run, hidden: Tensor) -> Tensor:
+        args, kwargs = self.calls[run.layer]
+        if self.cache is not None:
+            view = self.program.view(self.cache, run.slots)
+            args = tuple(view if value is self.cache else value for value in args)
+            kwargs = {name: view if value is self.cache else value for name, value in kwargs.items()}
+        layer = self.layers[run.layer]
+        if run.half is None:
+            output = layer(hidden, *args, **kwargs)
+            stream: Tensor = output if isinstance(output, Tensor) else output[0]
+            return stream
+        before, inner, after = self.program.halves[run.half]
+        change: Tensor
+        change = getattr(layer, before)(hidden)
+        if run.half == "attn":
+            change, _ = getattr(layer, inner)(hidden_states=change, **kwargs)
+        else:
+            change = getattr(layer, inner)(change)
+        if after is not None:
+            change = getattr(layer, after)(change)
+        return hidden + change
+
+
+class StandIn:
+    """What the loop meets in place of a layer, with the layer's attributes."""
+
+    def __init__(self, execution: Execution, index: int) -> None:
+        self._execution, self._index = execution, index
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._execution.visit(self._index, args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._execution.layers[self._index], name)
+
+
+class PlannedLayers(nn.ModuleList):
+    """The list of layers, in which the loop of the model's forward meets stand-ins."""
+
+    program: Program
+    execution: Execution | None
+
+    def __iter__(self) -> Iterator[Any]:
+        return super().__iter__() if self.execution is None else iter(self._stand_ins(self.execution))
+
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(index) if self.execution is None else self._stand_ins(self.execution)[index]
+
+    def _stand_ins(self, execution: Execution) -> list[StandIn]:
+        return [StandIn(execution, index) for index in range(len(self))]
+
+
+def follow(
+    model: PreTrainedModel, path: str, plan: tuple[Any, ...], returns: int | None, halves: Mapping[str, Any]
+) -> None:
+    """Nothing; from now on every forward of `model` runs `plan` in place of the layers at `path`."""
+    layers = model.get_submodule(path)
+    assert isinstance(layers, nn.ModuleList)
+    program = Program(plan, layers, returns, halves)
+    layers.__class__ = PlannedLayers
+    vars(layers).update(program=program, execution=None)
+    owner_path = path.rpartition(".")[0]
+    while owner_path and isinstance(model.get_submodule(owner_path), nn.ModuleDict | nn.ModuleList):
+        owner_path = owner_path.rpartition(".")[0]
+    inner = path.removeprefix(owner_path).removeprefix(".")
+
+    def begin(owner: nn.Module, args: Any) -> None:
+        found: Any = owner.get_submodule(inner)
+        found.execution = Execution(found.program, list(found._modules.values()))
+
+    def end(owner: nn.Module, args: Any, output: Any) -> None:
+        found: Any = owner.get_submodule(inner)
+        done, found.execution = found.execution.done, None
+        if not done and output is not None:
+            raise RuntimeError("the model's forward ended without its plan: use an older release of transformers")
+
+    owner = model.get_submodule(owner_path)
+    owner.register_forward_pre_hook(begin)
+    owner.register_forward_hook(end, always_call=True)
+
+
+def _cache_indices(layer: nn.Module) -> tuple[int, ...]:
+    found = (vars(module).get("layer_idx", vars(module).get("layer_id")) for module in layer.modules())
+    return tuple(sorted({index for index in found if isinstance(index, int)}))
+
+
+def _is_filled(slot: Any) -> bool:
+    if isinstance(slot, CacheLayerMixin) and int(slot.get_seq_length()):
+        return True
+    return any(getattr(slot, "has_previous_state", {}).values())
+
+
+def _mean(outputs: list[Tensor]) -> Tensor:
+    first, *rest = outputs
+    if first.dtype not in (torch.bfloat16, torch.float16):
+        return torch.stack(outputs).mean(0)
+    total = first.to(torch.float32)
+    for output in rest:
+        total = total + output
+    return (total / len(outputs)).to(first.dtype)
+
+
+def _sum(stream: Tensor, outputs: list[Tensor]) -> Tensor:
+    wide = torch.float32 if stream.dtype in (torch.bfloat16, torch.float16) else stream.dtype
+    x = stream.to(wide)
+    total = outputs[0].to(wide) - x
+    for output in outputs[1:]:
+        total = total + (output.to(wide) - x)
+    return (x + total).to(stream.dtype)
