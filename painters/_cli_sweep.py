@@ -179,6 +179,8 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
         lines.append(Text(f"{_counted(count, 'scoring')} in the store did not count: {reason}"))
     for what, reason in summary.unchecked.items():
         lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
+    for note, count in summary.notes.items():
+        lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
     reasons: dict[str, list[Failure]] = {}
     for failure in summary.failures:
         reasons.setdefault(failure.reason, []).append(failure)
@@ -216,6 +218,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "store": str(summary.folder),
         "refused": dict(summary.refused),
         "unchecked": summary.unchecked,
+        "notes": dict(summary.notes),
         "failures": failures,
     }
 
