@@ -88,7 +88,7 @@ test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this ma
 	@echo "Installing ray beside the rest into build/ray (minutes the first time)"
 	@$(BIN)/python -m venv build/ray
 	@build/ray/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,ray]'
-	build/ray/bin/python -m pytest tests/test_sweep_ray.py -m 'slow or not slow'
+	build/ray/bin/python -m pytest tests/test_sweep_ray.py tests/test_sweep_ray_command.py -m 'slow or not slow'
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py
