@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
-	notebooks clean
+	test-ray notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -83,6 +83,12 @@ test-quantised: $(BIN)/python  ## the tests of weights in eight and four bits, w
 	@build/quantised/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt \
 		-e '.[dev,quantised]'
 	build/quantised/bin/python -m pytest tests/test_quantised.py
+
+test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this machine
+	@echo "Installing ray beside the rest into build/ray (minutes the first time)"
+	@$(BIN)/python -m venv build/ray
+	@build/ray/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,ray]'
+	build/ray/bin/python -m pytest tests/test_sweep_ray.py tests/test_sweep_ray_command.py -m 'slow or not slow'
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py

@@ -115,7 +115,15 @@ def forecast(asked: Request, tflops: float) -> tuple[Forecast, list[Question]]:
     return found, missing(questions(asked.experiments), asked.out)
 
 
-def reproduce(asked: Request, *, device: str | None, check: bool, console: Console | None) -> Reproduced:
+def reproduce(
+    asked: Request,
+    *,
+    device: str | None,
+    engine: str = "local",
+    workers: int | None = None,
+    check: bool,
+    console: Console | None,
+) -> Reproduced:
     """Everything that is missing scored and measured, and the figures drawn.
 
     Where nothing is missing no model is loaded, and the records are taken as they are unless `check` is set: then they
@@ -125,7 +133,9 @@ def reproduce(asked: Request, *, device: str | None, check: bool, console: Conso
     with sweeping.stoppable(asked.out):
         if check or sweep.plan(asked.experiments, store).missing:
             with sweeping.showing(console) as progress:
-                summary = sweep.run(asked.experiments, store, device=device, progress=progress)
+                summary = sweep.run(
+                    asked.experiments, store, device=device, engine=engine, workers=workers, progress=progress
+                )
         todo = missing(questions(asked.experiments), asked.out)
         failures = _measure(todo, asked.out, device, console) if todo else []
         folder = asked.out / "figures"

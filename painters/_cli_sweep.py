@@ -80,15 +80,19 @@ def folder(names: Sequence[str]) -> Path:
 def stoppable(out: Path) -> Iterator[None]:
     """Nothing; meanwhile Ctrl-C and SIGTERM end with what is kept in `out` and the command to go on."""
 
+    terminated = False
+
     def terminate(number: int, frame: FrameType | None) -> None:
-        raise _Signal
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt  # which libraries let pass, or raise anew
 
     before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except KeyboardInterrupt:
         again = shlex.join(["painters", *sys.argv[1:]])
-        kind = Terminated if isinstance(stop, _Signal) else Stopped
+        kind = Terminated if terminated else Stopped
         raise kind(f"stopped. The records of finished cells are kept in {out}; to go on:\n  {again}") from None
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -98,10 +102,6 @@ class Terminated(Stopped):
     """SIGTERM."""
 
     exit_code = 143
-
-
-class _Signal(KeyboardInterrupt):
-    """SIGTERM on its way out, as Ctrl-C takes it."""
 
 
 @contextlib.contextmanager
@@ -179,6 +179,8 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
         lines.append(Text(f"{_counted(count, 'scoring')} in the store did not count: {reason}"))
     for what, reason in summary.unchecked.items():
         lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
+    for note, count in summary.notes.items():
+        lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
     reasons: dict[str, list[Failure]] = {}
     for failure in summary.failures:
         reasons.setdefault(failure.reason, []).append(failure)
@@ -216,6 +218,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "store": str(summary.folder),
         "refused": dict(summary.refused),
         "unchecked": summary.unchecked,
+        "notes": dict(summary.notes),
         "failures": failures,
     }
 

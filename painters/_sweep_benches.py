@@ -22,10 +22,12 @@ class Tell(Protocol):
     def __call__(self, done: int, total: int, what: str) -> None: ...
 
 
-class Bench(Protocol):
-    """A loaded model that scores cells."""
+class Loaded(Protocol):
+    """What is known of a loaded model and of the tasks that it is to be scored on."""
 
-    weights: str  # their digest
+    @property
+    def weights(self) -> str:
+        """Their digest."""
 
     def requests(self, cell: Cell) -> str:
         """The digest of what the cell's task asks today."""
@@ -36,6 +38,10 @@ class Bench(Protocol):
         PaintersError where the cell's task cannot be had.
         """
 
+
+class Bench(Loaded, Protocol):
+    """A loaded model that scores cells."""
+
     def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
         """For each of the cells of one group, in their order, one record for each metric, as the scorer makes them."""
 
@@ -43,6 +49,21 @@ class Bench(Protocol):
 def load(cell: Cell, device: str | None) -> Bench:
     """The model of `cell`, ready to score it and its kind."""
     return Decoder(cell, device) if cell.tuning is None else Encoder(cell, device)
+
+
+def loaded(cell: Cell) -> Hashable:
+    """What cells have in common that one bench scores."""
+    return cell.model, cell.revision, cell.dtype, cell.tuning is not None
+
+
+def score(bench: Bench, cells: Sequence[Cell], tell: Tell) -> list[list[Record]]:
+    """The records of each of the cells, which are of one group; PaintersError where they would not answer it."""
+    return [answer(cell, records) for cell, records in zip(cells, bench.score(cells, tell), strict=True)]
+
+
+def told(error: Exception) -> str:
+    """Why a cell failed; of faults that are not painters' own with their kind."""
+    return str(error) if isinstance(error, PaintersError) else f"{type(error).__name__}: {error}".strip()
 
 
 def answer(cell: Cell, records: list[Record]) -> list[Record]:

@@ -23,7 +23,7 @@ class Progress:
     done: int  # cells scored or failed
     total: int
     what: str
-    share: float  # of the present cell, from 0 to 1
+    share: float  # of the present cells, from 0 to 1
     elapsed: float  # seconds
     left: float | None  # seconds, estimated
 
@@ -92,10 +92,11 @@ class Pace:
         self._before, self._now, self._work, self._tell = before, Rates(), work, tell
         self._began = time.monotonic()
         self._waiting: dict[Key, float] = defaultdict(float)  # work by kind
-        self._cells: tuple[Cell, ...] = ()
+        self._shares: dict[Cell, float] = {}  # of the cells that run now, from 0 to 1
         self._what = ""
-        self._share = self._told = 0.0
+        self._told = 0.0
         self.done = self.total = 0
+        self.workers = 1
 
     @property
     def elapsed(self) -> float:
@@ -110,22 +111,25 @@ class Pace:
 
     def start(self, *cells: Cell) -> None:
         """Nothing; these cells run now, together."""
-        self._cells, self._share = cells, 0.0
+        self._shares.update(dict.fromkeys(cells, 0.0))
         self._what = str(cells[0]) if len(cells) == 1 else f"{len(cells)} plans on {cells[0].task}"
         self._report()
 
-    def within(self, done: int, total: int, what: str = "") -> None:
-        """Nothing; so much of the present cells is done. A progress function of the harness."""
-        self._share = done / total if total else 0.0
+    def within(self, done: int, total: int, what: str = "", *, cells: Iterable[Cell] | None = None) -> None:
+        """Nothing; so much of `cells`, or of all that run, is done. A progress function of the harness."""
+        self._shares.update(dict.fromkeys(self._shares if cells is None else cells, done / total if total else 0.0))
         if time.monotonic() - self._told > EVERY:
             self._report()
+
+    def stop(self, *cells: Cell) -> None:
+        """Nothing; these cells do not run any more, and are to be done as before."""
+        for cell in cells:
+            self._shares.pop(cell, None)
 
     def finish(self, cell: Cell, seconds: float | None) -> None:
         """Nothing; `cell` took so many seconds, or failed with None."""
         self.done += 1
-        if cell in self._cells:  # what is left of them is as far as it was
-            self._cells = tuple(other for other in self._cells if other != cell)
-            self._share = self._share if self._cells else 0.0
+        self.stop(cell)
         self._waiting[key_of(cell)] -= self._work(cell)
         if seconds is not None:
             self._now.learn(key_of(cell), seconds, self._work(cell))
@@ -134,8 +138,8 @@ class Pace:
     def left(self) -> float | None:
         """Seconds, each kind at the rate of the nearest that is known: itself now, itself before, its model, any."""
         share: dict[Key, float] = defaultdict(float)
-        for cell in self._cells:
-            share[key_of(cell)] += self._share * self._work(cell)
+        for cell, done in self._shares.items():
+            share[key_of(cell)] += done * self._work(cell)
         total = 0.0
         for key, work in self._waiting.items():
             rates = (self._now.of(key), self._before.of(key), self._now.overall(key[0]), self._now.overall())
@@ -143,9 +147,10 @@ class Pace:
             if work > 0 and rate is None:
                 return None
             total += (rate or 0.0) * max(0.0, work - share.get(key, 0.0))
-        return total
+        return total / max(1, min(self.workers, self.total - self.done))
 
     def _report(self) -> None:
         self._told = time.monotonic()
         if self._tell is not None:
-            self._tell(Progress(self.done, self.total, self._what, self._share, self.elapsed, self.left()))
+            share = sum(self._shares.values()) / max(1, len(self._shares))
+            self._tell(Progress(self.done, self.total, self._what, share, self.elapsed, self.left()))

@@ -38,6 +38,7 @@ err = Console(stderr=True, highlight=False)
 Kv = StrEnum("Kv", ["exact", "averaged"])
 By = StrEnum("By", ["block", "layer"])
 Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
+Engine = StrEnum("Engine", ["local", "ray"])
 
 _PLAN, _MODEL, _SCORE, _MEASURE, _OUTPUT = "What runs", "Model", "Scoring", "Measuring", "Output"
 PlanOption = Annotated[
@@ -81,6 +82,16 @@ ExactBatchingOption = Annotated[
     bool,
     typer.Option(
         "--exact-batching", help="lm-eval's own batches: its numbers to the last digit.", rich_help_panel=_SCORE
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(help="local: this process. ray: the GPUs of a cluster, or cores here.", rich_help_panel=_SCORE),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=_SCORE
     ),
 ]
 PlanOnlyOption = Annotated[
@@ -398,6 +409,8 @@ def sweep(
         bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=_SCORE)
     ] = False,
     limit: LimitOption = None,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
     plan_only: PlanOnlyOption = False,
     tflops: TflopsOption = None,
     as_json: JsonOption = False,
@@ -411,6 +424,7 @@ def sweep(
     from painters import sweep as sweeps
     from painters.results import Store
 
+    _check_workers(engine, workers)
     if encoder is not None and no_encoder:
         raise typer.BadParameter("--encoder and --no-encoder: give one of the two")
     if tflops is not None and not plan_only:
@@ -432,7 +446,7 @@ def sweep(
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
     with sweeping.stoppable(store.folder), sweeping.showing(None if quiet or as_json else err) as progress:
-        summary = sweeps.run(asked, store, device=device, progress=progress)
+        summary = sweeps.run(asked, store, device=device, engine=engine, workers=workers, progress=progress)
     _tell(sweeping.summary_json(summary) if as_json else sweeping.summary_table(summary, asked))
     if summary.failures:
         if os.environ.get("PAINTERS_TRACEBACK"):
@@ -529,6 +543,8 @@ def reproduce(
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
     exact_batching: ExactBatchingOption = False,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -550,6 +566,7 @@ def reproduce(
     from painters import _cli_sweep as sweeping
     from painters import sweep as sweeps
 
+    _check_workers(engine, workers)
     if tflops is not None and not plan_only:
         raise typer.BadParameter("--tflops belongs to --plan-only: a sweep measures what it takes")
     if data is not None and not data.is_dir():
@@ -576,7 +593,8 @@ def reproduce(
             _tell(similarities)
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
-    result = reproducing.reproduce(asked, device=device, check=check, console=None if quiet or as_json else err)
+    console = None if quiet or as_json else err
+    result = reproducing.reproduce(asked, device=device, engine=engine, workers=workers, check=check, console=console)
     _tell(result.as_json() if as_json else result.table())
     if result.failed:
         raise typer.Exit(FAILURE)
@@ -734,6 +752,11 @@ def _tell(what: Any) -> None:
         typer.echo(json.dumps(what, indent=2))
     else:
         out.print(what)
+
+
+def _check_workers(engine: Engine, workers: int | None) -> None:
+    if workers is not None and engine == "local":
+        raise typer.BadParameter("--workers belongs to --engine ray: the engine local is one process")
 
 
 def _given(**options: Any) -> dict[str, int | str]:

@@ -6,7 +6,7 @@ and the next sweep scores what is missing. Importing this loads no torch.
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +14,13 @@ from itertools import groupby
 from pathlib import Path
 
 from painters import bundled
-from painters._sweep_benches import Bench, answer, free, load
+from painters._sweep_benches import Loaded, loaded, told
 from painters._sweep_chunks import Chunks, groups
+from painters._sweep_engines import Engine, Local
 from painters._sweep_estimate import FORMULA, MODELS, STEP, TFLOPS, UTILISATION, Cost, Documents, Forecast, forecast
 from painters._sweep_pace import Pace, Progress, recorded
 from painters.errors import PaintersError
-from painters.experiment import Cell, Experiment, Model, cells
+from painters.experiment import Cell, Experiment, ExperimentError, Model, cells
 from painters.progress import Bar, shown
 from painters.ranks import ranks
 from painters.results import Record, Store
@@ -64,6 +65,7 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)  # why scorings in the store did not count -> how many
     unchecked: dict[str, str] = field(default_factory=dict)  # model -> why what was found could not be compared with it
+    notes: Counter[str] = field(default_factory=Counter)  # what else happened to workers -> how often
     seconds: float = 0.0
 
 
@@ -72,23 +74,32 @@ def run(
     store: Store,
     *,
     device: str | None = None,
+    engine: str = "local",
+    workers: int | None = None,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Summary:
     """What was found, done and failed, once every cell that `store` did not answer was tried.
 
     A scoring in the store counts if it is of the very weights and requests that are there today. A cell that fails does
     not keep the others from running. `progress` is told where the sweep stands; True shows a bar instead, False
-    nothing, and by default notebooks show one. OSError where records cannot be written. Launched as several processes,
-    all have to call this; the main one writes (`painters.ranks`).
+    nothing, and by default notebooks show one. OSError where records cannot be written.
+
+    `engine` "ray" scores on so many `workers` of Ray's at once (`painters._sweep_ray`), into the same store. Launched
+    as several processes, all have to call this; the main one writes (`painters.ranks`).
     """
     with shown(progress) as tell:
         if isinstance(tell, Bar):
-            return _run(experiments, store, device, lambda at: tell(at.done, at.total, at.what))
-        return _run(experiments, store, device, tell)
+            return _run(experiments, store, device, engine, workers, lambda at: tell(at.done, at.total, at.what))
+        return _run(experiments, store, device, engine, workers, tell)
 
 
 def _run(
-    experiments: Experiments, store: Store, device: str | None, progress: Callable[[Progress], None] | None
+    experiments: Experiments,
+    store: Store,
+    device: str | None,
+    engine: str,
+    workers: int | None,
+    progress: Callable[[Progress], None] | None,
 ) -> Summary:
     wanted = cells(experiments, _layers_of)
     if ranks().is_main:
@@ -99,17 +110,11 @@ def _run(
     missing = ranks().same({cell.key for cell in store.answers(wanted).missing})
     pace.expect(cell for cell in wanted if cell.key in missing)
     summary = Summary(store.folder, len(wanted))
-    bench = None
-    for group in _by_model(wanted):
-        if bench is not None:
-            bench = None
-            free()
-        bench = _bench(group, missing, device, pace, summary)
-        if bench is not None:
-            todo = ranks().same(_to_do(group, store, bench, summary))
-            pace.expect(cell for cell in todo if cell.key not in missing)
-            for together in groups(todo, _grouping(bench)):
-                _score(together, bench, store, pace, summary)
+    with contextlib.closing(_engine(engine, workers, device)) as scoring:
+        pace.workers = scoring.workers
+        for group in _by_model(wanted):
+            _score(group, missing, scoring, store, pace, summary)
+        summary.notes.update(scoring.notes)
     summary.seconds = pace.elapsed
     return summary
 
@@ -146,31 +151,42 @@ def _layers_planned(model: Model) -> int:
 def _by_model(wanted: Sequence[Cell]) -> Iterator[list[Cell]]:
     """The cells that one loaded model scores, model by model in order."""
 
-    def loaded(cell: Cell) -> tuple[str, str, str, bool]:
-        return cell.model, cell.revision or "", cell.dtype, cell.tuning is not None
-
     order = list(dict.fromkeys(loaded(cell) for cell in wanted))
     for _, group in groupby(sorted(wanted, key=lambda cell: order.index(loaded(cell))), key=loaded):
         yield list(group)
 
 
-def _bench(group: Sequence[Cell], missing: set[str], device: str | None, pace: Pace, summary: Summary) -> Bench | None:
+def _engine(name: str, workers: int | None, device: str | None) -> Engine:
+    """The engine of this name."""
+    if name == "ray":
+        if ranks().size > 1:
+            raise ExperimentError("engine ray under accelerate launch: Ray starts its own workers, so launch one process")
+        from painters._sweep_ray import Ray
+
+        return Ray(workers, device)
+    if name != "local":
+        raise ExperimentError(f"engine {name!r}: there is no such engine; choose local or ray")
+    if workers is not None:
+        raise ExperimentError(f"workers={workers} with the engine local, which is one process: choose engine ray")
+    return Local(device)
+
+
+def _bench(group: Sequence[Cell], missing: set[str], engine: Engine, pace: Pace, summary: Summary) -> Loaded | None:
     """The model of these cells, or None: then those that are missing have failed."""
+    todo = [cell for cell in group if cell.key in missing]
     try:
-        return load(group[0], device or ranks().device)
+        return engine.load(group[0], len(todo))
     except Exception as error:  # no such weights, or too little memory: other models go on
-        told = _told(error)
-        todo = [cell for cell in group if cell.key in missing]
         summary.found += len(group) - len(todo)
         if len(todo) < len(group):
-            summary.unchecked[group[0].model] = told
+            summary.unchecked[group[0].model] = told(error)
         for cell in todo:
-            summary.failures.append(Failure(cell, told, error))
+            summary.failures.append(Failure(cell, told(error), error))
             pace.finish(cell, None)
         return None
 
 
-def _to_do(group: Sequence[Cell], store: Store, bench: Bench, summary: Summary) -> list[Cell]:
+def _to_do(group: Sequence[Cell], store: Store, bench: Loaded, summary: Summary) -> list[Cell]:
     """The cells without a scoring of these weights and requests."""
 
     def objection(cell: Cell, record: Record) -> str | None:
@@ -191,7 +207,7 @@ def _to_do(group: Sequence[Cell], store: Store, bench: Bench, summary: Summary) 
     return answers.missing
 
 
-def _grouping(bench: Bench) -> Callable[[Cell], Hashable]:
+def _grouping(bench: Loaded) -> Callable[[Cell], Hashable]:
     """The bench's grouping; a cell whose task cannot be had stands alone, and fails alone."""
 
     def group(cell: Cell) -> Hashable:
@@ -203,35 +219,27 @@ def _grouping(bench: Bench) -> Callable[[Cell], Hashable]:
     return group
 
 
-def _score(cells: Sequence[Cell], bench: Bench, store: Store, pace: Pace, summary: Summary) -> None:
-    """Nothing; the records of the cells, which are one group, are in the store, or their failures in the summary."""
-    chunks = Chunks(cells)
-    for chunk in chunks:
-        began = time.perf_counter()
-        if not _score_chunk(chunk, bench, store, pace, summary):
-            for cell in chunk:
-                _score_chunk([cell], bench, store, pace, summary)
-        chunks.took(ranks().same(time.perf_counter() - began))
-
-
-def _score_chunk(chunk: Sequence[Cell], bench: Bench, store: Store, pace: Pace, summary: Summary) -> bool:
-    """Whether that is settled; if one of several cells failed, each has to be tried by itself."""
-    pace.start(*chunk)
-    try:
-        scored = [answer(cell, records) for cell, records in zip(chunk, bench.score(chunk, pace.within), strict=True)]
-    except Exception as error:  # a plan, a task or a metric of others that breaks: one cell must not sink the rest
-        if len(chunk) > 1:
-            return False
-        summary.failures.append(Failure(chunk[0], _told(error), error))
-        pace.finish(chunk[0], None)
-        return True
-    if ranks().is_main:
-        store.append(record for records in scored for record in records)
-    summary.done += len(chunk)
-    for cell, records in zip(chunk, scored, strict=True):
-        pace.finish(cell, records[0].seconds)
-    return True
-
-
-def _told(error: Exception) -> str:
-    return str(error) if isinstance(error, PaintersError) else f"{type(error).__name__}: {error}".strip()
+def _score(
+    group: Sequence[Cell], missing: set[str], engine: Engine, store: Store, pace: Pace, summary: Summary
+) -> None:
+    """Nothing; the records of the cells, which ask for one model, are in the store, or failures in the summary."""
+    bench = _bench(group, missing, engine, pace, summary)
+    if bench is None:
+        return
+    todo = ranks().same(_to_do(group, store, bench, summary))
+    pace.expect(cell for cell in todo if cell.key not in missing)
+    chunks = Chunks(groups(todo, _grouping(bench)), engine.workers)
+    for chunk, found, seconds in engine.scored(chunks, pace):
+        if not isinstance(found, Exception):
+            if ranks().is_main:
+                store.append(record for records in found for record in records)
+            summary.done += len(chunk)
+            chunks.took(chunk, seconds)
+            for cell, records in zip(chunk, found, strict=True):
+                pace.finish(cell, records[0].seconds)
+        elif len(chunk) > 1:  # one of them failed: each has to be tried by itself
+            pace.stop(*chunk)
+            chunks.again(*((cell,) for cell in chunk))
+        else:
+            summary.failures.append(Failure(chunk[0], told(found), found))
+            pace.finish(chunk[0], None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from nano_samples import llama, tokenizer, write_tasks
 from test_sweep import CELLS, GRID, content
 
 from painters import _cli_sweep, sweep
-from painters.experiment import Experiment, load
+from painters.experiment import Experiment, ExperimentError, load
 from painters.results import Store
 from painters.sweep import Progress
 
@@ -103,9 +104,11 @@ def test_what_did_not_count_is_told() -> None:
     summary = sweep.Summary(Path("runs/x"), cells=4, found=3, done=1, seconds=3725.4)
     summary.refused["m: scored with other weights (a; here b)"] = 1
     summary.unchecked["t"] = "it is gone"
+    summary.notes.update({"A worker was lost and replaced": 2, "A worker was given up: no": 1})
     text = printed(_cli_sweep.summary_table(summary, [load("fig4"), load("fig2")]))
     assert "1 scoring in the store did not count: m: scored with other weights (a; here b)" in text
     assert "Records found for t were not compared with what is here: it is gone" in text
+    assert "A worker was lost and replaced (2 times)\nA worker was given up: no\n" in re.sub(" +\n", "\n", text)
     assert "time    1:02:05" in text
     assert "Next: painters plot 2 4 --from runs/x" in text
 
@@ -230,6 +233,9 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "tflops for a sweep": (("sweep", "fig4", "--tflops", "3"), 2, ("--plan-only",)),
     "a model that is not there": (("sweep", "fig2", "--model", "nobody/nothing"), 1, ("nobody/nothing",)),
     "a store that is a file": (("sweep", "{folder}/grid.yaml", "--out", "{folder}/grid.yaml"), 1, ("grid.yaml",)),
+    "workers of one process": (("sweep", "fig4", "--workers", "2"), 2, ("--workers belongs to --engine ray",)),
+    "workers for figures": (("reproduce", "4", "--workers", "2"), 2, ("--workers belongs to --engine ray",)),
+    "an unknown engine": (("sweep", "fig4", "--engine", "rayon"), 2, ("'rayon'", "'local', 'ray'")),
     "a window that is not there": (("sweep", "{folder}/big.yaml"), 2, ("start 9", "6-layer")),
 }  # fmt: skip
 
@@ -246,6 +252,29 @@ def test_a_mistake_gets_one_message_and_its_exit_code(painters: Call, folder: Pa
     assert "Traceback" not in found.err
     assert found.out == ""
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [("sweep", "{folder}/grid.yaml"), ("reproduce", "4", "--out", "new", "--limit", "1")]
+)
+def test_without_ray_the_message_says_how_to_have_it(
+    painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = painters(*(word.replace("{folder}", str(folder)) for word in command), "--engine", "ray", "--quiet")
+    assert found.code == 1
+    assert found.err.split() == (
+        "painters: engine ray: Ray is not installed. To have it: pip install 'painters[ray]'".split()
+    )
+    assert found.out == ""
+
+
+def test_engines_by_name(folder: Path, tmp_path: Path) -> None:
+    grid, store = load(folder / "grid.yaml"), Store(tmp_path)
+    with pytest.raises(ExperimentError, match="engine 'rayon': there is no such engine; choose local or ray"):
+        sweep.run(grid, store, engine="rayon")
+    with pytest.raises(ExperimentError, match="workers=2 with the engine local, which is one process"):
+        sweep.run(grid, store, workers=2)
 
 
 # --------------------------------------------------------------------------------------------------------- interruption

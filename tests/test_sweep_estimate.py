@@ -270,6 +270,30 @@ def test_the_time_that_is_left_goes_by_layer_runs_of_each_kind(monkeypatch: pyte
     assert (told[-1].done, told[-1].total, told[-1].left) == (3, 3, 0.0)
 
 
+def test_workers_share_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("painters._sweep_pace.EVERY", -1.0)
+    before = Rates()
+    before.learn(("tiny", "nano_arc", None), 24.0, 24.0)
+    told: list[Progress] = []
+    pace = Pace(before, Documents().work, told.append)
+    pace.workers = 2
+    one, other, third = cell(), cell(plan=Plan.parse("0-2")), cell(plan=Plan.parse("3-5"))
+    pace.expect([one, other, third])
+    pace.start(one)
+    pace.start(other)
+    assert told[-1].left == pytest.approx((24 + 12 + 12) / 2)
+    pace.within(1, 2, cells=[one])
+    assert (told[-1].share, told[-1].left) == (0.25, pytest.approx((12 + 12 + 12) / 2))
+    pace.finish(one, 24.0)
+    pace.within(1, 2, cells=[other])
+    assert told[-1].left == pytest.approx((6 + 12) / 2)
+    pace.stop(other)
+    pace.start(third)
+    assert told[-1].left == pytest.approx((12 + 12) / 2)
+    pace.finish(third, 12.0)
+    assert told[-1].left == pytest.approx(12), "the last cell keeps one worker busy"
+
+
 def test_the_pace_of_before_counts_until_there_is_one_of_now() -> None:
     before = Rates()
     before.learn(("tiny", "nano_arc", None), 24.0, 24.0)
