@@ -120,9 +120,7 @@ def grouped_over_separate(model: Any, members: int, batch: int, past: int, round
 
     def by_layer() -> Tensor:
         kept = Past(keys, values)
-        outputs = [
-            layer(hidden, attention_mask=None, position_embeddings=rotary, past_key_values=kept) for layer in layers
-        ]
+        outputs = [layer(hidden, None, None, kept, position_embeddings=rotary) for layer in layers]
         return torch.stack(outputs).mean(0)
 
     def at_once() -> Tensor:
@@ -142,7 +140,7 @@ class Past:
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
 
-    def update(self, keys: Tensor, values: Tensor, layer: int) -> tuple[Tensor, Tensor]:
+    def update(self, keys: Tensor, values: Tensor, layer: int, **_: Any) -> tuple[Tensor, Tensor]:
         """Those from before and the new ones, [batch, heads, seq, head size]."""
         return torch.cat([self._keys[layer], keys], -2), torch.cat([self._values[layer], values], -2)
 

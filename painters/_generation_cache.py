@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
@@ -17,6 +18,15 @@ KINDS = (DynamicLayer, DynamicSlidingWindowLayer)
 def new_cache(config: Any) -> DynamicCache:
     """The cache that `generate` makes for a model of this configuration."""
     return DynamicCache(config=config.get_text_config(decoder=True))
+
+
+def cache_name(module: nn.Module) -> str | None:
+    """What the forward of a model or layer calls the cache that it is given; None where it takes none.
+
+    Up to transformers 5.23 that is `past_key_values`, and in models with code of their own it still is.
+    """
+    parameters = inspect.signature(module.forward).parameters
+    return next((name for name in ("past_key_values", "cache") if name in parameters), None)
 
 
 def is_flexible(cache: DynamicCache) -> bool:

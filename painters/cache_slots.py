@@ -16,11 +16,11 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from transformers import cache_utils
 from transformers.cache_utils import (
     BaseQuantizedLayer,
     Cache,
     CacheLayerMixin,
-    DummyLayer,
     DynamicCache,
     DynamicLayer,
     EncoderDecoderCache,
@@ -304,9 +304,12 @@ def _stand_in(slot: Any) -> Any:
     """A slot as empty as `slot`, to keep placeholders in its place: as long, and masked and cropped alike."""
     if isinstance(slot, BaseQuantizedLayer):
         return DynamicLayer()  # type: ignore[no-untyped-call]  # placeholders cannot be quantised in groups
-    if not isinstance(slot, CacheLayerMixin):
-        return DummyLayer()  # type: ignore[no-untyped-call]  # a recurrent slot has no length, and cannot be cropped before it is filled
-    return copy.deepcopy(slot)
+    if not isinstance(slot, CacheLayerMixin) and hasattr(cache_utils, "DummyLayer"):
+        return cache_utils.DummyLayer()  # type: ignore[no-untyped-call]
+    stand_in = copy.deepcopy(slot)
+    if not isinstance(slot, CacheLayerMixin):  # transformers 5.22 has no slot that holds nothing
+        stand_in.crop = lambda tokens: None  # a recurrent slot cannot be cropped before it is filled
+    return stand_in
 
 
 def _is_filled(slot: Any) -> bool:

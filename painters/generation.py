@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
-from painters._generation_cache import KINDS, drop_left, is_flexible, join, new_cache, spread
+from painters._generation_cache import KINDS, cache_name, drop_left, is_flexible, join, new_cache, spread
 
 __all__ = ["eos_tokens", "greedy", "is_supported"]
 
@@ -47,7 +47,7 @@ def is_supported(model: Any) -> bool:
         if getattr(kind, method) is not getattr(GenerationMixin, method):
             return False
     parameters = inspect.signature(model.forward).parameters
-    if config.is_encoder_decoder or not {"attention_mask", "past_key_values", "use_cache"} <= set(parameters):
+    if config.is_encoder_decoder or not {"attention_mask", "use_cache"} <= set(parameters) or cache_name(model) is None:
         return False
     if any(rope in str(getattr(config, "rope_parameters", None)) for rope in ("'dynamic'", "'longrope'")):
         return False
@@ -138,17 +138,16 @@ class _Choose:
         self._model = model
         parameters = inspect.signature(model.forward).parameters
         self.takes_positions = "position_ids" in parameters
+        self._cache_name = cache_name(model)
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     def __call__(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
         """[rows] for the tokens `ids` [rows, new] behind those in the cache; `mask` [rows, past and new]."""
-        options: dict[str, Any] = dict(self._options)
+        options: dict[str, Any] = {**self._options, str(self._cache_name): cache}
         if self.takes_positions:
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
-        output = self._model(
-            input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, return_dict=True, **options
-        )
+        output = self._model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **options)
         chosen: Tensor = output.logits[:, -1].float().argmax(-1)
         return chosen
 

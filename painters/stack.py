@@ -7,12 +7,13 @@ known.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from torch import nn
+from torch import Tensor, nn
 
 from painters._stack_halves import HALVES, Halves, halves_of
 from painters._stack_search import (
@@ -76,6 +77,8 @@ _TUPLES = {
     3: "modeling_fsmt.DecoderLayer",
 }
 """Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
+_TENSORS_LATER: Final = frozenset({"CodeGenBlock", "GPTJBlock"})
+"""Those of them that return a tensor from transformers 5.24 on, and are annotated so; not all annotations are right."""
 _POSITION_BIAS_LAYERS = (
     "LongT5Block MT5Block Pop2PianoBlock SwitchTransformersBlock T5Block UdopBlock WavLMEncoderLayer "
     "WavLMEncoderLayerStableLayerNorm"
@@ -226,6 +229,8 @@ def _classes(layers: LayerList) -> list[str]:
 
 def _special(layer: nn.Module) -> Special:
     kind = type(unwrapped(layer))
+    if kind.__name__ in _TENSORS_LATER and inspect.signature(kind.forward).return_annotation is Tensor:
+        return Special()
     named = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
     return SPECIAL.get(named) or SPECIAL.get(kind.__name__, Special())
 

@@ -160,7 +160,9 @@ def _engine(name: str, workers: int | None, device: str | None) -> Engine:
     """The engine of this name."""
     if name == "ray":
         if ranks().size > 1:
-            raise ExperimentError("engine ray under accelerate launch: Ray starts its own workers, so launch one process")
+            raise ExperimentError(
+                "engine ray and several processes: Ray starts workers of its own, so launch one process"
+            )
         from painters._sweep_ray import Ray
 
         return Ray(workers, device)

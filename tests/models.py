@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -32,11 +33,15 @@ from transformers import (
     Qwen3Config,
     RobertaConfig,
 )
+from transformers.masking_utils import create_causal_mask
 
 VOCABULARY = 101
 PAD = 0
 WINDOW = 4
 """Positions that a sliding layer sees; prompts are longer."""
+
+CACHE = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
+"""What this transformers calls the cache that models, layers and masks are given, and that models return."""
 
 Head = Literal["lm", "classifier", "bare"]
 

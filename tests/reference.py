@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from models import ARCHITECTURES
+from models import ARCHITECTURES, CACHE
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 from transformers import PreTrainedModel
@@ -51,7 +51,7 @@ def llama(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Te
     hidden = base.embed_tokens(ids)
     if positions is None:
         positions = torch.arange(ids.shape[1])[None]
-    asked = {"config": config, "inputs_embeds": hidden, "attention_mask": mask, "past_key_values": None}
+    asked = {"config": config, "inputs_embeds": hidden, "attention_mask": mask, CACHE: None}
     masks = {"full_attention": create_causal_mask(**asked, position_ids=positions)}
     if getattr(config, "sliding_window", None) is not None:
         masks["sliding_attention"] = create_sliding_window_causal_mask(**asked, position_ids=positions)
@@ -67,7 +67,7 @@ def llama(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Te
             "attention_mask": masks[types[i]],
             "position_embeddings": rotary[types[i]],
             "position_ids": positions,
-            "past_key_values": None,
+            CACHE: None,
         }
         if half is None:
             return layer(hidden, **given)
@@ -97,7 +97,7 @@ def gpt2(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Ten
         config=base.config,
         inputs_embeds=embedded,
         attention_mask=mask,
-        past_key_values=None,
+        **{CACHE: None},
         position_ids=positions,
     )
     hidden = embedded + base.wpe(positions)
@@ -121,7 +121,7 @@ def gpt_neox(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions:
         config=base.config,
         inputs_embeds=hidden,
         attention_mask=mask,
-        past_key_values=None,
+        **{CACHE: None},
         position_ids=positions,
     )
     rotary = base.rotary_emb(hidden, positions)
@@ -143,7 +143,7 @@ def opt(base: Any, plan: Plan, ids: Tensor, mask: Tensor | None, positions: Tens
     if positions is None:
         positions = (torch.cumsum(seen, dim=1) * seen - 1).long()
     hidden = decoder.embed_tokens(ids)
-    causal = create_causal_mask(config=decoder.config, inputs_embeds=hidden, attention_mask=mask, past_key_values=None)
+    causal = create_causal_mask(config=decoder.config, inputs_embeds=hidden, attention_mask=mask, **{CACHE: None})
     hidden = hidden + decoder.embed_positions(seen, 0, position_ids=positions)
 
     def run(i: int, half: Half | None, x: Tensor) -> Tensor:

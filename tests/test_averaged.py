@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import make_model, padded_batch, prompts, shared_model, tokens
+from models import CACHE, make_model, padded_batch, prompts, shared_model, tokens
 from torch import Tensor
 from transformers import StaticCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
@@ -154,8 +154,8 @@ def test_without_a_cache_it_is_exact(text: str) -> None:
 def test_one_slot_per_executed_group() -> None:
     model, ids = shared_model("llama", 7), tokens(2, 9)
     with torch.inference_mode(), surgery(model, "0 {1-3}*3 {4 5} 6", kv="averaged"):
-        cache = model(ids, use_cache=True).past_key_values
-        model(ids[:, :1], past_key_values=cache)
+        cache = model(ids, use_cache=True)[CACHE]
+        model(ids[:, :1], **{CACHE: cache})
     assert [layer.get_seq_length() for layer in cache.layers] == [10] * 9
     widths = [layer.keys.shape[3] for layer in cache.layers]
     assert widths == [
@@ -178,8 +178,8 @@ def test_a_prompt_of_one_token() -> None:
         with surgery(model, plan, kv="averaged"):
             cache = None
             for i in range(6):
-                output = model(ids[:, i : i + 1], past_key_values=cache, use_cache=True)
-                cache = output.past_key_values
+                output = model(ids[:, i : i + 1], **{CACHE: cache}, use_cache=True)
+                cache = output[CACHE]
                 expected = released.forward(ids[:, i : i + 1], torch.ones(2, i + 1, dtype=torch.long))
                 torch.testing.assert_close(output.logits[:, -1], expected, rtol=1e-4, atol=1e-4)
 
@@ -201,9 +201,9 @@ def test_groups_of_anything_but_whole_layers(text: str, group: str) -> None:
 def test_several_tokens_on_top_of_a_filled_cache() -> None:
     model, ids = shared_model("llama", 7), tokens(2, 9)
     with torch.inference_mode(), surgery(model, "0 {1-3} 6", kv="averaged"):
-        cache = model(ids, use_cache=True).past_key_values
+        cache = model(ids, use_cache=True)[CACHE]
         with pytest.raises(SurgeryError, match="one prompt and then single tokens, but 3 tokens came on top"):
-            model(ids[:, :3], past_key_values=cache)
+            model(ids[:, :3], **{CACHE: cache})
 
 
 def test_other_caches() -> None:
@@ -212,7 +212,7 @@ def test_other_caches() -> None:
     with torch.inference_mode(), surgery(model, plan, kv="averaged"):
         static = StaticCache(model.config, max_cache_len=12)
         with pytest.raises(SurgeryError, match=r"defined for a DynamicCache .*and this is a StaticCache of Static"):
-            model(ids, past_key_values=static)
+            model(ids, **{CACHE: static})
     sliding, found = make_model("gemma3", 7), "is a DynamicCache of DynamicSlidingWindowLayer, DynamicLayer"
     with (
         torch.inference_mode(),

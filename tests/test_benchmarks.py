@@ -183,10 +183,7 @@ def test_grouped_products_are_the_layers(script: Any) -> None:
     hidden, past = torch.randn(2, 1, 64), torch.randn(3, 2, 4, 5, 16)
     rotary = model.model.rotary_emb(hidden, torch.full((1, 1), 5))
     with torch.no_grad():
-        outputs = [
-            layer(hidden, attention_mask=None, position_embeddings=rotary, past_key_values=gpu.Past(past, past))
-            for layer in layers
-        ]
+        outputs = [layer(hidden, None, None, gpu.Past(past, past), position_embeddings=rotary) for layer in layers]
         assert not torch.allclose(grouped(hidden, rotary, past, past), torch.stack(outputs).mean(0))
 
 

@@ -9,7 +9,7 @@ import pytest
 import reference
 import torch
 from cases import FEW, every_plan, few_plans
-from models import DECODERS, PAD, make_model, prompts, shared_model, tokens
+from models import CACHE, DECODERS, PAD, make_model, prompts, shared_model, tokens
 from reference import assert_same
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, StaticCache
@@ -111,8 +111,8 @@ def test_a_prompt_in_pieces(architecture: str) -> None:
         for cache in caches:
             found = []
             for piece in ids.split([6, 1, 5, 3], dim=1):
-                output = model(piece, past_key_values=cache, use_cache=True)
-                cache = output.past_key_values
+                output = model(piece, **{CACHE: cache}, use_cache=True)
+                cache = output[CACHE]
                 found.append(output.logits)
             torch.testing.assert_close(torch.cat(found, dim=1), expected, **TOLERANCE)
 
@@ -121,7 +121,7 @@ def test_slots_are_one_per_execution_and_lengths_right() -> None:
     """Idle layers count the tokens in a placeholder; layers that run twice have two slots of their kind."""
     model, ids = shared_model("gemma3", 7), tokens(2, 9)
     with torch.inference_mode(), surgery(model, "3 4 4 {4 5}"):
-        cache = model(ids, use_cache=True).past_key_values
+        cache = model(ids, use_cache=True)[CACHE]
     assert len(cache.layers) == 7 + 2
     assert cache.is_sliding == [True, False, True, True, False, True, True, False, False]
     assert [layer.get_seq_length() for layer in cache.layers] == [9] * 9
@@ -160,7 +160,7 @@ def test_too_few_slots() -> None:
     with torch.inference_mode(), surgery(model, "1 0"):
         with pytest.raises(SurgeryError, match=r"asks for cache slot 6, but there are 2: renumber .*layer_idx"):
             model(tokens(1, 5))
-        model(tokens(1, 5), past_key_values=DynamicCache())
+        model(tokens(1, 5), **{CACHE: DynamicCache()})
 
 
 def test_layers_that_do_not_say_which_slot() -> None:
@@ -176,34 +176,34 @@ def test_layers_that_do_not_say_which_slot() -> None:
 def test_a_cache_belongs_to_its_plan() -> None:
     model, ids = shared_model("llama", 7), tokens(2, 9)
     with torch.inference_mode():
-        intact = model(ids, use_cache=True).past_key_values
+        intact = model(ids, use_cache=True)[CACHE]
         with surgery(model, "6-0"):
             found = r'plan "6-0" \(kv=\'exact\'\) was given a cache that was filled under the intact model'
             with pytest.raises(SurgeryError, match=found):
-                model(ids, past_key_values=intact)
-            reverse = model(ids, use_cache=True).past_key_values
-            model(ids[:, :1], past_key_values=copy.deepcopy(reverse))
+                model(ids, **{CACHE: intact})
+            reverse = model(ids, use_cache=True)[CACHE]
+            model(ids[:, :1], **{CACHE: copy.deepcopy(reverse)})
         found = r'plan "0 6" .* was filled under the plan "6-0" .*a new cache'
         with surgery(model, "0 6"), pytest.raises(SurgeryError, match=found):
-            model(ids, past_key_values=reverse)
+            model(ids, **{CACHE: reverse})
         found = r"kv='averaged'.* was filled under the plan \"6-0\" \(kv='exact'\)"
         with surgery(model, "6-0", kv="averaged"), pytest.raises(SurgeryError, match=found):
-            model(ids, past_key_values=reverse)
+            model(ids, **{CACHE: reverse})
         found = r'this cache was filled under the plan "6-0" .*, not by the intact model'
         with pytest.raises(SurgeryError, match=found):
-            model(ids, past_key_values=reverse)
+            model(ids, **{CACHE: reverse})
         with surgery(model, "0-6"), pytest.raises(SurgeryError, match="the intact model was given a cache"):
-            model(ids, past_key_values=reverse)
+            model(ids, **{CACHE: reverse})
 
 
 def test_the_identity_shares_caches_with_the_intact_model() -> None:
     model, ids = shared_model("llama", 7), tokens(2, 9)
     with torch.inference_mode():
         expected = model(ids).logits[:, -1:]
-        cache = model(ids[:, :7], use_cache=True).past_key_values
+        cache = model(ids[:, :7], use_cache=True)[CACHE]
         with surgery(model, "0-6"):
-            model(ids[:, 7:8], past_key_values=cache)
-        found = model(ids[:, 8:], past_key_values=cache).logits
+            model(ids[:, 7:8], **{CACHE: cache})
+        found = model(ids[:, 8:], **{CACHE: cache}).logits
     torch.testing.assert_close(found, expected, **TOLERANCE)
 
 
@@ -214,7 +214,7 @@ def test_an_emptied_cache_may_change_hands(static: bool) -> None:
     with torch.inference_mode():
         for text in ("5-6 5-6 5", "0 {1 1 2}*2", "0-6", "6-0"):
             with surgery(model, text):
-                found = model(ids, past_key_values=cache).logits
+                found = model(ids, **{CACHE: cache}).logits
                 expected = reference.logits("llama", model, Plan.parse(text), ids)
                 torch.testing.assert_close(found, expected, **TOLERANCE)
             cache.reset()
@@ -256,7 +256,7 @@ def test_a_loop_that_gives_every_layer_a_cache_of_its_own() -> None:
 
         def forward(self, stream: Tensor) -> Tensor:
             for layer in self.layers:
-                stream = layer(stream, past_key_values=DynamicCache())
+                stream = layer(stream, **{CACHE: DynamicCache()})
             return stream
 
     model, found = Caches(), "Caches gives its layers several caches: not supported"

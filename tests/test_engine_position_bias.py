@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from architectures.check import forward, ready
+from models import CACHE
 from reference import follow
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
@@ -67,9 +68,9 @@ def test_the_layer_that_runs_aside_is_not_noticed() -> None:
         out = model(**given, output_hidden_states=True, use_cache=True)
     assert calls == [1, 0, 3]
     assert len(out.decoder_hidden_states) == 1 + 3
-    slots = out.past_key_values.self_attention_cache.layers
+    slots = out[CACHE].self_attention_cache.layers
     assert [slot.get_seq_length() for slot in slots[:4]] == [8] * 4
-    assert {index for index, done in out.past_key_values.is_updated.items() if done} == {0, 1, 3}
+    assert {index for index, done in out[CACHE].is_updated.items() if done} == {0, 1, 3}
 
 
 def test_in_training_the_random_numbers_stay_in_step() -> None:

@@ -11,11 +11,12 @@ import reference
 import torch
 from cases import FEW, every_plan, few_plans
 from lm_eval.models.huggingface import HFLM
-from models import DECODERS, make_model, shared_model, tokens
+from models import CACHE, DECODERS, make_model, shared_model, tokens
 from nano_samples import NUM_LAYERS, llama, tokenizer, write_tasks
-from torch import Tensor
+from torch import Tensor, nn
 
 from painters import Plan, _harness_generation, generation, harness, surgery
+from painters._generation_cache import cache_name
 from painters._harness_lm import Counter, PaintersLM, language_model
 from painters._harness_tasks import quiet
 
@@ -352,3 +353,14 @@ def test_what_lm_eval_answers_itself(task: Any, monkeypatch: pytest.MonkeyPatch)
         lm.generate_until(ask(QUESTIONS, **greedy), disable_tqdm=True)
     records = list(harness.score_all(model, words, f"0-{NUM_LAYERS - 1}", task, kv="averaged"))
     assert records[0].kv == "averaged"
+
+
+def test_what_a_forward_calls_the_cache() -> None:
+    class Older(nn.Module):
+        def forward(self, ids: Tensor, past_key_values: Any = None) -> None: ...
+
+    class Newer(nn.Module):
+        def forward(self, ids: Tensor, cache: Any = None) -> None: ...
+
+    assert [cache_name(module) for module in (Older(), Newer(), nn.Linear(1, 1))] == ["past_key_values", "cache", None]
+    assert cache_name(make_model("llama", 2)) == CACHE

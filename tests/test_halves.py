@@ -12,7 +12,7 @@ import reference
 import torch
 from architectures.check import forward, ready
 from architectures.page import read
-from models import ARCHITECTURES, make_model, padded_batch, prompts, shared_model, tokens
+from models import ARCHITECTURES, CACHE, make_model, padded_batch, prompts, shared_model, tokens
 from reference import assert_same
 from torch import Tensor, nn
 from torch.testing import assert_close
@@ -85,7 +85,7 @@ def test_halves_alone(architecture: str, text: str) -> None:
 def test_an_mlp_takes_no_slot() -> None:
     model = shared_model("llama", 7)
     with torch.inference_mode(), surgery(model, "0 1.mlp 1.mlp 2.attn 2.attn 2.mlp"):
-        cache = model(tokens(2, 9), use_cache=True).past_key_values
+        cache = model(tokens(2, 9), use_cache=True)[CACHE]
     assert len(cache.layers) == 7 + 1
     assert cache.layers[1].keys.shape[1::2] == (1, 1)
 

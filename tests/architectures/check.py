@@ -154,7 +154,7 @@ def check(model: PreTrainedModel, path: str | None, given: dict[str, Any]) -> Ro
     except Exception as error:
         stock = {}
         row["cached"] = f"none: the intact model fails with a cache: {said(error)}"
-    if any(name in stock for name in ("past_key_values", "cache_params")):
+    if any(name in stock for name in ("cache", "past_key_values", "cache_params")):
         checks["cached"] = lambda: check_plans(model, stack, path, given, among, use_cache=True)
     if model.can_generate() and model.main_input_name == "input_ids":
         checks["generation"] = lambda: check_generation(model, stack, path)

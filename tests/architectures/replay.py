@@ -71,7 +71,7 @@ def snapshot(value: Any) -> Any:
     return copy.copy(value) if isinstance(value, dict | list) else value
 
 
-SIDE = ("past_key_values", "hidden_states", "attentions", "router_logits", "cache_params", "aux_loss")
+SIDE = ("cache", "past_key_values", "hidden_states", "attentions", "router_logits", "cache_params", "aux_loss")
 
 
 def tensors(output: Any) -> dict[str, Tensor]:
