@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -15,6 +14,7 @@ import transformers
 from transformers import PreTrainedModel
 
 from painters import __version__
+from painters._export_files import ExportError
 from painters.plan import Half, Layer, Plan, Step
 from painters.stack import LayerStack
 
@@ -59,12 +59,21 @@ def class_names(model: Any) -> tuple[str, str, str]:
     return f"Planned{type(model).__name__}", f"Planned{type(config).__name__}", f"planned_{config.model_type}"
 
 
+def _halves(stack: LayerStack) -> Mapping[Half, tuple[str, str, str | None]]:
+    if stack.halves is None or stack.halves.children is None:
+        raise ExportError(
+            f"halves of {stack.layer_class} cannot be written down as code: only such that add what a norm and one "
+            "module make of the stream can. Export a plan of whole layers"
+        )
+    return stack.halves.children
+
+
 def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
     """The text of the modelling file, which needs torch and transformers only."""
     cls, config, model_type = class_names(model)
     template = TEMPLATE.read_text()
     body = template[template.index('"""', 3) + 4 :]
-    halves = {} if stack.halves is None or not plan.has_halves else dataclasses.asdict(stack.halves)
+    halves: Mapping[Half, Any] = _halves(stack) if plan.has_halves else {}
     return (
         _HEAD.format(model=type(model).__name__, plan=plan, version=__version__)
         + body.replace(

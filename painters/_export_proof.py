@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final, NamedTuple
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from painters._generation_cache import cache_name
 from painters.engine import surgery
 from painters.plan import Plan
 
@@ -68,7 +68,7 @@ def answer(model: PreTrainedModel, plan: Plan | None = None) -> Answer:
     random = torch.Generator().manual_seed(0)
     ids = torch.randint(getattr(config, "vocab_size", 100), (2, TOKENS), generator=random).to(model.device)
     mask = torch.ones_like(ids)
-    decodes = model.can_generate() and "past_key_values" in inspect.signature(model.forward).parameters
+    decodes = model.can_generate() and cache_name(model) is not None
     if decodes:
         mask[1, :3] = 0
     else:
@@ -100,13 +100,14 @@ def difference(found: Answer, expected: Answer) -> str | None:
 
 def _decoded(model: PreTrainedModel, ids: Tensor, mask: Tensor) -> list[Tensor]:
     found: list[Tensor] = []
+    name = cache_name(model) or ""
     cache: Mapping[str, Any] = {}
     for _ in range(1 + STEPS):
         output = model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **cache)
         found.append(_scores(output))
-        if (past := getattr(output, "past_key_values", None)) is None:
+        if (past := getattr(output, name, None)) is None:
             break  # it keeps its states elsewhere
-        cache = {"past_key_values": past}
+        cache = {name: past}
         ids = found[-1][:, -1:].argmax(-1)
         mask = torch.cat([mask, torch.ones_like(ids)], dim=1)
     return found

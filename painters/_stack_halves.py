@@ -35,6 +35,8 @@ class Halves:
     mlp: Run
     needs: tuple[str, ...]
     """The children that a layer must have: some classes give them to some layers only."""
+    children: Mapping[Half, tuple[str, str, str | None]] | None = None
+    """Where each half adds `after(inner(before(x)))` to the stream x and no more, the names of these three."""
 
     def fit(self, layer: nn.Module) -> bool:
         """Whether the layer is put together so."""
@@ -86,7 +88,9 @@ def _pre_norm(
         return run
 
     needs = tuple(name for name in (*attn, *mlp, scale) if name is not None)
-    return Halves(adds(attn, True), adds(mlp, False), needs)
+    plain = scale is None and attn[0] is not None and mlp[0] is not None
+    children: dict[Half, Any] | None = {"attn": attn, "mlp": mlp} if plain else None
+    return Halves(adds(attn, True), adds(mlp, False), needs, children)
 
 
 def _bert_attention(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:

@@ -160,9 +160,7 @@ def _engine(name: str, workers: int | None, device: str | None) -> Engine:
     """The engine of this name."""
     if name == "ray":
         if ranks().size > 1:
-            raise ExperimentError(
-                "engine ray and several processes: Ray starts workers of its own, so launch one process"
-            )
+            raise ExperimentError("engine ray in several processes: Ray starts its own, so launch one")
         from painters._sweep_ray import Ray
 
         return Ray(workers, device)

@@ -358,6 +358,12 @@ def test_halves_with_their_code(tmp_path: Path) -> None:
         assert torch.equal(generated(found), expected)
 
 
+def test_halves_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="halves of OPTDecoderLayer cannot be written down as code"):
+        painters.export(shared_model("opt", N), "0.attn 1-5", tmp_path / "out", with_code=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_half_precision_with_its_code(tmp_path: Path) -> None:
     shared_model("llama", N).save_pretrained(tmp_path / "in")
     source, plan = reloaded(tmp_path / "in", "llama", dtype="bfloat16"), Plan.parse("0 {1-3}*2 {4 5}:sum")
