@@ -29,6 +29,24 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
 """What a stack can be asked for by, and the words in its path that tell; the first role that fits counts."""
 
 
+def descendants(root: nn.Module) -> dict[nn.Module, str]:
+    """`root` and all modules below it with their paths, as `named_modules` has them; entering a plan asks often, and
+    torch's nested generators take several times as long.
+    """
+    found: dict[nn.Module, str] = {}
+    left = [("", root)]
+    while left:
+        path, module = left.pop()
+        if module not in found:
+            found[module] = path
+            if module._modules:
+                prefix = f"{path}." if path else ""
+                left += [
+                    (prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None
+                ]
+    return found
+
+
 def unwrapped(layer: nn.Module) -> nn.Module:
     """The layer itself where `torch.compile(layer)` wraps it."""
     inner = layer._modules.get("_orig_mod")
@@ -94,7 +112,7 @@ def search(model: nn.Module, name: str) -> str:
 
 def candidates(model: nn.Module) -> dict[str, nn.ModuleList]:
     """Every outermost list of layers of the whole model by its path, that of the most parameters first."""
-    lists = {path: m for path, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m)}
+    lists = {path: m for m, path in descendants(model).items() if isinstance(m, nn.ModuleList) and len(m)}
     found = _candidates(model) | _outermost({p: m for p, m in lists.items() if _holds(m, GradientCheckpointingLayer)})
     return dict(sorted(found.items(), key=lambda item: -sum(p.numel() for p in item[1].parameters())))
 
@@ -122,7 +140,7 @@ def _text_model(model: nn.Module) -> tuple[str, nn.Module]:
     """The text model of a composite model with its path; the model itself otherwise."""
     text = text_config(model)
     if text is not getattr(model, "config", None):
-        for path, module in model.named_modules():
+        for module, path in descendants(model).items():
             if isinstance(module, PreTrainedModel) and module.config is text:
                 return path, module
     return "", model
@@ -130,9 +148,9 @@ def _text_model(model: nn.Module) -> tuple[str, nn.Module]:
 
 def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
     """The outermost lists of layers: by the class that the model names, by the base class, or by size."""
-    modules = dict(root.named_modules())
-    lists = {path: m for path, m in modules.items() if isinstance(m, nn.ModuleList) and len(m)}
-    named = tuple(kind for module in modules.values() for kind in _recorded_classes(module))
+    modules = descendants(root)
+    lists = {path: m for m, path in modules.items() if isinstance(m, nn.ModuleList) and len(m)}
+    named = tuple(kind for of in dict.fromkeys(map(type, modules)) for kind in _recorded_classes(of))
     for kind in (named, GradientCheckpointingLayer):
         if found := {path: m for path, m in lists.items() if _holds(m, kind)}:
             return _outermost(found)
@@ -144,9 +162,9 @@ def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
     }
 
 
-def _recorded_classes(module: nn.Module) -> Iterator[type[nn.Module]]:
-    """The classes whose outputs the model reports as hidden states."""
-    specs = (getattr(type(module), "_can_record_outputs", None) or {}).get("hidden_states")
+def _recorded_classes(of: type[nn.Module]) -> Iterator[type[nn.Module]]:
+    """The classes whose outputs a model of the class `of` reports as hidden states."""
+    specs = (getattr(of, "_can_record_outputs", None) or {}).get("hidden_states")
     for spec in specs if isinstance(specs, list) else [specs]:
         kind = getattr(spec, "target_class", spec)
         if isinstance(kind, type):

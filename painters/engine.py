@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from painters._engine_merges import MERGES
 from painters._engine_proof import proven
 from painters._engine_recording import Recording, recorded
+from painters._stack_search import descendants
 from painters.cache_slots import CacheSlots, Place, SlotTable
 from painters.plan import Half, Layer, Parallel, Plan, Step
 from painters.stack import HALVES, LayerStack, SurgeryError
@@ -219,7 +220,7 @@ def _uncompiled(model: nn.Module) -> Iterator[None]:
     With a static cache on an accelerator it would, and that anew for every plan.
     """
     name = "get_compiled_call"
-    before = [(module, vars(module).get(name)) for module in model.modules() if hasattr(type(module), name)]
+    before = [(module, vars(module).get(name)) for module in descendants(model) if hasattr(type(module), name)]
     for module, _ in before:
         vars(module)[name] = MethodType(_plain_call, module)
     try:

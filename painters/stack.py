@@ -8,7 +8,7 @@ known.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,6 +21,7 @@ from painters._stack_search import (
     SurgeryError,
     candidates,
     chosen,
+    descendants,
     is_list_of_layers,
     list_at,
     owner_path,
@@ -172,7 +173,8 @@ class LayerStack:
         layers = list_at(model, path, name)
         owner = owner_path(model, path)
         _refuse_compiled(model, owner, name)
-        _refuse_layers(layers, path, name)
+        below = [descendants(layer) for layer in layers]
+        _refuse_layers(layers, below, path, name)
         kinds = [_special(layer) for layer in layers]
         if len({kind.returns for kind in kinds}) > 1:
             raise SurgeryError(f"{name}: the layers at {path} return tuples of several lengths: not supported")
@@ -184,7 +186,7 @@ class LayerStack:
             layers=layers,
             returns=kinds[0].returns,
             hands_on=kinds[0].hands_on,
-            cache_indices=tuple(tuple(sorted(set(_cache_indices(layer)))) for layer in layers),
+            cache_indices=tuple(tuple(sorted(set(_cache_indices(modules)))) for modules in below),
             halves=halves_of(layers),
             own_state=any(kind.own_state for kind in kinds),
         )
@@ -235,8 +237,8 @@ def _special(layer: nn.Module) -> Special:
     return SPECIAL.get(named) or SPECIAL.get(kind.__name__, Special())
 
 
-def _cache_indices(layer: nn.Module) -> Iterator[int]:
-    for module in layer.modules():
+def _cache_indices(modules: Iterable[nn.Module]) -> Iterator[int]:
+    for module in modules:
         own = vars(module)
         index = own.get("layer_idx", own.get("layer_id"))
         if isinstance(index, int) and index >= 0:  # what several layers share may say -1
@@ -262,16 +264,17 @@ def _refuse_by_config(model: nn.Module, name: str) -> None:
         raise SurgeryError(f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order")
 
 
-def _refuse_layers(layers: LayerList, path: str, name: str) -> None:
+def _refuse_layers(layers: LayerList, below: Sequence[Mapping[nn.Module, str]], path: str, name: str) -> None:
+    """Nothing; raises SurgeryError for layers that cannot be operated on. `below` has what each is made of."""
     if type(layers).__name__ == "PlannedLayers":  # of painters.export
         raise SurgeryError(f"{name} runs a plan by the code that it brings: operate on the model that it was made of")
-    for layer in layers:
+    for layer, modules in zip(layers, below, strict=True):
         kind = type(unwrapped(layer)).__name__
         if (reason := _special(layer).refused) is not None:
             raise SurgeryError(f"{name}: the layers at {path} ({kind}) {reason}: they run only in their own order")
         if isinstance(layer, nn.ModuleList):
             raise SurgeryError(f"{name}: {path} holds stages, lists themselves: give the path of one, such as {path}.0")
-        for inner, module in layer.named_modules():
+        for module, inner in modules.items():
             is_stage = "Stage" in kind and isinstance(module, nn.ModuleList | nn.Sequential) and len(module) > 1
             if is_stage or is_list_of_layers(module):
                 raise SurgeryError(
