@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from models import ARCHITECTURES, PAD, make_model, padded_batch, prompts, shared_model
+from models import ARCHITECTURES, CACHE, PAD, make_model, padded_batch, prompts, shared_model
 from reference import assert_same, logits
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, dynamic_module_utils
@@ -395,9 +395,9 @@ def test_a_cache_of_another_model_is_refused(tmp_path: Path) -> None:
     painters.export(source, "0 {1-3} 4-5", tmp_path / "out", with_code=True)
     found = reloaded(tmp_path / "out", "llama", trust_remote_code=True)
     ids = prompts()["input_ids"]
-    cache = source(input_ids=ids).past_key_values
+    cache = source(input_ids=ids)[CACHE]
     with pytest.raises(ValueError, match="filled by another model"):
-        found(input_ids=ids, past_key_values=cache)
+        found(input_ids=ids, **{CACHE: cache})
 
 
 def test_code_is_asked_for_and_kept(tmp_path: Path) -> None:
