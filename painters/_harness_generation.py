@@ -65,19 +65,14 @@ def answer(lm: HFLM, requests: Sequence[Any], own: Own, disable_tqdm: bool = Fal
     a special token: lm-eval ends the rows of a batch together, and keeps what comes behind.
     """
 
-    def by_length(arguments: tuple[str, Any]) -> tuple[int, str]:
-        return -len(lm.tok_encode(arguments[0])), arguments[0]
-
-    order = Collator(
-        [r.args for r in requests], sort_fn=by_length, group_by="gen_kwargs", group_fn=lambda args: args[1]
-    )
-    batches = list(order.get_batched(n=lm.batch_size))
+    order = batches(lm, requests)
+    asked = [[requests[place].args for place in batch] for batch in order]
     answers: list[str] = []
     with tqdm(total=len(requests), disable=disable_tqdm or lm.rank != 0, desc="Generating") as bar:
-        for _, group in itertools.groupby(batches, key=lambda batch: batch[0][1]):
+        for _, group in itertools.groupby(asked, key=lambda batch: batch[0][1]):
             answers += _Group(lm, list(group), own, bar).answers()
-    found: list[str] = order.get_original(answers)
-    return found
+    found = dict(zip(itertools.chain.from_iterable(order), answers, strict=True))
+    return [found[place] for place in range(len(requests))]
 
 
 class _Group:

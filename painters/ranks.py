@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -75,10 +75,6 @@ class Ranks:
             if told is not None:
                 raise OtherProcessError(f"process {rank} of {self.size} failed ({told})")
         return [value for value, _ in found]
-
-    def merged(self, work: Callable[[], Iterator[tuple[int, T]]]) -> dict[int, T]:
-        """All pairs that `work` yields in any process."""
-        return {index: value for part in self.gathered(lambda: dict(work())) for index, value in part.items()}
 
 
 @functools.cache

@@ -33,7 +33,7 @@ class Group:
     rows: int
     width: int
     trunk: int
-    """Positions before the first of them branches: each sees those before it in its tree."""
+    """Positions, one or more, before the first of them branches: each sees those before it in its tree."""
     mask: Tensor | None
     """[rows, 1, width - trunk, width], added to the attention scores of the others; None if there are none."""
 
@@ -91,12 +91,11 @@ def _attend(
     for group in groups:
         q, k, v = group.of(query), group.of(key), group.of(value)
         trunk = group.trunk
-        if trunk > 0:
-            found.append(attend(module, q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], None, **options)[0])
+        output, _ = attend(module, q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], None, **options)
         if group.mask is not None:
-            others = attend(module, q[:, :, trunk:], k, v, group.mask.to(q.device), **options)[0]
-            found.append(torch.cat([found.pop(), others], 1) if trunk > 0 else others)
-        found.append(found.pop().flatten(0, 1))
+            others, _ = attend(module, q[:, :, trunk:], k, v, group.mask.to(q.device), **options)
+            output = torch.cat([output, others], 1)
+        found.append(output.flatten(0, 1))
     return torch.cat(found)[None], None
 
 
