@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -16,6 +17,38 @@ import typer
 from rich.console import Console
 
 from painters import __version__, bundled, variants
+from painters._cli_options import (
+    MEASURE,
+    MODEL,
+    OUTPUT,
+    PLAN,
+    SCORE,
+    ByOption,
+    DeviceMapOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    Engine,
+    EngineOption,
+    ExactBatchingOption,
+    FileDtypeOption,
+    JsonOption,
+    Kv,
+    LayerOption,
+    LimitOption,
+    LoopsOption,
+    ModelOption,
+    PlanOnlyOption,
+    PlanOption,
+    QuietOption,
+    RevisionOption,
+    SeedOption,
+    StartOption,
+    TflopsOption,
+    TrustOption,
+    VariantOption,
+    WorkersOption,
+)
 from painters.plan import Plan
 from painters.similarity import MODES
 
@@ -34,76 +67,6 @@ app = typer.Typer(
 )
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-
-Kv = StrEnum("Kv", ["exact", "averaged"])
-By = StrEnum("By", ["block", "layer"])
-Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
-Engine = StrEnum("Engine", ["local", "ray"])
-
-_PLAN, _MODEL, _SCORE, _MEASURE, _OUTPUT = "What runs", "Model", "Scoring", "Measuring", "Output"
-PlanOption = Annotated[
-    str | None, typer.Option("--plan", help="A plan, such as '0-2 {3-8}*3 9-11'.", rich_help_panel=_PLAN)
-]
-VariantOption = Annotated[
-    str | None,
-    typer.Option(
-        help=f"A named rule that builds the plan: {', '.join(variants.VARIANTS)}.",
-        autocompletion=lambda: list(variants.VARIANTS),
-        rich_help_panel=_PLAN,
-    ),
-]
-StartOption = Annotated[
-    int | None,
-    typer.Option(help="The paper's N: the window is layers N+1 to T-N-1 of T. Default: T // 4.", rich_help_panel=_PLAN),
-]
-LayerOption = Annotated[int | None, typer.Option(help="The layer of skip-layer and swap.", rich_help_panel=_PLAN)]
-LoopsOption = Annotated[
-    int | None, typer.Option(help="How often parallel and loop run the window.", rich_help_panel=_PLAN)
-]
-SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", rich_help_panel=_PLAN)]
-ByOption = Annotated[
-    By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=_PLAN)
-]
-ModelOption = Annotated[str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=_MODEL)]
-RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL)]
-DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=_MODEL)]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=_MODEL)]
-DeviceMapOption = Annotated[str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=_MODEL)]
-TrustOption = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=_MODEL)
-]
-FileDtypeOption = Annotated[
-    Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=_MODEL)
-]
-LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=_SCORE)
-]
-ExactBatchingOption = Annotated[
-    bool,
-    typer.Option(
-        "--exact-batching", help="lm-eval's own batches: its numbers to the last digit.", rich_help_panel=_SCORE
-    ),
-]
-EngineOption = Annotated[
-    Engine,
-    typer.Option(help="local: this process. ray: the GPUs of a cluster, or cores here.", rich_help_panel=_SCORE),
-]
-WorkersOption = Annotated[
-    int | None,
-    typer.Option(
-        min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=_SCORE
-    ),
-]
-PlanOnlyOption = Annotated[
-    bool,
-    typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=_OUTPUT),
-]
-TflopsOption = Annotated[
-    float | None,
-    typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=_OUTPUT),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=_OUTPUT)]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=_OUTPUT)]
 
 
 @app.callback(invoke_without_command=True)
@@ -135,7 +98,7 @@ def run(
     by: ByOption = None,
     kv: Annotated[
         Kv,
-        typer.Option(help="Cache of parallel groups: exact, or the paper's averaged.", rich_help_panel=_PLAN),
+        typer.Option(help="Cache of parallel groups: exact, or the paper's averaged.", rich_help_panel=PLAN),
     ] = Kv.exact,
     model: ModelOption = DEFAULT_MODEL,
     revision: RevisionOption = None,
@@ -147,21 +110,21 @@ def run(
         str | None,
         typer.Option(
             help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
-            rich_help_panel=_SCORE,
+            rich_help_panel=SCORE,
         ),
     ] = None,
     limit: LimitOption = None,
     shots: Annotated[
         int | None,
-        typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=_SCORE),
+        typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=SCORE),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=_SCORE)] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=SCORE)] = 32,
     exact_batching: ExactBatchingOption = False,
     to: Annotated[
-        Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=_OUTPUT)
+        Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=OUTPUT)
     ] = DEFAULT_OUT,
     all_metrics: Annotated[
-        bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=OUTPUT)
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -172,17 +135,13 @@ def run(
     """
     from painters import _cli_run as running
 
-    if (plan is None) == (variant is None):
-        raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
     options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
-    if plan is not None and options:
-        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
-    # What can be wrong is found before minutes of loading.
-    read = Plan.parse(plan) if plan is not None else None
+    wanted = _wanted(plan, variant, options)
     name = None if variant is None else variants.find(variant).name
+    # What can be wrong is found before minutes of loading.
     count = bundled.num_layers(model)
     if count is not None:
-        (read or _build(name or "", count, options)).check(count, model)
+        wanted(count).check(count, model)
     running.check_writable(to)
     show = not quiet and not as_json
     # On a machine with other work, threads that spin while they wait cost more than they win (small models: tenfold).
@@ -204,7 +163,7 @@ def run(
     result = running.score_beside_intact(
         loaded,
         tokenizer,
-        read or _build(name or "", num_layers, options),
+        wanted(num_layers),
         variant=name,
         params=_with_default_start(name, num_layers, options) if name else None,
         num_layers=num_layers,
@@ -235,14 +194,14 @@ def show(
     seed: SeedOption = None,
     by: ByOption = None,
     layers: Annotated[
-        int | None, typer.Option(min=1, help="Number of layers of the model.", rich_help_panel=_MODEL)
+        int | None, typer.Option(min=1, help="Number of layers of the model.", rich_help_panel=MODEL)
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Take the number of layers from this model.", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Take the number of layers from this model.", rich_help_panel=MODEL)
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option("--out", help="Also write the drawing: .svg or .png.", rich_help_panel=_OUTPUT),
+        typer.Option("--out", help="Also write the drawing: .svg or .png.", rich_help_panel=OUTPUT),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -264,7 +223,7 @@ def show(
         from painters._cli_list import layers_of
 
         count = layers_of(model or DEFAULT_MODEL)
-    made = Plan.parse(plan) if plan is not None else _build(variant or "", count or 0, options)
+    made = Plan.parse(plan) if plan is not None else variants.build(variant or "", count or 0, **options)
     if count is not None:
         made.check(count, model or ("the model" if layers is not None or plan is not None else DEFAULT_MODEL))
     written = None if to is None else save_plan(made, to, count)
@@ -303,20 +262,20 @@ def measure_similarity(
         str,
         typer.Option(
             help="A task of lm-eval or bundled, an encoder's too, or a .txt file with a document on each line.",
-            rich_help_panel=_MEASURE,
+            rich_help_panel=MEASURE,
         ),
     ] = "nano_lambada",
     mode: Annotated[
         str,
-        typer.Option(help=f"{', '.join(MODES)}, or all; flat is the paper's.", rich_help_panel=_MEASURE),
+        typer.Option(help=f"{', '.join(MODES)}, or all; flat is the paper's.", rich_help_panel=MEASURE),
     ] = "token",
     block: Annotated[
-        int, typer.Option(min=1, help="Take the angle over this many steps in a row.", rich_help_panel=_MEASURE)
+        int, typer.Option(min=1, help="Take the angle over this many steps in a row.", rich_help_panel=MEASURE)
     ] = 1,
-    limit: Annotated[int, typer.Option(min=1, help="Only the first documents.", rich_help_panel=_MEASURE)] = 100,
-    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a batch.", rich_help_panel=_MEASURE)] = 8,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first documents.", rich_help_panel=MEASURE)] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a batch.", rich_help_panel=MEASURE)] = 8,
     to: Annotated[
-        Path, typer.Option("--out", help="Folder of records; they go to similarity/ in it.", rich_help_panel=_OUTPUT)
+        Path, typer.Option("--out", help="Folder of records; they go to similarity/ in it.", rich_help_panel=OUTPUT)
     ] = DEFAULT_OUT.parent,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -337,7 +296,7 @@ def measure_similarity(
     name = None if variant is None else variants.find(variant).name
 
     def wanted(num_layers: int) -> Plan:
-        asked = read or (_build(name, num_layers, options) if name else Plan.identity(num_layers))
+        asked = read or (variants.build(name, num_layers, **options) if name else Plan.identity(num_layers))
         asked.check(num_layers, model)
         measuring.check_block(block, asked)
         return asked
@@ -391,22 +350,22 @@ def sweep(
     ],
     to: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=_OUTPUT),
+        typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=OUTPUT),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Ask this decoder instead of the experiment's.", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Ask this decoder instead of the experiment's.", rich_help_panel=MODEL)
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Ask this encoder instead of the experiment's.", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Ask this encoder instead of the experiment's.", rich_help_panel=MODEL)
     ] = None,
     no_encoder: Annotated[
-        bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=_MODEL)
+        bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=MODEL)
     ] = False,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
     exact_batching: ExactBatchingOption = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=_SCORE)
+        bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=SCORE)
     ] = False,
     limit: LimitOption = None,
     engine: EngineOption = Engine.local,
@@ -459,11 +418,11 @@ def plot(
     figures: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 4 11, or all.")] = None,
     sources: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=_OUTPUT),
+        typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=OUTPUT),
     ] = None,
-    to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=_OUTPUT)] = Path("figures"),
-    model: Annotated[str | None, typer.Option(help="The decoder, of several.", rich_help_panel=_MODEL)] = None,
-    encoder: Annotated[str | None, typer.Option(help="The encoder, of several.", rich_help_panel=_MODEL)] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
+    model: Annotated[str | None, typer.Option(help="The decoder, of several.", rich_help_panel=MODEL)] = None,
+    encoder: Annotated[str | None, typer.Option(help="The encoder, of several.", rich_help_panel=MODEL)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Draw figures from records: each as SVG and PNG, with its numbers (CSV) and its caption. Loads no torch.
@@ -488,10 +447,10 @@ def report(
     sources: Annotated[
         list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders or files of records. Default: runs.")
     ] = None,
-    to: Annotated[Path, typer.Option("--out", help="The page.", rich_help_panel=_OUTPUT)] = Path("report.html"),
-    title: Annotated[str | None, typer.Option(help="Its heading.", rich_help_panel=_OUTPUT)] = None,
+    to: Annotated[Path, typer.Option("--out", help="The page.", rich_help_panel=OUTPUT)] = Path("report.html"),
+    title: Annotated[str | None, typer.Option(help="Its heading.", rich_help_panel=OUTPUT)] = None,
     no_figures: Annotated[
-        bool, typer.Option("--no-figures", help="Only tables, plans and comparisons.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--no-figures", help="Only tables, plans and comparisons.", rich_help_panel=OUTPUT)
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -517,28 +476,28 @@ def report(
 def reproduce(
     numbers: Annotated[list[str] | None, typer.Argument(help="Numbers, such as 4 11, or all.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=_SCORE)
+        bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=SCORE)
     ] = False,
     limit: LimitOption = None,
     data: Annotated[
         Path | None,
         typer.Option(
             help="Folder with documents of one's own: for the task NAME in NAME/, a .jsonl for each split.",
-            rich_help_panel=_SCORE,
+            rich_help_panel=SCORE,
         ),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare records with today's weights and tasks.", rich_help_panel=_SCORE),
+        typer.Option("--check", help="Compare records with today's weights and tasks.", rich_help_panel=SCORE),
     ] = False,
     paper: Annotated[
-        bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=_MODEL)
+        bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=MODEL)
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Another decoder; the paper's tasks unless bundled.", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Another decoder; the paper's tasks unless bundled.", rich_help_panel=MODEL)
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Another encoder; the paper's tasks unless bundled.", rich_help_panel=_MODEL)
+        str | None, typer.Option(help="Another encoder; the paper's tasks unless bundled.", rich_help_panel=MODEL)
     ] = None,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
@@ -550,7 +509,7 @@ def reproduce(
         typer.Option(
             "--out",
             help="Folder of records; figures go to figures/ in it. Default: results, runs/quick, or runs/MODEL.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     plan_only: PlanOnlyOption = False,
@@ -618,7 +577,7 @@ def lm_eval(context: typer.Context) -> None:
 
 @app.command()
 def export(
-    to: Annotated[Path, typer.Option("--to", help="Folder to write; a new or empty one.", rich_help_panel=_OUTPUT)],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write; a new or empty one.", rich_help_panel=OUTPUT)],
     plan: PlanOption = None,
     variant: VariantOption = None,
     start: StartOption = None,
@@ -633,16 +592,16 @@ def export(
     trust_remote_code: TrustOption = False,
     with_code: Annotated[
         bool,
-        typer.Option("--with-code", help="Add a modelling file that runs the plan.", rich_help_panel=_OUTPUT),
+        typer.Option("--with-code", help="Add a modelling file that runs the plan.", rich_help_panel=OUTPUT),
     ] = False,
     mergekit: Annotated[
-        bool, typer.Option("--mergekit", help="Add a recipe for mergekit.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--mergekit", help="Add a recipe for mergekit.", rich_help_panel=OUTPUT)
     ] = False,
     max_shard_size: Annotated[
-        str, typer.Option(help="Most bytes in a file of weights, such as 500MB.", rich_help_panel=_OUTPUT)
+        str, typer.Option(help="Most bytes in a file of weights, such as 500MB.", rich_help_panel=OUTPUT)
     ] = "5GB",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the checkpoint that lies there.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--force", help="Replace the checkpoint that lies there.", rich_help_panel=OUTPUT)
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -654,17 +613,8 @@ def export(
     from painters import _cli_export as exporting
     from painters import _cli_run as running
 
-    if (plan is None) == (variant is None):
-        raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
     options = _given(start=start, layer=layer, loops=loops, seed=seed, by=by)
-    if plan is not None and options:
-        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
-    read = Plan.parse(plan) if plan is not None else None
-    name = "" if variant is None else variants.find(variant).name
-
-    def wanted(num_layers: int) -> Plan:
-        return read or _build(name, num_layers, options)
-
+    wanted = _wanted(plan, variant, options)
     asked = exporting.Request(
         wanted=wanted,
         model=model,
@@ -768,8 +718,17 @@ def _given(**options: Any) -> dict[str, int | str]:
     }
 
 
-def _build(variant: str, num_layers: int, options: dict[str, int | str]) -> Plan:
-    return variants.build(variant, num_layers, **_with_default_start(variant, num_layers, options))
+def _wanted(plan: str | None, variant: str | None, options: dict[str, int | str]) -> Callable[[int], Plan]:
+    """What gives the plan that was asked for, for a model of so many layers."""
+    if (plan is None) == (variant is None):
+        raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
+    if plan is not None and options:
+        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
+    if plan is not None:
+        read = Plan.parse(plan)
+        return lambda num_layers: read
+    name = variants.find(variant or "").name
+    return lambda num_layers: variants.build(name, num_layers, **options)
 
 
 def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:

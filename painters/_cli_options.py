@@ -1,0 +1,78 @@
+"""The options that several commands of the command line have in common."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from painters import variants
+
+Kv = StrEnum("Kv", ["exact", "averaged"])
+By = StrEnum("By", ["block", "layer"])
+Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
+Engine = StrEnum("Engine", ["local", "ray"])
+
+PLAN, MODEL, SCORE, MEASURE, OUTPUT = "What runs", "Model", "Scoring", "Measuring", "Output"
+PlanOption = Annotated[
+    str | None, typer.Option("--plan", help="A plan, such as '0-2 {3-8}*3 9-11'.", rich_help_panel=PLAN)
+]
+VariantOption = Annotated[
+    str | None,
+    typer.Option(
+        help=f"A named rule that builds the plan: {', '.join(variants.VARIANTS)}.",
+        autocompletion=lambda: list(variants.VARIANTS),
+        rich_help_panel=PLAN,
+    ),
+]
+StartOption = Annotated[
+    int | None,
+    typer.Option(help="The paper's N: the window is layers N+1 to T-N-1 of T. Default: T // 4.", rich_help_panel=PLAN),
+]
+LayerOption = Annotated[int | None, typer.Option(help="The layer of skip-layer and swap.", rich_help_panel=PLAN)]
+LoopsOption = Annotated[
+    int | None, typer.Option(help="How often parallel and loop run the window.", rich_help_panel=PLAN)
+]
+SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", rich_help_panel=PLAN)]
+ByOption = Annotated[
+    By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=PLAN)
+]
+ModelOption = Annotated[str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=MODEL)]
+RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=MODEL)]
+DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=MODEL)]
+DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)]
+DeviceMapOption = Annotated[str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=MODEL)]
+TrustOption = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=MODEL)
+]
+FileDtypeOption = Annotated[
+    Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=MODEL)
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=SCORE)
+]
+ExactBatchingOption = Annotated[
+    bool,
+    typer.Option(
+        "--exact-batching", help="lm-eval's own batches: its numbers to the last digit.", rich_help_panel=SCORE
+    ),
+]
+EngineOption = Annotated[
+    Engine,
+    typer.Option(help="local: this process. ray: the GPUs of a cluster, or cores here.", rich_help_panel=SCORE),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=SCORE),
+]
+PlanOnlyOption = Annotated[
+    bool,
+    typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=OUTPUT),
+]
+TflopsOption = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=OUTPUT),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=OUTPUT)]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=OUTPUT)]
