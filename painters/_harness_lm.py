@@ -40,6 +40,9 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     exact_batching: bool = True
     """Whether the batches are lm-eval's: then its own loop generates, and no row leaves one early."""
 
+    answered: _harness_generation.Answered | None = None
+    """The first answers to prompts, which other plans on the same model may give too; nobody keeps them where None."""
+
     def __init__(
         self, pretrained: Any, plan: str | int = "", kv: str = "exact", variant: str | None = None, **options: Any
     ) -> None:
@@ -103,9 +106,10 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         def answered(places: Sequence[int]) -> list[tuple[int, str]]:
             asked = [requests[place] for place in places]
             by_itself = self.generates_by_itself(requests)
-            texts = (
-                _harness_generation.answer(self, asked, own, disable_tqdm) if by_itself else own(asked, disable_tqdm)
-            )
+            if by_itself:
+                texts = _harness_generation.answer(self, asked, own, disable_tqdm, self.answered)
+            else:
+                texts = own(asked, disable_tqdm)
             return list(zip(places, texts, strict=True))
 
         if self.ranks.size == 1:

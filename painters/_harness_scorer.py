@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 from painters import __version__
 from painters._harness_batches import Batches
+from painters._harness_generation import Answered
 from painters._harness_lm import Counter, PaintersLM, language_model
 from painters._harness_records import give, records_of
 from painters._harness_shared import SharingLM
@@ -41,6 +42,7 @@ class Scorer:
         refuse_encoder(model.config, self.name)
         self.num_layers = LayerStack.find(model).num_layers
         self._about = _about(model, self.name, self.revision, self.num_layers)
+        self._answered: Answered = {}
         self._batches: dict[tuple[str, str, int, bool], Batches] = {}
 
     @property
@@ -76,7 +78,9 @@ class Scorer:
 
         Plans share their runs on tasks of log-likelihoods (`painters.sharing`), and requests what they have in common
         at their beginning: the answers to a question follow one context (`painters.token_trees`). Where a task
-        generates, plans run in turn, and finished rows leave the batch (`painters.generation`). With `exact_batching`
+        generates, plans run in turn, the intact model first, and finished rows leave the batch (`painters.generation`);
+        in single precision its answers are drafts of the others', while in half precision, where the two likeliest
+        tokens often lie within rounding, an answer must not depend on what was answered before. With `exact_batching`
         the batches are lm-eval's own, and so are the numbers, to the last digit; otherwise they differ by rounding. A
         model that takes no trees of tokens, or decodes in a way of its own, is scored in lm-eval's batches, and its
         records say so. The seconds of a record are the plan's part, by its layer runs, of those that all plans took
@@ -86,7 +90,9 @@ class Scorer:
             tell = Teller(progress, total=len(plans) * len(task.requests), step=lm.ranks.size)
             lm.set_cache_hook(Counter(tell.one))
             if not task.is_scored_by_likelihood:
-                for plan in plans:
+                lm.answered = self._answered if self.model.dtype.itemsize >= 4 else None
+                identity = Plan.identity(self.num_layers)
+                for plan in sorted(plans, key=lambda plan: plan != identity):
                     tell.what = f"{plan} on {task.name}"
                     yield from self._alone(lm, plan, task, kv, exact_batching)
                 return
