@@ -1,14 +1,71 @@
-"""The tables of `painters variants`, `models` and `tasks`. None of them loads torch."""
+"""`painters variants`, `models` and `tasks`. None of them loads torch, unless a model is looked into."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
 from painters import bundled, tasks, variants
+from painters._cli_console import out, tell
+from painters._cli_options import JsonOption
+
+
+def list_variants(
+    layers: Annotated[
+        int | None, typer.Option(min=2, help="Also list the windows of a model of this many layers.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the named rules that build plans."""
+    if as_json:
+        tell(variants_json(layers))
+        return
+    first, *more = variants_tables(layers)
+    out.print(first)
+    for table in more:
+        out.print("", table, sep="\n")
+
+
+def list_models(
+    inspect: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Say where this model keeps its layers, from its configuration alone."),
+    ] = None,
+    stack: Annotated[str | None, typer.Option(help='With --inspect: "encoder", "decoder", "vision" or a path.')] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="With --inspect: run the code that the model brings.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List the bundled models, and say how to use others; or look into one."""
+    if inspect is not None:
+        told = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
+        if as_json:
+            tell(told)
+        else:
+            about, lists = inspected_tables(told)
+            out.print(about, "", lists, sep="\n")
+        return
+    if stack is not None:
+        raise typer.BadParameter("--stack chooses among the lists of layers of one model: give --inspect NAME too")
+    if as_json:
+        tell(models_json())
+        return
+    out.print(models_table())
+    out.print("\nAny causal language model of the hub or a local folder works too:\n--model meta-llama/Llama-2-7b-hf")
+
+
+def list_tasks(as_json: JsonOption = False) -> None:
+    """List the bundled tasks, and say how to use lm-eval's."""
+    if as_json:
+        tell(tasks_json())
+        return
+    out.print(tasks_table())
+    out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
 
 
 def layers_of(model: str) -> int:

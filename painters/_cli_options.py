@@ -1,13 +1,20 @@
-"""The options that several commands of the command line have in common."""
+"""The options that several commands have in common, and what is read from them together."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 from painters import variants
+from painters.plan import Plan
+
+FAILURE = 1  # the exit code
+DEFAULT_MODEL = "nano-llama"
+DEFAULT_OUT = Path("runs/records.jsonl")
 
 Kv = StrEnum("Kv", ["exact", "averaged"])
 By = StrEnum("By", ["block", "layer"])
@@ -66,6 +73,9 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=SCORE),
 ]
+NumbersArgument = Annotated[
+    list[str] | None, typer.Argument(metavar="[FIGURE]...", help="Numbers, such as 4 11, or all.")
+]
 PlanOnlyOption = Annotated[
     bool,
     typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=OUTPUT),
@@ -76,3 +86,30 @@ TflopsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=OUTPUT)]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=OUTPUT)]
+
+
+def check_workers(engine: Engine, workers: int | None) -> None:
+    if workers is not None and engine == "local":
+        raise typer.BadParameter("--workers belongs to --engine ray: the engine local is one process")
+
+
+def given(**options: Any) -> dict[str, int | str]:
+    """The options that were given, enumerations as text."""
+    return {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def wanted_plan(plan: str | None, variant: str | None, options: dict[str, int | str]) -> Callable[[int], Plan]:
+    """What gives the plan that was asked for, for a model of so many layers."""
+    if (plan is None) == (variant is None):
+        raise typer.BadParameter("give either --plan or --variant; `painters variants` lists the variants")
+    if plan is not None and options:
+        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
+    if plan is not None:
+        read = Plan.parse(plan)
+        return lambda num_layers: read
+    name = variants.find(variant or "").name
+    return lambda num_layers: variants.build(name, num_layers, **options)
