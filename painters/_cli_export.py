@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from painters import bundled
-from painters._cli_console import err, tell
+from painters._cli_console import progress, tell
 from painters._cli_options import (
     DEFAULT_MODEL,
     OUTPUT,
@@ -86,9 +86,8 @@ def export(
         options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
     )
     asked.check()
-    show = not quiet and not as_json
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
-    with status(f"Loading {model}, writing and checking", err, show):
+    with status(f"Loading {model}, writing and checking", progress(quiet, as_json)):
         done = written(asked)
     if as_json:
         tell(done.as_json())

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from painters import bundled, tasks, variants
+from painters import _cli_complete, bundled, tasks, variants
 from painters._cli_console import out, tell
-from painters._cli_options import JsonOption
+from painters._cli_errors import UsageError
+from painters._cli_options import JsonOption, QuietOption
 
 
 def list_variants(
@@ -19,6 +20,7 @@ def list_variants(
         int | None, typer.Option(min=2, help="Also list the windows of a model of this many layers.")
     ] = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """List the named rules that build plans."""
     if as_json:
@@ -33,13 +35,23 @@ def list_variants(
 def list_models(
     inspect: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR", help="Say where this model keeps its layers, from its configuration alone."),
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Say where this model keeps its layers, from its configuration alone.",
+            autocompletion=_cli_complete.model_names,
+        ),
     ] = None,
-    stack: Annotated[str | None, typer.Option(help='With --inspect: "encoder", "decoder", "vision" or a path.')] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            help='With --inspect: "encoder", "decoder", "vision" or a path.', autocompletion=_cli_complete.stacks
+        ),
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="With --inspect: run the code that the model brings.")
     ] = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """List the bundled models, and say how to use others; or look into one."""
     if inspect is not None:
@@ -51,21 +63,23 @@ def list_models(
             out.print(about, "", lists, sep="\n")
         return
     if stack is not None:
-        raise typer.BadParameter("--stack chooses among the lists of layers of one model: give --inspect NAME too")
+        raise UsageError("--stack chooses among the lists of layers of one model: give --inspect NAME too")
     if as_json:
         tell(models_json())
         return
     out.print(models_table())
-    out.print("\nAny causal language model of the hub or a local folder works too:\n--model meta-llama/Llama-2-7b-hf")
+    if not quiet:
+        out.print("\nAny causal language model of the hub or a folder works too:\n--model meta-llama/Llama-2-7b-hf")
 
 
-def list_tasks(as_json: JsonOption = False) -> None:
+def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """List the bundled tasks, and say how to use lm-eval's."""
     if as_json:
         tell(tasks_json())
         return
     out.print(tasks_table())
-    out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
+    if not quiet:
+        out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
 
 
 def layers_of(model: str) -> int:

@@ -11,8 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from painters import _cli_complete
 from painters._cli_console import out, tell
-from painters._cli_options import DEFAULT_OUT, FAILURE, MODEL, OUTPUT, JsonOption, NumbersArgument
+from painters._cli_errors import FAILURE
+from painters._cli_options import DEFAULT_OUT, MODEL, OUTPUT, JsonOption, NumbersArgument, QuietOption
 
 if TYPE_CHECKING:
     from painters.figures import Drawn
@@ -25,9 +27,16 @@ def plot(
         typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=OUTPUT),
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
-    model: Annotated[str | None, typer.Option(help="The decoder, of several.", rich_help_panel=MODEL)] = None,
-    encoder: Annotated[str | None, typer.Option(help="The encoder, of several.", rich_help_panel=MODEL)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The decoder, of several.", autocompletion=_cli_complete.model_names, rich_help_panel=MODEL),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="The encoder, of several.", autocompletion=_cli_complete.model_names, rich_help_panel=MODEL),
+    ] = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Draw figures from records: each as SVG and PNG, with its numbers (CSV) and its caption. Loads no torch.
 
@@ -43,8 +52,8 @@ def plot(
         tell(result.as_json())
     else:
         out.print(result.table())
-        if any(figure.files for figure in result.drawn):
-            out.print(f"\nThe files are in {to}", soft_wrap=True)
+        if not quiet and any(figure.files for figure in result.drawn):
+            out.print(Text(f"\nThe files are in {to}"), soft_wrap=True)
     if result.failed:
         raise typer.Exit(FAILURE)
 

@@ -21,15 +21,15 @@ EVERY = 10.0  # seconds between two lines of progress in a file
 
 
 @contextlib.contextmanager
-def status(text: str, console: Console | None, shown: bool) -> Iterator[None]:
+def status(text: str, console: Console | None) -> Iterator[None]:
     """Nothing; meanwhile a spinner with `text` in a terminal, one line of it elsewhere."""
-    if console is None or not shown:
+    if console is None:
         yield
     elif console.is_terminal:
-        with console.status(text):
+        with console.status(Text(text)):
             yield
     else:
-        console.print(text)
+        console.print(Text(text), soft_wrap=True)
         yield
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters._cli_console import err, tell
+from painters._cli_console import progress, tell
 from painters._cli_options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
 from painters._cli_progress import status
 
@@ -37,7 +37,7 @@ def report(
     from painters.report import report as write
 
     options = {} if title is None else {"title": title}
-    with status("Drawing the figures and writing the page", err, not quiet and not as_json):
+    with status("Drawing the figures and writing the page", progress(quiet, as_json)):
         written = Written(write(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, **options))
     tell(written.as_json() if as_json else written.text())
 

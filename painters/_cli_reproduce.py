@@ -12,11 +12,11 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from painters import _cli_complete, bundled
 from painters import _cli_sweep as sweeping
-from painters import bundled
-from painters._cli_console import err, tell
+from painters._cli_console import progress, tell
+from painters._cli_errors import FAILURE, UsageError
 from painters._cli_options import (
-    FAILURE,
     MODEL,
     OUTPUT,
     SCORE,
@@ -67,10 +67,20 @@ def reproduce(
         bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=MODEL)
     ] = False,
     model: Annotated[
-        str | None, typer.Option(help="Another decoder; the paper's tasks unless bundled.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(
+            help="Another decoder; the paper's tasks unless bundled.",
+            autocompletion=_cli_complete.model_names,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Another encoder; the paper's tasks unless bundled.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(
+            help="Another encoder; the paper's tasks unless bundled.",
+            autocompletion=_cli_complete.model_names,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
@@ -98,9 +108,9 @@ def reproduce(
 
     check_workers(engine, workers)
     if tflops is not None and not plan_only:
-        raise typer.BadParameter("--tflops belongs to --plan-only: a sweep measures what it takes")
+        raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
     if data is not None and not data.is_dir():
-        raise typer.BadParameter(f"--data {data}: there is no such folder")
+        raise UsageError(f"--data {data}: there is no such folder")
     asked = request(
         numbers or [],
         paper=paper,
@@ -125,8 +135,9 @@ def reproduce(
             tell(similarities)
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
-    console = None if quiet or as_json else err
-    result = reproduced(asked, device=device, engine=engine, workers=workers, check=check, console=console)
+    result = reproduced(
+        asked, device=device, engine=engine, workers=workers, check=check, console=progress(quiet, as_json)
+    )
     tell(result.as_json() if as_json else result.table())
     if result.failed:
         raise typer.Exit(FAILURE)
@@ -252,9 +263,9 @@ def reproduced(
     store, summary = Store(asked.out), None
     with sweeping.stoppable(asked.out):
         if check or sweep.plan(asked.experiments, store).missing:
-            with showing(console) as progress:
+            with showing(console) as moved:
                 summary = sweep.run(
-                    asked.experiments, store, device=device, engine=engine, workers=workers, progress=progress
+                    asked.experiments, store, device=device, engine=engine, workers=workers, progress=moved
                 )
         todo = missing(questions(asked.experiments), asked.out)
         failures = _measure(todo, asked.out, device, console) if todo else []

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from painters import bundled, variants
-from painters._cli_console import err, out, tell
+from painters import _cli_complete, bundled, variants
+from painters._cli_console import out, progress, tell
+from painters._cli_errors import UsageError
 from painters._cli_options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
@@ -71,6 +72,7 @@ def run(
         str | None,
         typer.Option(
             help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
+            autocompletion=_cli_complete.task_names,
             rich_help_panel=SCORE,
         ),
     ] = None,
@@ -102,14 +104,14 @@ def run(
     if count is not None:
         wanted(count).check(count, model)
     check_writable(to)
-    show = not quiet and not as_json
+    console = progress(quiet, as_json)
     # On a machine with other work, threads that spin while they wait cost more than they win (small models: tenfold).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with status("Loading torch, transformers and lm-eval", err, show):
+    with status("Loading torch, transformers and lm-eval", console):
         from painters.harness import load_model
         from painters.ranks import ranks
         from painters.stack import LayerStack
-    with status(f"Loading {model}", err, show):
+    with status(f"Loading {model}", console):
         loaded, tokenizer = load_model(
             model,
             revision=revision,
@@ -134,7 +136,7 @@ def run(
         batch_size=batch_size,
         exact_batching=exact_batching,
         out=to,
-        console=err if show else None,
+        console=console,
     )
     if as_json:
         tell(result.as_json())
@@ -170,7 +172,7 @@ def score_beside_intact(
 
     plan.check(num_layers, name)
     identity = Plan.identity(num_layers)
-    with status("Building the requests", console, console is not None):
+    with status("Building the requests", console):
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
     with stoppable(out), bar(console) as tell:
@@ -231,5 +233,5 @@ def _names(tasks: str | None) -> list[str]:
         return list(bundled())
     names = [name.strip() for name in tasks.split(",") if name.strip()]
     if not names:
-        raise typer.BadParameter(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
+        raise UsageError(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
     return names

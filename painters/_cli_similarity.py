@@ -15,8 +15,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters import bundled, variants
-from painters._cli_console import err, out, tell
+from painters import _cli_complete, bundled, variants
+from painters._cli_console import out, progress, tell
+from painters._cli_errors import UsageError
 from painters._cli_options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
@@ -69,12 +70,17 @@ def similarity(
         str,
         typer.Option(
             help="A task of lm-eval or bundled, an encoder's too, or a .txt file with a document on each line.",
+            autocompletion=_cli_complete.input_names,
             rich_help_panel=MEASURE,
         ),
     ] = "nano_lambada",
     mode: Annotated[
         str,
-        typer.Option(help=f"{', '.join(MODES)}, or all; flat is the paper's.", rich_help_panel=MEASURE),
+        typer.Option(
+            help=f"{', '.join(MODES)}, or all; flat is the paper's.",
+            autocompletion=_cli_complete.modes,
+            rich_help_panel=MEASURE,
+        ),
     ] = "token",
     block: Annotated[
         int, typer.Option(min=1, help="Take the angle over this many steps in a row.", rich_help_panel=MEASURE)
@@ -92,10 +98,10 @@ def similarity(
     painters similarity --mode all
     """
     if plan is not None and variant is not None:
-        raise typer.BadParameter("give --plan or --variant, or neither for the intact model")
+        raise UsageError("give --plan or --variant, or neither for the intact model")
     options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
     if variant is None and options:
-        raise typer.BadParameter(f"--{next(iter(options))} belongs to a --variant, and none is given")
+        raise UsageError(f"--{next(iter(options))} belongs to a --variant, and none is given")
     read = Plan.parse(plan) if plan is not None else None
     name = None if variant is None else variants.find(variant).name
 
@@ -112,12 +118,12 @@ def similarity(
     modes_of(mode)
     check_inputs(inputs)
     check_out(to)
-    show = not quiet and not as_json
+    console = progress(quiet, as_json)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with status("Loading torch and transformers", err, show):
+    with status("Loading torch and transformers", console):
         from painters.models import load_model
         from painters.stack import LayerStack
-    with status(f"Loading {model}", err, show):
+    with status(f"Loading {model}", console):
         loaded, tokenizer = load_model(
             model,
             revision=revision,
@@ -137,7 +143,7 @@ def similarity(
         batch_size=batch_size,
         block=block,
         out=to,
-        console=err if show else None,
+        console=console,
     )
     if as_json:
         tell(result.as_json())

@@ -16,9 +16,10 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters._cli_console import err, tell, two_columns
+from painters import _cli_complete
+from painters._cli_console import progress, tell, two_columns
+from painters._cli_errors import FAILURE, UsageError
 from painters._cli_options import (
-    FAILURE,
     MODEL,
     OUTPUT,
     SCORE,
@@ -48,17 +49,31 @@ SHOWN = 5  # reasons for failures
 def sweep(
     experiments: Annotated[
         list[str],
-        typer.Argument(metavar="EXPERIMENT", help="Names such as fig4 or paper/fig4, or paths of YAML files."),
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Names such as fig4 or paper/fig4, or paths of YAML files.",
+            autocompletion=_cli_complete.experiment_names,
+        ),
     ],
     to: Annotated[
         Path | None,
         typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=OUTPUT),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Ask this decoder instead of the experiment's.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(
+            help="Ask this decoder instead of the experiment's.",
+            autocompletion=_cli_complete.model_names,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Ask this encoder instead of the experiment's.", rich_help_panel=MODEL)
+        str | None,
+        typer.Option(
+            help="Ask this encoder instead of the experiment's.",
+            autocompletion=_cli_complete.model_names,
+            rich_help_panel=MODEL,
+        ),
     ] = None,
     no_encoder: Annotated[
         bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=MODEL)
@@ -87,9 +102,9 @@ def sweep(
 
     check_workers(engine, workers)
     if encoder is not None and no_encoder:
-        raise typer.BadParameter("--encoder and --no-encoder: give one of the two")
+        raise UsageError("--encoder and --no-encoder: give one of the two")
     if tflops is not None and not plan_only:
-        raise typer.BadParameter("--tflops belongs to --plan-only: a sweep measures what it takes")
+        raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
     asked = asked_for(
         experiments,
         model=model,
@@ -106,9 +121,9 @@ def sweep(
         tell(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
-    with stoppable(store.folder), showing(None if quiet or as_json else err) as progress:
-        summary = sweeps.run(asked, store, device=device, engine=engine, workers=workers, progress=progress)
-    tell(summary_json(summary) if as_json else summary_table(summary, asked))
+    with stoppable(store.folder), showing(progress(quiet, as_json)) as moved:
+        summary = sweeps.run(asked, store, device=device, engine=engine, workers=workers, progress=moved)
+    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else asked))
     if summary.failures:
         if os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error

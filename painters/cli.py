@@ -1,6 +1,6 @@
 """The command line: arguments in, one call, tables out.
 
-Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C. A mistake gets one message and no traceback.
+A mistake gets one message and no traceback.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from painters import __version__
-from painters._cli_console import err
+from painters import __version__, _cli_complete
+from painters._cli_console import err, plain
+from painters._cli_errors import EXIT_CODES, STOPPED, USAGE, code_of, text_of
 from painters._cli_export import export
 from painters._cli_list import list_models, list_tasks, list_variants
-from painters._cli_options import FAILURE
 from painters._cli_plot import plot
 from painters._cli_report import report
 from painters._cli_reproduce import reproduce
@@ -29,10 +29,11 @@ TOGETHER = {"run", "sweep", "lm-eval"}
 """Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
 
 app = typer.Typer(
-    no_args_is_help=True,
+    add_completion=False,  # ours take the shell's name
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Operate on the layers of frozen transformers, and score what it costs.",
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
 )
 
 
@@ -40,10 +41,15 @@ app = typer.Typer(
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    show_completion: _cli_complete.ShowOption = None,
+    install_completion: _cli_complete.InstallOption = None,
 ) -> None:
     if version:
         typer.echo(f"painters {__version__}")
         raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
     rank = int(os.environ.get("RANK", "0"))
     if context.invoked_subcommand not in TOGETHER:
         os.environ.pop("WORLD_SIZE", None)
@@ -82,29 +88,21 @@ app.command(name="tasks")(list_tasks)
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    if plain():
+        from typer import rich_utils  # which help is printed by
+
+        rich_utils.FORCE_TERMINAL = False
+    _cli_complete.register()
     try:
-        app()
+        code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
     except Exception as error:
-        code = _code(error)
+        code = code_of(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):
             raise
-        _stop(_text(error), code)
-    sys.exit(0)
-
-
-def _code(error: Exception) -> int | None:
-    """The exit code of an error that a user can cause; None for what must be a fault of painters."""
-    code = getattr(error, "exit_code", None)
-    if isinstance(code, int):
-        return code
-    return FAILURE if isinstance(error, OSError) else None
-
-
-def _text(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}. Nothing that was recorded before is lost."
-    return str(error)
+        _stop(text_of(error), code)
+    if code == STOPPED:  # where no command has anything to add
+        _stop("stopped", code)
+    sys.exit(code or 0)
 
 
 def _stop(message: str, code: int) -> NoReturn:
