@@ -65,9 +65,9 @@ def forecast_table(found: Forecast) -> RenderableType:
 def _costs(parts: Sequence[tuple[str, Cost]], whole: tuple[str, Cost], kinds: Sequence[tuple[str, Cost]]) -> Table:
     """One row for each cost and its name."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("\nmissing", style="bold")
+    table.add_column("\nmissing", style="bold", overflow="fold")
     for name in ("\ncells", "layer runs\nalone", "\nshared", "\ntimes", "hours\nalone", "\nshared"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, cost in (*parts, whole, *kinds):
         if (name, cost) == whole and parts:
             table.add_row()

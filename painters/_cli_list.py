@@ -209,7 +209,11 @@ def tasks_table() -> Table:
 
 
 def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    """Columns that in a narrow terminal break words rather than lose letters, the first one whole."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    for number, name in enumerate(columns):
+        table.add_column(name, no_wrap=not number, overflow="fold")
+    return table
 
 
 def _parameters(weights: Path) -> int:

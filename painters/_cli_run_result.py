@@ -74,7 +74,9 @@ class Result:
         """One line per task: the intact model, the plan, their paired difference, the normalised value."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold underline")
         for name in ("task", "metric"):
-            table.add_column(name, no_wrap=True)
+            table.add_column(
+                name, min_width=6, overflow="fold"
+            )  # in a narrow terminal they break, so that no digit is lost
         for name in ("chance", "intact", "plan", "difference", "norm."):
             table.add_column(name, justify="right", no_wrap=True)
         intact = {(r.task, r.metric): r for r in self.records if r.is_intact}

@@ -152,7 +152,7 @@ def similarity(
             out.print(part)
 
 
-_SHORT: Final = MappingProxyType({"first-excluded": "no 1st"})
+_SHORT: Final = MappingProxyType({"first-excluded": "no1st", "centred": "cent."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,12 +208,13 @@ class Result:
     def table(self) -> RenderableType:
         """One line per state: its size, how far the step turned it, its cosine with the state before in each mode."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True)
-        table.add_column("after\nstep", no_wrap=True, vertical="bottom")
+        table.add_column("\nstep", min_width=4, overflow="fold", vertical="bottom")
         for name in ("\nnorm", "first\ntoken", "\nlargest", "influ-\nence"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column(f"angle\n{f'over {self.block}' if self.block > 1 else ''}", justify="right", no_wrap=True)
         for number, record in enumerate(self.records):
-            table.add_column(f"{'' if number else 'cos'}\n{_SHORT.get(record.mode, record.mode)}", justify="right")
+            name = f"{'' if number else 'cos'}\n{_SHORT.get(record.mode, record.mode)}"
+            table.add_column(name, justify="right", no_wrap=True)
         profile, labels = self.records[0].table(), self.records[0].labels
         angles = [None] * self.block + self.angles.to_list()
         for i, label in enumerate(labels):
