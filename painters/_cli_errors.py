@@ -10,7 +10,7 @@ DONE, FAILURE, USAGE, STOPPED, TERMINATED = 0, 1, 2, 130, 143
 EXIT_CODES = {
     DONE: "done",
     FAILURE: "failed",
-    USAGE: "not meant so: an option, a plan or a file of the request is wrong",
+    USAGE: "wrong usage: an option, a plan or a file that was named",
     STOPPED: "stopped by Ctrl-C",
     TERMINATED: "stopped by SIGTERM",
 }
