@@ -200,7 +200,7 @@ def test_show_draws_the_plan_and_says_its_cost(painters: Callable[..., Outcome],
 def test_show_takes_the_layers_from_a_model(painters: Callable[..., Outcome]) -> None:
     found = painters("show", "--variant", "skip-layer", "--layer", "5", "--json")
     assert json.loads(found.out) == {
-        "plan": "0-4 6-11", "num_layers": 12, "layer_runs": 11, "depth": 11, "distinct_layers": 11,
+        "plan": "0-4 6-11", "num_layers": 12, "layer_runs": 11, "depth": 11, "distinct_layers": 11, "file": None,
     }  # fmt: skip
     assert painters("show", "0-12", "--model", "nano-llama").code == 2
 

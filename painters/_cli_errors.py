@@ -1,0 +1,54 @@
+"""What goes wrong: its exit code and its one message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from painters.errors import PaintersError
+
+DONE, FAILURE, USAGE, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+EXIT_CODES = {
+    DONE: "done",
+    FAILURE: "failed",
+    USAGE: "wrong usage: an option, a plan or a file that was named",
+    STOPPED: "stopped by Ctrl-C",
+    TERMINATED: "stopped by SIGTERM",
+}
+
+
+class UsageError(PaintersError):
+    """Options that do not go together, or a value that an option cannot have."""
+
+    exit_code = USAGE
+
+
+def code_of(error: Exception) -> int | None:
+    """The exit code of an error that a user can cause; None for what must be a fault of painters."""
+    code = getattr(error, "exit_code", None)
+    if isinstance(code, int):
+        return code
+    return FAILURE if isinstance(error, OSError) else None
+
+
+def text_of(error: Exception) -> str:
+    """The message, without control characters that a name in it may have brought."""
+    if isinstance(error, OSError) and error.strerror:
+        where = f" ({error.filename})" if error.filename else ""
+        told = f"{error.strerror}{where}. Nothing that was recorded before is lost."
+    elif hasattr(error, "format_message"):
+        told = _unread(error)
+    else:
+        told = str(error)
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in told)
+
+
+def _unread(error: Any) -> str:
+    """Typer's error of an argument that it cannot read, with what was found there."""
+    told, parameter, cause = str(error.format_message()), getattr(error, "param", None), error.__cause__
+    if parameter is not None and hasattr(cause, "errors"):
+        name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name
+        found = cause.errors()[0]
+        told = f"{name} {found['input']}: {found['msg'].removeprefix('Value error, ')}"
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "painters"
+    return f"{told.rstrip('.')}; `{command} --help` says what there is"
