@@ -49,6 +49,7 @@ from painters._cli_options import (
     VariantOption,
     WorkersOption,
 )
+from painters._cli_warned import warned
 from painters.plan import Plan
 from painters.similarity import MODES
 
@@ -559,6 +560,33 @@ def reproduce(
         raise typer.Exit(FAILURE)
 
 
+@app.command()
+def doctor(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Folder or file of records. Default: runs.")
+    ] = DEFAULT_OUT.parent,
+    mending: Annotated[
+        bool,
+        typer.Option(
+            "--mend",
+            help="Take damaged lines out, and write those of an older version anew. Old files stay as .bak.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify the records of a store, line by line, and say what to do. Exit code 1 where it is not sound. No torch.
+
+    painters doctor results
+    """
+    from painters._cli_doctor import consult
+
+    found = consult(results, mending=mending)
+    _tell(found.as_json() if as_json else found.text())
+    if not found.is_sound:
+        raise typer.Exit(FAILURE)
+
+
 @app.command(
     name="lm-eval",
     add_help_option=False,
@@ -752,7 +780,8 @@ def _names(tasks: str | None) -> list[str]:
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     try:
-        app()
+        with warned():
+            app()
     except Exception as error:
         code = _code(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):
