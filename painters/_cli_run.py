@@ -186,8 +186,8 @@ def score_beside_intact(
             exact_batching=exact_batching,
             progress=tell,
         ):
-            if record.plan == str(plan):
-                record = record.model_copy(update={"variant": variant, "params": params})
+            named = {"variant": variant, "params": params} if record.plan == str(plan) else {}
+            record = record.model_copy(update={"command": results.command(), **named})
             if ranks().is_main:
                 results.append(out, [record])
             records.append(record)

@@ -296,6 +296,7 @@ def measured(
 ) -> Result:
     """Measured and kept."""
     from painters._similarity_record import keep
+    from painters.results import command
     from painters.similarity import measure
 
     try:
@@ -312,6 +313,7 @@ def measured(
             )
     except KeyboardInterrupt:
         raise Stopped("stopped. A measurement is kept when it is whole: nothing was written") from None
+    records = [record.model_copy(update={"command": command()}) for record in records]
     return Result(records, keep(out, records), block)
 
 

@@ -83,6 +83,7 @@ class Record(BaseModel):
     seconds: float  # for all metrics of the cell together
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
+    command: str | None = None  # that wrote the record; "python" for a program that called painters
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
@@ -131,7 +132,7 @@ class _counted:
 # included.
 NOT_IN_KEY = frozenset(
     "variant params asked num_layers aggregation higher_is_better primary value stderr outcomes chance not_finite "
-    "layer_runs depth seconds date".split()
+    "layer_runs depth seconds date command".split()
 )
 
 

@@ -14,6 +14,7 @@ import typer
 
 from painters import __version__, _cli_complete
 from painters._cli_console import err, plain
+from painters._cli_doctor import doctor
 from painters._cli_errors import EXIT_CODES, STOPPED, USAGE, code_of, text_of
 from painters._cli_export import export
 from painters._cli_list import list_models, list_tasks, list_variants
@@ -24,6 +25,7 @@ from painters._cli_run import run
 from painters._cli_show import show
 from painters._cli_similarity import similarity
 from painters._cli_sweep import sweep
+from painters._cli_warned import warned
 
 TOGETHER = {"run", "sweep", "lm-eval"}
 """Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
@@ -60,7 +62,7 @@ def _root(
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
 
 
-for command in (run, show, similarity, sweep, plot, report, reproduce):
+for command in (run, show, similarity, sweep, plot, report, reproduce, doctor):
     app.command()(command)
 
 
@@ -94,7 +96,8 @@ def main() -> NoReturn:
         rich_utils.FORCE_TERMINAL = False
     _cli_complete.register()
     try:
-        code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
+        with warned():
+            code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
     except Exception as error:
         code = code_of(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):

@@ -1,4 +1,4 @@
-"""The root of painters' own errors."""
+"""The roots of painters' own errors and warnings."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ class PaintersError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+
+class PaintersWarning(UserWarning):
+    """What a user should know of what was read; the command line prints its message alone."""

@@ -1,7 +1,8 @@
 """Records: what a plan scored on a task, kept as one JSON object per line in files that only grow.
 
-A record holds everything that can change its number, the outcome of every document, and what the number cost.
-A number that could not be had is None, never 0.
+A record holds everything that can change its number, the outcome of every document, what the number cost, and the
+command that wrote it. A number that could not be had is None, never 0. Each line carries a checksum: what was damaged
+since is left out and told, and never read for something else (`painters._results_lines`).
 """
 
 from __future__ import annotations
@@ -11,14 +12,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from painters import scoring
-from painters._results_files import append, read
+from painters._results_command import command
+from painters._results_files import ResultsWarning, append, read
 from painters._results_record import NOT_IN_KEY, Asked, Record, ResultsError, key
 from painters._results_store import Answers, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Answers", "Asked", "Record", "ResultsError", "Store", "append", "frame", "key", "read"]
+__all__ = [
+    "Answers",
+    "Asked",
+    "Record",
+    "ResultsError",
+    "ResultsWarning",
+    "Store",
+    "append",
+    "command",
+    "frame",
+    "key",
+    "read",
+]
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:

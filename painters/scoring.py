@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-__all__ = ["difference_stderr", "is_scored_by_documents", "normalised", "primary", "stderr"]
+__all__ = ["difference_stderr", "is_scored_by_documents", "normalised", "primary", "stderr", "value"]
 
 # The metric that stands for a task where one number has to. The paper does not say which of acc and acc_norm
 # it plots; acc is the one that all multiple-choice tasks and LAMBADA have.
@@ -31,6 +31,19 @@ def primary(metrics: Sequence[str]) -> str:
 def is_scored_by_documents(aggregation: str) -> bool:
     """Whether a value under `aggregation` has a standard error that follows from its outcomes."""
     return aggregation in _SHARES
+
+
+def value(aggregation: str, outcomes: Sequence[float]) -> float | None:
+    """The value that `outcomes` come to; None under an unknown aggregation, of none, and beyond all numbers."""
+    if aggregation not in _SHARES or not outcomes:
+        return None
+    mean = sum(outcomes) / len(outcomes)
+    if aggregation == "mean":
+        return mean
+    try:
+        return math.exp(-mean)
+    except OverflowError:
+        return None
 
 
 def stderr(aggregation: str, outcomes: Sequence[float], value: float) -> float | None:

@@ -23,7 +23,7 @@ from painters.errors import PaintersError
 from painters.experiment import Cell, Experiment, ExperimentError, Model, cells
 from painters.progress import Bar, shown
 from painters.ranks import ranks
-from painters.results import Record, Store
+from painters.results import Record, Store, command
 
 __all__ = [
     "FORMULA",
@@ -232,7 +232,8 @@ def _score(
     for chunk, found, seconds in engine.scored(chunks, pace):
         if not isinstance(found, Exception):
             if ranks().is_main:
-                store.append(record for records in found for record in records)
+                by = {"command": command()}
+                store.append(record.model_copy(update=by) for records in found for record in records)
             summary.done += len(chunk)
             chunks.took(chunk, seconds)
             for cell, records in zip(chunk, found, strict=True):

@@ -18,6 +18,7 @@ from fake_records import DECODED, LAYERS, TUNED, record, records, similarities, 
 
 from painters import experiment, figures, variants
 from painters._figure_bands import Bootstrap, Estimate, mean, over_seeds
+from painters._results_lines import sealed
 from painters.figures import FIGURES, Data, FigureError, NothingToDraw
 from painters.plan import Plan
 from painters.results import Record, append
@@ -41,7 +42,7 @@ def drawn(measured: list[Record], tmp_path_factory: pytest.TempPathFactory) -> P
     append(store / "scores.jsonl", measured)
     (store / "similarity").mkdir()
     for number, one in enumerate(similarities()):
-        (store / "similarity" / f"{number}.jsonl").write_text(one.model_dump_json() + "\n")
+        (store / "similarity" / f"{number}.jsonl").write_bytes(sealed(one.model_dump_json()))
     folder = tmp_path_factory.mktemp("figures")
     code = f"""
 import runpy, sys
