@@ -37,6 +37,7 @@ COMMANDS = {
     "report": ("records.jsonl", "--no-figures", "--out", "out.html"),
     "reproduce": ("1", "--out", "out"),
     "export": ("--plan", "0-10", "--to", "out"),
+    "doctor": ("records.jsonl",),
     "variants": (),
     "models": (),
     "tasks": (),
