@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C. A mistake g
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -798,10 +799,18 @@ def _code(error: Exception) -> int | None:
     return FAILURE if isinstance(error, OSError) else None
 
 
+_FULL = " Make room and run the same command again: it goes on where it stopped."
+_CLOSED = " Choose with --out a folder that can be written, or make this one so and run the same command again."
+_TO_DO = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL) | dict.fromkeys(
+    (errno.EROFS, errno.EACCES, errno.EPERM), _CLOSED
+)
+
+
 def _text(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        return f"{error.strerror}{where}. Nothing that was recorded before is lost."
+        to_do = _TO_DO.get(error.errno or 0, "")
+        return f"{error.strerror}{where}. Nothing that was recorded before is lost.{to_do}"
     return str(error)
 
 
