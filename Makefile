@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
-	test-ray notebooks clean
+	test-ray test-faults notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -89,6 +89,10 @@ test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this ma
 	@$(BIN)/python -m venv build/ray
 	@build/ray/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,ray]'
 	build/ray/bin/python -m pytest tests/test_sweep_ray.py tests/test_sweep_ray_command.py -m 'slow or not slow'
+
+test-faults: $(VENV)/.installed-dev  ## writers that are killed, files that are damaged, disks that are full
+	@echo "Setting a store on fire (about 20 minutes on two cores; at most an hour)"
+	PYTHONPATH=tests timeout 3600 $(BIN)/python -m faults
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from painters.errors import PaintersError
@@ -14,6 +15,13 @@ EXIT_CODES = {
     STOPPED: "stopped by Ctrl-C",
     TERMINATED: "stopped by SIGTERM",
 }
+
+
+_FULL = " Make room and run the same command again: it goes on where it stopped."
+_CLOSED = " Choose with --out a folder that can be written, or make this one so and run the same command again."
+_TO_DO = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL) | dict.fromkeys(
+    (errno.EROFS, errno.EACCES, errno.EPERM), _CLOSED
+)
 
 
 class UsageError(PaintersError):
@@ -34,7 +42,8 @@ def text_of(error: Exception) -> str:
     """The message, without control characters that a name in it may have brought."""
     if isinstance(error, OSError) and error.strerror:
         where = f" ({error.filename})" if error.filename else ""
-        told = f"{error.strerror}{where}. Nothing that was recorded before is lost."
+        to_do = _TO_DO.get(error.errno or 0, "")
+        told = f"{error.strerror}{where}. Nothing that was recorded before is lost.{to_do}"
     elif hasattr(error, "format_message"):
         told = _unread(error)
     else:

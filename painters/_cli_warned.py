@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def warned() -> Iterator[None]:
         ) -> None:
             if not issubclass(category, PaintersWarning):
                 others(message, category, filename, lineno, file, line)
-            elif str(message) not in told:
+            elif str(message) not in told and os.environ.get("RANK", "0") == "0":  # the main process says it all
                 told.add(str(message))
                 sys.stderr.write(f"painters: {message}\n")
 

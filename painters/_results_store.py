@@ -80,12 +80,14 @@ class Store:
     def check_writable(self) -> None:
         """Nothing; OSError now rather than after an hour if records cannot be kept here."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self._mine is None:
+        try:
             probe = self._new_file(".tmp")
             try:
                 write_lines(probe, [b" " * _PROBE])
             finally:
                 probe.unlink()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
         """The cells that have no whole scoring, in order."""

@@ -46,9 +46,8 @@ def test_a_sound_store(painters: Call, tmp_path: Path) -> None:
     assert sorted((one.kind, one.records) for one in found.files) == [("scores", 2), ("scores", 2), ("similarities", 1)]
     told = painters("doctor", "store")
     assert told.code == 0
-    assert "store: 2 records, 2 more than once, 1 cells; sound: every line is an intact record" in " ".join(
-        told.out.split()
-    )
+    verdict = "store: 2 records, 2 more than once, 1 cells; sound: every line is an intact record"
+    assert verdict in " ".join(told.out.split())
     assert "To do" not in told.out
     before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
     assert painters("doctor", "store", "--mend").code == 0
