@@ -7,7 +7,6 @@ from collections.abc import Callable
 from random import Random
 
 from fuzz.running import Part, Watch, Wrong
-
 from painters import variants
 from painters.plan import MAX_LAYER_RUNS, Plan, PlanError
 from painters.variants import VARIANTS, VariantError
@@ -32,7 +31,24 @@ CORPUS = (
 )
 ALPHABET = "0123456789" * 3 + "-*.:(){}   " * 3 + "attnmlpsumean,;[]+/\\'\"\t\n\r\f\v\0\x1b\x7f"
 STRANGE = "\u0663\u0660\uff11\u00b2\u00d7\u2013\u2028\u2029\u00a0\u200b\u202e\ufeff\U0001f600\ud800\u4e00\u1d7d8"
-NUMBERS = ("0", "1", "00", "9999", "10000", "10001", "4294967296", "999999999999", "1" + "0" * 30, "9" * 5000, "-1", "")
+NUMBERS = (
+    "0",
+    "1",
+    "7",
+    "12",
+    "31",
+    "00",
+    "007",
+    "9999",
+    "10000",
+    "10001",
+    "4294967296",
+    "999999999999",
+    "1" + "0" * 30,
+    "9" * 5000,
+    "-1",
+    "",
+)
 ERROR = re.compile(r"[^\n]+\n  [ -~]*\n *\^\n[^\n]+")
 
 
@@ -43,7 +59,7 @@ def grammar(random: Random, size: int, nesting: int = 0) -> str:
 
 def step(random: Random, size: int, nesting: int) -> str:
     kind = random.random()
-    layer = random.choice((3, 12, 12, 32, 32, 32, 100)) if random.random() < 0.99 else 9999
+    layer = random.choice((3, 12, 12, 32, 32, 32, 100)) if random.random() < 0.999 else 9999
     if kind < 0.35 or nesting > 6:
         text = str(random.randrange(layer))
     elif kind < 0.6:
@@ -56,7 +72,7 @@ def step(random: Random, size: int, nesting: int) -> str:
         text = f"{{{inside}}}" + random.choice(("", "", ":sum", ":mean"))
     if text.isdecimal() and random.random() < 0.2:
         text += random.choice((".attn", ".mlp"))
-    return text + (f"*{random.choice((1, 2, 2, 3, 3, 3, 17))}" if random.random() < 0.25 else "")
+    return text + (f"*{random.choice((1, 2, 2, 3, 3, 3, 9))}" if random.random() < 0.25 else "")
 
 
 def mutated(random: Random, text: str) -> str:
@@ -137,7 +153,7 @@ def text(random: Random) -> str:
         return grammar(random, random.choice((1, 2, 3, 5, 9)))
     if kind < 0.7:
         return mutated(random, random.choice(CORPUS))
-    if kind < 0.995:
+    if kind < 0.998:
         return mutated(random, grammar(random, random.choice((1, 2, 4))))
     return hostile(random) if random.random() < 0.9 else mutated(random, hostile(random))
 
@@ -175,7 +191,8 @@ def request(random: Random) -> tuple[str, dict[str, object]]:
     chosen = [p for p in known if random.random() < 0.7] + [random.choice(named)] * (random.random() < 0.1)
     given = {param: random.choice(VALUES[: 8 if random.random() < 0.6 else None]) for param in chosen}
     given.pop("num_layers", None)
-    return name, {"num_layers": random.choice((1, 2, 3, 12, 12, 32, 32, *VALUES)), **given}
+    sizes = VALUES if random.random() < 0.1 else (1, 2, 3, 12, 32, 80)
+    return name, {"num_layers": random.choice(sizes), **given}
 
 
 def check_variant(given: tuple[str, dict[str, object]], watch: Watch) -> str:
