@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,29 +11,41 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from fuzz import parts
+from fuzz import PLACES, part
 from fuzz.running import Part, Watch, Wrong, case, run
 
-SAMPLES = {"plans": 1500, "variants": 1500, "experiments": 150, "grids": 60}
+from painters import Plan
+from painters._engine_merges import MERGES as merges
+
+SAMPLES = {"plans": 500, "variants": 500, "experiments": 100, "grids": 20, "surgeries": 100}
 
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_nothing_is_wrong_in_a_sample(name: str) -> None:
-    part = parts()[name]
-    tally = run(part, seed=1, cases=SAMPLES[name], quiet=True)
+    tally = run(part(name), seed=1, cases=SAMPLES[name], quiet=True)
     assert not tally.wrong, tally.wrong[0]
     assert tally.outcomes.total() == SAMPLES[name]
     assert len(tally.outcomes) > 1, "all came out alike: the inputs are all sound, or all broken"
 
 
+def test_a_wrong_engine_is_seen_and_the_case_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group that adds up what it was to take the mean of."""
+    monkeypatch.setitem(merges, "mean", merges["sum"])  # type: ignore[index]
+    tally = run(part("surgeries"), seed=1, cases=2, quiet=True)
+    assert tally.wrong
+    found = re.search(r"plan='(.*?)'", tally.wrong[0])
+    assert found is not None
+    assert Plan.parse(found[1]).layer_runs == 2, tally.wrong[0]
+
+
 def test_every_part_has_a_sample() -> None:
-    assert set(parts()) == set(SAMPLES)
+    assert set(PLACES) == set(SAMPLES)
 
 
 def test_a_case_follows_from_its_seed_and_number() -> None:
-    for part in parts().values():
-        assert case(part, 3, 17) == case(part, 3, 17)
-        assert len({repr(case(part, 3, number)) for number in range(20)}) > 10
+    for name in PLACES:
+        assert case(part(name), 3, 17) == case(part(name), 3, 17)
+        assert len({repr(case(part(name), 3, number)) for number in range(20)}) > 10
 
 
 def busy(given: int, watch: Watch) -> str:
@@ -68,10 +81,10 @@ def test_what_is_wrong_is_told_with_how_to_see_it_again(
 ) -> None:
     monkeypatch.setattr("fuzz.running.PAUSES", (0, 0))
     numbers = iter(range(5))
-    part = Part("numbers", "numbers", 5, lambda _: next(numbers), check, seconds=0.015, megabytes=5, traced=1)  # type: ignore[arg-type]
+    numbered = Part("numbers", "numbers", 5, lambda _: next(numbers), check, seconds=0.015, megabytes=5, traced=1)  # type: ignore[arg-type]
     if check is busy:
-        part = Part("numbers", "numbers", 5, lambda _: next(numbers), busy, seconds=0.015)
-    tally = run(part, seed=7, cases=4)
+        numbered = Part("numbers", "numbers", 5, lambda _: next(numbers), busy, seconds=0.015)
+    tally = run(numbered, seed=7, cases=4)
     assert len(tally.wrong) == 1
     told = capsys.readouterr().out
     assert says in told
@@ -85,13 +98,13 @@ def test_a_wrong_input_is_made_smaller() -> None:
             given -= 1
         return given
 
-    part = Part("numbers", "numbers", 1, lambda random: 50, complaining, shrink=shrink, seconds=None)
-    assert "input: 3\n" in run(part, seed=0, cases=1, quiet=True).wrong[0]
+    fifty = Part("numbers", "numbers", 1, lambda random: 50, complaining, shrink=shrink, seconds=None)
+    assert "input: 3\n" in run(fifty, seed=0, cases=1, quiet=True).wrong[0]
 
 
 def test_a_part_stops_when_its_time_is_over() -> None:
-    part = Part("naps", "naps", 10**9, Random.random, lambda given, watch: time.sleep(0.01) or "fine", seconds=None)
-    assert 5 < run(part, seed=0, cases=10**9, time_box=0.2, quiet=True).outcomes.total() < 30
+    naps = Part("naps", "naps", 10**9, Random.random, lambda given, watch: time.sleep(0.01) or "fine", seconds=None)
+    assert 5 < run(naps, seed=0, cases=10**9, time_box=0.2, quiet=True).outcomes.total() < 30
 
 
 def test_the_command(tmp_path: Path) -> None:

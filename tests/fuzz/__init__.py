@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import Final
+
 from fuzz.running import Part
 
+PLACES: Final = {
+    "plans": "plan_texts.PLANS",
+    "variants": "plan_texts.RULES",
+    "experiments": "experiment_files.FILES",
+    "grids": "experiment_files.GRIDS",
+    "surgeries": "surgeries.SURGERIES",
+}
 
-def parts() -> dict[str, Part]:
-    """Name -> part; what needs torch is loaded here and not before."""
-    from fuzz.experiment_files import FILES, GRIDS
-    from fuzz.plan_texts import PLANS, RULES
 
-    return {part.name: part for part in (PLANS, RULES, FILES, GRIDS)}
+def part(name: str) -> Part:
+    """The part of this name; what needs torch is loaded only now."""
+    module, _, constant = PLACES[name].partition(".")
+    found: Part = getattr(import_module(f"fuzz.{module}"), constant)
+    return found
