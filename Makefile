@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
-	test-ray test-faults notebooks clean
+	test-ray test-faults fuzz notebooks clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -93,6 +93,11 @@ test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this ma
 test-faults: $(VENV)/.installed-dev  ## writers that are killed, files that are damaged, disks that are full
 	@echo "Setting a store on fire (about 20 minutes on two cores; at most an hour)"
 	PYTHONPATH=tests timeout 3600 $(BIN)/python -m faults
+
+fuzz: $(VENV)/.installed-dev  ## random and hostile inputs; PARTS=plans, CASES=1000, TIME=60 (seconds a part), SEED=1
+	@echo "Feeding random and hostile inputs (about half an hour of processor time; less with TIME= or CASES=)"
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(PARTS) $(if $(CASES),--cases $(CASES)) \
+		$(if $(TIME),--seconds $(TIME)) $(if $(SEED),--seed $(SEED))
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py

@@ -27,6 +27,8 @@ MAX_BRACKETS = 100
 """Open brackets of either kind at one place of a text: 32 groups, their branches and 13 repeats need 77."""
 MAX_TEXT = 200_000
 """Characters in a text: 10,000 runs of layers like `9999.attn` in groups of two print with 160,000."""
+MAX_TOKENS = 80_000
+"""Numbers, words and signs in a text: 10,000 runs print with 70,000, each half a group inside the one before."""
 
 
 class PlanError(PaintersError, ValueError):
@@ -78,13 +80,16 @@ class Parallel:
         branches = tuple(normalised(branch, "a branch of a parallel group") for branch in self.branches)
         if not branches:
             raise PlanError("a parallel group has no branches: give it at least one, such as ((Layer(3),),)")
-        runs, depths, nestings = zip(*[measure(branch) for branch in branches], strict=True)
-        nesting = max(nestings) + (len(branches) > 1)
+        runs = depth = nesting = 0
+        for branch in branches:
+            more, deep, nested = measure(branch)
+            runs, depth, nesting = runs + more, max(depth, deep), max(nesting, nested)
+        nesting += len(branches) > 1
         if nesting > MAX_NESTING:
             raise PlanError(f"parallel groups are nested {nesting} deep: a plan may nest {MAX_NESTING}")
-        refuse_runs(sum(runs))
+        refuse_runs(runs)
         object.__setattr__(self, "branches", branches)
-        object.__setattr__(self, "size", Size(sum(runs), max(depths), nesting))
+        object.__setattr__(self, "size", Size(runs, depth, nesting))
 
     @classmethod
     def of(cls, *layers: int, merge: Merge = "mean") -> Parallel:

@@ -40,7 +40,8 @@ def skip(*, num_layers: int, start: int) -> Plan:
 
 def middle_repeat(*, num_layers: int, start: int) -> Plan:
     """The window replaced by as many runs of the stack's middle layer, `num_layers // 2` (Fig. 5)."""
-    return _around(num_layers, start, *[num_layers // 2] * len(window(num_layers, start)))
+    layers = window(num_layers, start)
+    return _around(num_layers, start, *[num_layers // 2] * len(layers))
 
 
 def reverse(*, num_layers: int, start: int) -> Plan:
@@ -147,6 +148,7 @@ def window(num_layers: int, start: int) -> range:
 
 def default_start(num_layers: int) -> int:
     """The `start` of a window over the middle half of the stack: a quarter of its layers lie before it."""
+    _check_int("num_layers", num_layers, 1, MAX_LAYERS)
     return num_layers // 4
 
 

@@ -218,6 +218,13 @@ def test_errors(name: str, params: dict[str, int | str], message: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("name", ["skip", "middle-repeat"])
+@pytest.mark.parametrize("params", [{}, {"start": 3}])
+def test_a_number_of_layers_that_is_none(name: str, params: dict[str, int]) -> None:
+    with pytest.raises(VariantError, match="num_layers 'many' is not an int: it must be 1 to 10000"):
+        build(name, "many", **params)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("name", "num_layers", "message"),
     [
