@@ -66,6 +66,9 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=SCORE),
 ]
+FailFastOption = Annotated[
+    bool, typer.Option("--fail-fast", help="End at the first cell that fails.", rich_help_panel=SCORE)
+]
 PlanOnlyOption = Annotated[
     bool,
     typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=OUTPUT),

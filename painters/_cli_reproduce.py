@@ -52,7 +52,7 @@ class Reproduced:
     @property
     def failed(self) -> bool:
         """Whether a cell or a similarity could not be had, or a figure not drawn."""
-        cells = self.summary is not None and bool(self.summary.failures)
+        cells = self.summary is not None and self.summary.lacks
         return cells or bool(self.failures) or self.plotted.failed
 
     def table(self) -> RenderableType:
@@ -121,6 +121,7 @@ def reproduce(
     device: str | None,
     engine: str = "local",
     workers: int | None = None,
+    fail_fast: bool = False,
     check: bool,
     console: Console | None,
 ) -> Reproduced:
@@ -130,11 +131,17 @@ def reproduce(
     must be of the very weights and requests that are here today.
     """
     store, summary = Store(asked.out), None
-    with sweeping.stoppable(asked.out):
+    with sweeping.stoppable(asked.out) as stops:
         if check or sweep.plan(asked.experiments, store).missing:
             with sweeping.showing(console) as progress:
                 summary = sweep.run(
-                    asked.experiments, store, device=device, engine=engine, workers=workers, progress=progress
+                    asked.experiments,
+                    store,
+                    device=device,
+                    engine=engine,
+                    workers=workers,
+                    fail_fast=fail_fast,
+                    progress=stops.watching(progress),
                 )
         todo = missing(questions(asked.experiments), asked.out)
         failures = _measure(todo, asked.out, device, console) if todo else []

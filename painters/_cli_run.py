@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from painters import results
-from painters.errors import PaintersError
+from painters._cli_stop import stoppable
 from painters.plan import Plan
 from painters.ranks import ranks
 from painters.results import Record
@@ -159,7 +159,8 @@ def score_beside_intact(
     with status("Building the requests", console, console is not None):
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
-    with stoppable(out), _bar(console) as tell:
+    kept = f"The records of finished tasks are kept in {out}; `run` scores all of them again"
+    with stoppable(kept) as stops, _bar(console) as tell:
         for record in score_together(
             model,
             tokenizer,
@@ -168,7 +169,7 @@ def score_beside_intact(
             kv=kv,
             batch_size=batch_size,
             exact_batching=exact_batching,
-            progress=tell,
+            progress=stops.watching(tell),
         ):
             if record.plan == str(plan):
                 record = record.model_copy(update={"variant": variant, "params": params})
@@ -199,21 +200,6 @@ def status(text: str, console: Console | None, shown: bool) -> Iterator[None]:
     else:
         console.print(text)
         yield
-
-
-class Stopped(PaintersError):
-    """Ctrl-C."""
-
-    exit_code = 130
-
-
-@contextlib.contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """Nothing; Ctrl-C meanwhile says what is kept in `out`."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped. The records of finished tasks are kept in {out}; run it again for the rest") from None
 
 
 class _Tell:

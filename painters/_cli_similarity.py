@@ -13,7 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters._cli_run import Stopped, _bar
+from painters._cli_run import _bar
+from painters._cli_stop import stoppable
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
 
@@ -168,20 +169,18 @@ def measured(
     from painters._similarity_record import keep
     from painters.similarity import measure
 
-    try:
-        with _bar(console) as tell:
-            records = measure(
-                model,
-                inputs,
-                plan,
-                modes=modes_of(mode),
-                tokenizer=tokenizer,
-                limit=limit,
-                batch_size=batch_size,
-                progress=lambda done, total: tell(done, total, f"states on {inputs}"),
-            )
-    except KeyboardInterrupt:
-        raise Stopped("stopped. A measurement is kept when it is whole: nothing was written") from None
+    with stoppable("A measurement is kept when it is whole: nothing was written") as stops, _bar(console) as tell:
+        watched = stops.watching(tell)
+        records = measure(
+            model,
+            inputs,
+            plan,
+            modes=modes_of(mode),
+            tokenizer=tokenizer,
+            limit=limit,
+            batch_size=batch_size,
+            progress=lambda done, total: watched(done, total, f"states on {inputs}"),
+        )
     return Result(records, keep(out, records), block)
 
 

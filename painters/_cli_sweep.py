@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -20,10 +18,10 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
-from painters import sweep
-from painters._cli_run import Stopped
+from painters import _cli_stop, sweep
+from painters._cli_stop import Stops
 from painters.experiment import Experiment, ExperimentError, find, load
-from painters.sweep import Cost, Failure, Forecast, Progress, Summary
+from painters.sweep import Cost, Forecast, Progress, Summary
 
 EVERY = 10.0  # seconds between two lines of progress in a file
 SHOWN = 5  # reasons for failures
@@ -76,32 +74,9 @@ def folder(names: Sequence[str]) -> Path:
     return Path("runs") / name.replace("/", "-")
 
 
-@contextlib.contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """Nothing; meanwhile Ctrl-C and SIGTERM end with what is kept in `out` and the command to go on."""
-
-    terminated = False
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
-        raise KeyboardInterrupt  # which libraries let pass, or raise anew
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt:
-        again = shlex.join(["painters", *sys.argv[1:]])
-        kind = Terminated if terminated else Stopped
-        raise kind(f"stopped. The records of finished cells are kept in {out}; to go on:\n  {again}") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Terminated(Stopped):
-    """SIGTERM."""
-
-    exit_code = 143
+def stoppable(out: Path) -> AbstractContextManager[Stops]:
+    """What hears signals, which end the block with what is kept in `out` and the command to go on."""
+    return _cli_stop.stoppable(f"The records of finished cells are kept in {out}")
 
 
 @contextlib.contextmanager
@@ -181,14 +156,16 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
         lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
     for note, count in summary.notes.items():
         lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
-    reasons: dict[str, list[Failure]] = {}
-    for failure in summary.failures:
-        reasons.setdefault(failure.reason, []).append(failure)
+    reasons = summary.reasons
     for reason, failures in list(reasons.items())[:SHOWN]:
         more = f" and {_counted(len(failures) - 1, 'other cell')}" if len(failures) > 1 else ""
         lines.append(Text(f"Failed: {failures[0]}{more}: {reason}", style="red"))
     if len(reasons) > SHOWN:
         lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
+    for model, reason in summary.unknown.items():
+        lines.append(Text(f"Failed: every cell of {model}, however many: {reason}", style="red"))
+    if summary.untried:
+        lines.append(Text(f"Not tried after the failure: {_counted(summary.untried, 'cell')}", style="red"))
     if asked and (summary.found or summary.done):
         numbers = sorted({one.figure for one in asked if one.figure is not None})
         plot = ["painters", "plot", *map(str, numbers), "--from", str(summary.folder)]
@@ -219,6 +196,12 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "refused": dict(summary.refused),
         "unchecked": summary.unchecked,
         "notes": dict(summary.notes),
+        "untried": summary.untried,
+        "missing": [
+            {"reason": reason, "cells": len(failures), "such_as": str(failures[0])}
+            for reason, failures in summary.reasons.items()
+        ],
+        "models_unknown": summary.unknown,
         "failures": failures,
     }
 

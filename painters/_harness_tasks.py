@@ -23,6 +23,7 @@ import torch
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from painters import tasks as bundled_tasks
+from painters.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
 
 SEED = 1234  # lm-eval's own, so that few-shot prompts are the ones of its command line
@@ -104,7 +105,7 @@ def _load(name: str) -> dict[str, Any]:
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists lm-eval's"
         raise TaskError(f"task {name!r}: neither bundled ({', '.join(ours)}) nor in lm-eval; {hint}")
     try:
-        loaded: dict[str, Any] = manager.load([name if file is None else str(file)])["tasks"]
+        loaded: dict[str, Any] = patiently(lambda: manager.load([name if file is None else str(file)])["tasks"])
     except Exception as error:  # datasets, the hub and the task's own code each raise what they like
         raise TaskUnavailableError(
             f"task {name!r} is in lm-eval, and its documents cannot be had: {type(error).__name__}: "

@@ -187,7 +187,7 @@ class _Once:
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
-        self._failed: dict[Hashable, PaintersError] = {}
+        self._failed: dict[Hashable, Exception] = {}
 
     def get(self, name: Hashable, make: Callable[[], T]) -> T:
         if name in self._failed:
@@ -195,7 +195,7 @@ class _Once:
         if name not in self._made:
             try:
                 self._made[name] = make()
-            except PaintersError as error:
+            except Exception as error:  # a task's own code raises what it likes
                 self._failed[name] = error
                 raise
         made: T = self._made[name]

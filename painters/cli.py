@@ -1,6 +1,7 @@
 """The command line: arguments in, one call, tables out.
 
-Exit codes: 0 done, 1 failure, 2 wrong usage, 130 stopped by Ctrl-C. A mistake gets one message and no traceback.
+Exit codes: 0 done, 1 failure, 2 wrong usage; stopped by Ctrl-C 130, by SIGTERM 143, by SIGHUP 129. A mistake gets one
+message and no traceback.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from painters._cli_options import (
     Engine,
     EngineOption,
     ExactBatchingOption,
+    FailFastOption,
     FileDtypeOption,
     JsonOption,
     Kv,
@@ -370,6 +372,7 @@ def sweep(
     limit: LimitOption = None,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
+    fail_fast: FailFastOption = False,
     plan_only: PlanOnlyOption = False,
     tflops: TflopsOption = None,
     as_json: JsonOption = False,
@@ -404,11 +407,14 @@ def sweep(
         _tell(sweeping.forecast_json(forecast) if as_json else sweeping.forecast_table(forecast))
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
-    with sweeping.stoppable(store.folder), sweeping.showing(None if quiet or as_json else err) as progress:
-        summary = sweeps.run(asked, store, device=device, engine=engine, workers=workers, progress=progress)
+    with sweeping.stoppable(store.folder) as stops, sweeping.showing(None if quiet or as_json else err) as progress:
+        tell = stops.watching(progress)
+        summary = sweeps.run(
+            asked, store, device=device, engine=engine, workers=workers, fail_fast=fail_fast, progress=tell
+        )
     _tell(sweeping.summary_json(summary) if as_json else sweeping.summary_table(summary, asked))
-    if summary.failures:
-        if os.environ.get("PAINTERS_TRACEBACK"):
+    if summary.lacks:
+        if summary.failures and os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error
         raise typer.Exit(FAILURE)
 
@@ -504,6 +510,7 @@ def reproduce(
     exact_batching: ExactBatchingOption = False,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
+    fail_fast: FailFastOption = False,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -553,7 +560,9 @@ def reproduce(
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
     console = None if quiet or as_json else err
-    result = reproducing.reproduce(asked, device=device, engine=engine, workers=workers, check=check, console=console)
+    result = reproducing.reproduce(
+        asked, device=device, engine=engine, workers=workers, fail_fast=fail_fast, check=check, console=console
+    )
     _tell(result.as_json() if as_json else result.table())
     if result.failed:
         raise typer.Exit(FAILURE)
@@ -751,8 +760,11 @@ def _names(tasks: str | None) -> list[str]:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    from painters._cli_stop import stoppable
+
     try:
-        app()
+        with stoppable():
+            app()
     except Exception as error:
         code = _code(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):
