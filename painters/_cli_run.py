@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class Result:
     num_layers: int
     records: Sequence[Record]
     out: Path
+    notes: Sequence[str] = ()  # what else a user should know
     frame: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -79,6 +81,7 @@ class Result:
             "seconds_intact": round(self.seconds(identity), 3),
             "median_normalised": self.median,
             "rows": rows,
+            "notes": list(self.notes),
             "records": str(self.out),
         }
 
@@ -130,7 +133,8 @@ class Result:
             "Per cent ± standard error; differences are paired by document.\n"
             "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
         )
-        return Group(Text(cost), Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
+        told = [Text(note) for note in self.notes]
+        return Group(Text(cost), *told, Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
 
 
 def score_beside_intact(
@@ -159,6 +163,7 @@ def score_beside_intact(
     with status("Building the requests", console, console is not None):
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
+    notes: Counter[str] = Counter()
     kept = f"The records of finished tasks are kept in {out}; `run` scores all of them again"
     with stoppable(kept) as stops, _bar(console) as tell:
         for record in score_together(
@@ -169,6 +174,7 @@ def score_beside_intact(
             kv=kv,
             batch_size=batch_size,
             exact_batching=exact_batching,
+            notes=notes,
             progress=stops.watching(tell),
         ):
             if record.plan == str(plan):
@@ -176,7 +182,7 @@ def score_beside_intact(
             if ranks().is_main:
                 results.append(out, [record])
             records.append(record)
-    return Result(plan, variant, name, num_layers, records, out)
+    return Result(plan, variant, name, num_layers, records, out, list(notes))
 
 
 def check_writable(path: Path) -> None:

@@ -156,13 +156,23 @@ def _index() -> Any:
     return lm_eval.tasks.TaskManager()
 
 
+@contextlib.contextmanager
+def errors_of(name: str, when: str) -> Iterator[None]:
+    """Nothing; what the task's own code raises meanwhile, which may be anything, is a TaskError."""
+    try:
+        yield
+    except Exception as error:
+        raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {_first_line(error)}") from error
+
+
 def _build(name: str, task: Any, limit: int | None, num_fewshot: int | None, seed: int) -> Prepared:
     shots = _shots(name, task, num_fewshot)
     task.set_config("num_fewshot", shots)
     # The sampler is one random stream over all documents: it starts anew here, and the prompts are built only
     # once.
     task.set_fewshot_seed(seed)
-    task.build_all_requests(limit=limit)
+    with errors_of(name, "its prompts were built"):
+        task.build_all_requests(limit=limit)
     documents = {request.doc_id: request.doc for request in task.instances}
     version = task.VERSION
     return Prepared(

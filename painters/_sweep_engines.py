@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol, TypeAlias
 
-from painters._sweep_benches import Bench, Loaded, free, load, score
+from painters._sweep_benches import Bench, Loaded, load, score
 from painters._sweep_chunks import Chunk, Chunks
 from painters._sweep_pace import Pace
 from painters.experiment import Cell
+from painters.memory import free, without_locals
 from painters.ranks import LostProcessError, ranks
 from painters.results import Record
 
 Scored: TypeAlias = tuple[Chunk, list[list[Record]] | Exception, float]
 """A chunk, the records of each of its cells or why there are none, and the seconds that it took."""
-
-
-def without_locals(error: Exception) -> Exception:
-    """`error`, which is kept, without the local variables of where it was raised: they hold a forward's memory."""
-    one: BaseException | None = error
-    while one is not None:
-        traceback.clear_frames(one.__traceback__)
-        one = one.__cause__ or one.__context__
-    return error
 
 
 class Engine(Protocol):
@@ -73,6 +64,8 @@ class Local:
                 raise
             except Exception as error:  # a plan, a task or a metric of others: one cell must not sink the rest
                 found = without_locals(error)
+            self.notes.update(self._bench.notes)
+            self._bench.notes.clear()
             yield chunk, found, ranks().same(time.monotonic() - began)
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 
 from painters._generation_cache import KINDS, cache_name, drop_left, is_flexible, join, new_cache, spread
+from painters.memory import MemoryExhausted, first_line, free, is_exhausted, without_locals
 
 __all__ = ["eos_tokens", "greedy", "is_supported"]
 
@@ -73,60 +74,90 @@ def greedy(
     eos: Collection[int] = (),
     stop: Stop | None = None,
     done: Callable[[int, list[int]], None] | None = None,
+    halved: Callable[[int], None] | None = None,
+    not_finite: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """The new tokens of each prompt, 1 to `max_new_tokens`, up to and with the first of `eos`.
 
     `batch_size` rows at most are decoded at once, those of longer prompts first, while the keys and values of half as
     many further prompts may wait. `stop` is given the new tokens of running rows after each step, and says which of
     these end there. `done` is called with the index and the tokens of each prompt when it is finished.
+
+    Where memory does not suffice, prompts that are not finished begin again in half as many rows; `halved` is told how
+    many. Raises MemoryExhausted where one row has no room. `not_finite` is told the index of a prompt after each step
+    that had no finite number to choose its token by.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt has no tokens: give each one or more")
     if max_new_tokens < 1 or batch_size < 1:
         raise ValueError(f"{max_new_tokens} new tokens in batches of {batch_size}: give 1 or more of both")
     found: list[list[int]] = [[] for _ in prompts]
+    unfinished = set(range(len(prompts)))
 
     def take(batch: _Batch) -> None:
         """Nothing; the batch's new tokens are noted, and its rows that end with them leave."""
         running = []
-        for place, token in zip(batch.rows, batch.chosen.tolist(), strict=True):
+        for place, token, finite in zip(batch.rows, batch.chosen.tolist(), batch.finite.tolist(), strict=True):
             if place is not None:
                 found[place].append(token)
                 running.append(place)
+                if not_finite is not None and not finite:
+                    not_finite(place)
         stopped = [False] * len(running) if stop is None else stop([found[place] for place in running])
         for place, ends in zip(running, stopped, strict=True):
             new = found[place]
             if ends or len(new) == max_new_tokens or new[-1] in eos:
                 batch.rows[batch.rows.index(place)] = None
+                unfinished.discard(place)
                 if done is not None:
                     done(place, new)
 
     choose = _Choose(model)
     shared = _Shared(choose, prompts)
-    waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # the next one last
 
-    def begin(rows: int) -> _Batch:
-        begun = shared.begin([waiting.pop() for _ in range(min(rows, len(waiting)))])
-        take(begun)
-        return begun
+    def decode(rows: int) -> None:
+        """Nothing; what was unfinished is finished, at most so many rows at once."""
+        waiting = sorted(sorted(unfinished), key=lambda place: len(prompts[place]))  # the next one last
 
-    batch: _Batch | None = None
-    reserve: _Batch | None = None  # rows that begin together, cheaper than one by one, and step in when others end
-    while waiting or batch is not None:
-        if batch is None:
-            batch = begin(batch_size)
-        while batch.takes_rows and (waiting or reserve is not None):
-            reserve = reserve or begin(max(1, batch_size // 2))
-            batch.join(reserve)
-            if not reserve.is_running:
-                reserve = None
-        if batch.is_running:
-            if not waiting or not batch.is_flexible:
-                batch.shrink()
-            batch.step(choose)
-            take(batch)
-        else:
-            batch = None
+        def begin(count: int) -> _Batch:
+            begun = shared.begin([waiting.pop() for _ in range(min(count, len(waiting)))])
+            take(begun)
+            return begun
+
+        batch: _Batch | None = None
+        reserve: _Batch | None = None  # rows that begin together, cheaper than one by one, and step in when others end
+        while waiting or batch is not None:
+            if batch is None:
+                batch = begin(rows)
+            while batch.takes_rows and (waiting or reserve is not None):
+                reserve = reserve or begin(max(1, rows // 2))
+                batch.join(reserve)
+                if not reserve.is_running:
+                    reserve = None
+            if batch.is_running:
+                if not waiting or not batch.is_flexible:
+                    batch.shrink()
+                batch.step(choose)
+                take(batch)
+            else:
+                batch = None
+
+    while unfinished:
+        try:
+            decode(batch_size)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            if batch_size == 1:
+                raise MemoryExhausted(f"memory does not suffice for one row at a time: {first_line(error)}") from error
+            without_locals(error)
+            batch_size //= 2
+            for place in unfinished:
+                found[place].clear()
+            if halved is not None:
+                halved(batch_size)
+        if unfinished:
+            free()
     return found
 
 
@@ -141,15 +172,17 @@ class _Choose:
         self._cache_name = cache_name(model)
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
-    def __call__(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> Tensor:
-        """[rows] for the tokens `ids` [rows, new] behind those in the cache; `mask` [rows, past and new]."""
+    def __call__(self, ids: Tensor, mask: Tensor, cache: DynamicCache) -> tuple[Tensor, Tensor]:
+        """[rows] for the tokens `ids` [rows, new] behind those in the cache, and whether its logit is a finite number;
+        `mask` [rows, past and new].
+        """
         options: dict[str, Any] = {**self._options, str(self._cache_name): cache}
         if self.takes_positions:
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
         output = self._model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **options)
-        chosen: Tensor = output.logits[:, -1].float().argmax(-1)
-        return chosen
+        logits = output.logits[:, -1].float()
+        return logits.argmax(-1), logits.amax(-1).isfinite()  # the largest of some is NaN where one of them is
 
 
 class _Shared:
@@ -180,7 +213,7 @@ class _Shared:
         ids = ids[:, self._length :].to(self._choose.device)
         cache = new_cache(self._choose.config) if self._cache is None else spread(self._cache, torch.tensor(blanks))
         batch = _Batch(list(places), blanks, columns, cache)
-        batch.chosen = self._choose(ids, batch.mask(ids.device), cache)
+        batch.chosen, batch.finite = self._choose(ids, batch.mask(ids.device), cache)
         return batch
 
 
@@ -194,6 +227,8 @@ class _Batch:
 
     chosen: Tensor
     """The token of each row that was chosen last and is not in the cache yet."""
+    finite: Tensor
+    """Whether each row had a finite number to choose it by."""
 
     def __init__(self, rows: list[int | None], blanks: list[int], columns: int, cache: DynamicCache) -> None:
         self.rows = rows
@@ -213,7 +248,7 @@ class _Batch:
             self._blanks = [max(blank - least, 0) for blank in self._blanks]
             self._columns -= least
         self._columns += 1
-        self.chosen = choose(self.chosen[:, None], self.mask(self.chosen.device), self._cache)
+        self.chosen, self.finite = choose(self.chosen[:, None], self.mask(self.chosen.device), self._cache)
 
     @property
     def is_running(self) -> bool:
