@@ -156,6 +156,8 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
         lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
     for note, count in summary.notes.items():
         lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
+    for what, count in summary.not_finite.items():
+        lines.append(Text(f"No value: {_counted(count, 'cell')} on {what}: answers were not finite (NaN or infinite)"))
     reasons = summary.reasons
     for reason, failures in list(reasons.items())[:SHOWN]:
         more = f" and {_counted(len(failures) - 1, 'other cell')}" if len(failures) > 1 else ""
@@ -196,6 +198,7 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "refused": dict(summary.refused),
         "unchecked": summary.unchecked,
         "notes": dict(summary.notes),
+        "not_finite": dict(summary.not_finite),
         "untried": summary.untried,
         "missing": [
             {"reason": reason, "cells": len(failures), "such_as": str(failures[0])}

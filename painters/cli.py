@@ -182,7 +182,7 @@ def run(
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=2))
     else:
-        for part in (result.header(), "", result.table(all_metrics), "", result.footer()):
+        for part in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
             out.print(part)
 
 

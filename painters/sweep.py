@@ -68,7 +68,13 @@ class Summary:
     unknown: dict[str, str] = field(default_factory=dict)  # model -> why not even its cells are known
     untried: int = 0  # cells after the first that failed, where the sweep was to end there
     notes: Counter[str] = field(default_factory=Counter)  # what else happened to workers -> how often
+    not_finite: Counter[str] = field(default_factory=Counter)  # task of a model -> cells without a value for NaN
     seconds: float = 0.0
+
+    def count(self, cell: Cell, records: Sequence[Record]) -> None:
+        """Nothing; a cell whose answers are not all finite numbers, so that it has no value, is counted."""
+        if any(record.not_finite for record in records):
+            self.not_finite[f"{cell.task} of {cell.model} ({records[0].dtype})"] += 1
 
     @property
     def lacks(self) -> bool:
@@ -245,6 +251,8 @@ def _to_do(group: Sequence[Cell], store: Store, bench: Loaded, summary: Summary)
     answers = store.answers(group, objection)
     summary.found += len(group) - len(answers.missing)
     summary.refused.update(reason for _, reason in answers.refused)
+    for cell in group:
+        summary.count(cell, answers.of(cell))
     return answers.missing
 
 
@@ -284,6 +292,7 @@ def _score(
             left -= len(chunk)
             chunks.took(chunk, seconds)
             for cell, records in zip(chunk, found, strict=True):
+                summary.count(cell, records)
                 pace.finish(cell, records[0].seconds)
         elif len(chunk) > 1:  # one of them failed: each has to be tried by itself
             pace.stop(*chunk)
