@@ -7,11 +7,12 @@ from typing import Any
 
 from painters.errors import PaintersError
 
-DONE, FAILURE, USAGE, STOPPED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILURE, USAGE, HUNG_UP, STOPPED, TERMINATED = 0, 1, 2, 129, 130, 143
 EXIT_CODES = {
     DONE: "done",
     FAILURE: "failed",
     USAGE: "wrong usage: an option, a plan or a file that was named",
+    HUNG_UP: "stopped by SIGHUP",
     STOPPED: "stopped by Ctrl-C",
     TERMINATED: "stopped by SIGTERM",
 }

@@ -86,6 +86,9 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=SCORE),
 ]
+FailFastOption = Annotated[
+    bool, typer.Option("--fail-fast", help="End at the first cell that fails.", rich_help_panel=SCORE)
+]
 NumbersArgument = Annotated[
     list[str] | None,
     typer.Argument(

@@ -24,6 +24,7 @@ from painters._cli_options import (
     Engine,
     EngineOption,
     ExactBatchingOption,
+    FailFastOption,
     FileDtypeOption,
     JsonOption,
     LimitOption,
@@ -87,6 +88,7 @@ def reproduce(
     exact_batching: ExactBatchingOption = False,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
+    fail_fast: FailFastOption = False,
     to: Annotated[
         Path | None,
         typer.Option(
@@ -136,7 +138,13 @@ def reproduce(
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
     result = reproduced(
-        asked, device=device, engine=engine, workers=workers, check=check, console=progress(quiet, as_json)
+        asked,
+        device=device,
+        engine=engine,
+        workers=workers,
+        fail_fast=fail_fast,
+        check=check,
+        console=progress(quiet, as_json),
     )
     tell(result.as_json() if as_json else result.table())
     if result.failed:
@@ -172,7 +180,7 @@ class Reproduced:
     @property
     def failed(self) -> bool:
         """Whether a cell or a similarity could not be had, or a figure not drawn."""
-        cells = self.summary is not None and bool(self.summary.failures)
+        cells = self.summary is not None and self.summary.lacks
         return cells or bool(self.failures) or self.plotted.failed
 
     def table(self) -> RenderableType:
@@ -248,6 +256,7 @@ def reproduced(
     device: str | None,
     engine: str = "local",
     workers: int | None = None,
+    fail_fast: bool = False,
     check: bool,
     console: Console | None,
 ) -> Reproduced:
@@ -261,11 +270,17 @@ def reproduced(
     from painters.results import Store
 
     store, summary = Store(asked.out), None
-    with sweeping.stoppable(asked.out):
+    with sweeping.stoppable(asked.out) as stops:
         if check or sweep.plan(asked.experiments, store).missing:
             with showing(console) as moved:
                 summary = sweep.run(
-                    asked.experiments, store, device=device, engine=engine, workers=workers, progress=moved
+                    asked.experiments,
+                    store,
+                    device=device,
+                    engine=engine,
+                    workers=workers,
+                    fail_fast=fail_fast,
+                    progress=stops.watching(moved),
                 )
         todo = missing(questions(asked.experiments), asked.out)
         failures = _measure(todo, asked.out, device, console) if todo else []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +43,7 @@ from painters._cli_options import (
     wanted_plan,
 )
 from painters._cli_progress import bar, status
-from painters.errors import PaintersError
+from painters._cli_stop import stoppable
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def run(
     if as_json:
         tell(result.as_json())
     else:
-        for part in (result.header(), "", result.table(all_metrics), "", result.footer()):
+        for part in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
             out.print(part)
 
 
@@ -175,7 +175,9 @@ def score_beside_intact(
     with status("Building the requests", console):
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
-    with stoppable(out), bar(console) as tell:
+    notes: Counter[str] = Counter()
+    kept = f"The records of finished tasks are kept in {out}; `run` scores all of them again"
+    with stoppable(kept) as stops, bar(console) as moved:
         for record in score_together(
             model,
             tokenizer,
@@ -184,14 +186,15 @@ def score_beside_intact(
             kv=kv,
             batch_size=batch_size,
             exact_batching=exact_batching,
-            progress=tell,
+            notes=notes,
+            progress=stops.watching(moved),
         ):
             named = {"variant": variant, "params": params} if record.plan == str(plan) else {}
             record = record.model_copy(update={"command": results.command(), **named})
             if ranks().is_main:
                 results.append(out, [record])
             records.append(record)
-    return Result(plan, variant, name, num_layers, records, out)
+    return Result(plan, variant, name, num_layers, records, out, list(notes))
 
 
 def check_writable(path: Path) -> None:
@@ -202,21 +205,6 @@ def check_writable(path: Path) -> None:
         pass
     if not existed:
         path.unlink()
-
-
-class Stopped(PaintersError):
-    """Ctrl-C."""
-
-    exit_code = 130
-
-
-@contextlib.contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """Nothing; Ctrl-C meanwhile says what is kept in `out`."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped. The records of finished tasks are kept in {out}; run it again for the rest") from None
 
 
 def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters import results
+from painters import _cli_remarks, results, scoring
 from painters.plan import Plan
 from painters.results import Record
 
@@ -30,11 +30,22 @@ class Result:
     num_layers: int
     records: Sequence[Record]
     out: Path
+    notes: Sequence[str] = ()  # what else a user should know
     frame: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
         table = results.frame(self.records)
         object.__setattr__(self, "frame", table[table["plan"] == str(self.plan)].reset_index(drop=True))
+
+    @property
+    def _found(self) -> dict[tuple[str, str], Record]:
+        """The plan's records by task and metric."""
+        return {(record.task, record.metric): record for record in self.records if record.plan == str(self.plan)}
+
+    @property
+    def _intact(self) -> dict[tuple[str, str], Record]:
+        """The intact model's."""
+        return {(record.task, record.metric): record for record in self.records if record.is_intact}
 
     @property
     def median(self) -> float | None:
@@ -51,9 +62,13 @@ class Result:
         """Everything in the table and under it, numbers unrounded; what could not be had is null."""
         columns = (
             *("task", "metric", "primary", "documents", "shots", "chance"),
-            *("intact", "value", "stderr", "difference", "difference_stderr", "normalised"),
+            *("intact", "value", "stderr", "difference", "difference_stderr", "normalised", "not_finite"),
         )
-        rows = [{name: _plain(getattr(row, name)) for name in columns} for row in self.frame.itertuples()]
+        rows = [
+            {name: _plain(getattr(row, name)) for name in columns}
+            | _cli_remarks.comparison(self._found[row.task, row.metric], self._intact.get((row.task, row.metric)))
+            for row in self.frame.itertuples()
+        ]
         identity = Plan.identity(self.num_layers)
         return {
             "plan": str(self.plan),
@@ -67,6 +82,8 @@ class Result:
             "seconds_intact": round(self.seconds(identity), 3),
             "median_normalised": self.median,
             "rows": rows,
+            "bootstrap": {"seed": scoring.BOOTSTRAP_SEED, "draws": scoring.DRAWS},
+            "notes": list(self.notes),
             "records": str(self.out),
         }
 
@@ -79,7 +96,7 @@ class Result:
             )  # in a narrow terminal they break, so that no digit is lost
         for name in ("chance", "intact", "plan", "difference", "norm."):
             table.add_column(name, justify="right", no_wrap=True)
-        intact = {(r.task, r.metric): r for r in self.records if r.is_intact}
+        intact = self._intact
         for row in self.frame.itertuples():
             if not row.primary and not all_metrics:
                 continue
@@ -89,8 +106,8 @@ class Result:
                 row.task if row.primary else "",
                 row.metric,
                 _number(row.chance, None, scale),
-                _number(row.intact, base.stderr if base else None, scale),
-                _number(row.value, row.stderr, scale),
+                _number(row.intact, base.stderr if base else None, scale) + _mark(base),
+                _number(row.value, row.stderr, scale) + _mark(self._found[row.task, row.metric]),
                 _number(row.difference, row.difference_stderr, scale, signed=True),
                 f"{row.normalised:.2f}" if _there(row.normalised) else "–",
                 style=None if row.primary else "dim",
@@ -108,8 +125,8 @@ class Result:
         cache = "" if self.records[0].kv == "exact" else f", kv {self.records[0].kv}"
         return Text(f"{self.model} under {self.plan}{named}{cache}, {documents} documents a task", style="bold")
 
-    def footer(self) -> RenderableType:
-        """What the plan costs, how to read the table, where the records are."""
+    def footer(self, all_metrics: bool = False) -> RenderableType:
+        """What the plan costs, what to beware of, how to read the table, where the records are."""
         identity = Plan.identity(self.num_layers)
         cost = (
             f"layer runs {self.plan.layer_runs} (intact {identity.layer_runs}), "
@@ -120,7 +137,11 @@ class Result:
             "Per cent ± standard error; differences are paired by document.\n"
             "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
         )
-        return Group(Text(cost), Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
+        shown = [record for record in self.records if record.primary or all_metrics]
+        told = [Text(note) for note in (*self.notes, *_cli_remarks.not_finite(self.records))]
+        if few := list(_cli_remarks.too_few(shown)):
+            told.append(Text("\n".join(("Too few documents to tell whether there is a difference:", *few))))
+        return Group(Text(cost), *told, Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
 
 
 def _there(value: Any) -> bool:
@@ -131,6 +152,11 @@ def _plain(value: Any) -> Any:
     """A numpy number as Python's, NaN as None."""
     value = value.item() if hasattr(value, "item") else value
     return value if _there(value) else None
+
+
+def _mark(record: Record | None) -> str:
+    """What leads to the line under the table that says why there is no value."""
+    return _cli_remarks.MARK if record is not None and record.not_finite else ""
 
 
 def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:

@@ -42,7 +42,7 @@ from painters._cli_options import (
     given,
 )
 from painters._cli_progress import bar, status
-from painters._cli_run import Stopped
+from painters._cli_stop import stoppable
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
 
@@ -299,20 +299,18 @@ def measured(
     from painters.results import command
     from painters.similarity import measure
 
-    try:
-        with bar(console) as moved:
-            records = measure(
-                model,
-                inputs,
-                plan,
-                modes=modes_of(mode),
-                tokenizer=tokenizer,
-                limit=limit,
-                batch_size=batch_size,
-                progress=lambda done, total: moved(done, total, f"states on {inputs}"),
-            )
-    except KeyboardInterrupt:
-        raise Stopped("stopped. A measurement is kept when it is whole: nothing was written") from None
+    with stoppable("A measurement is kept when it is whole: nothing was written") as stops, bar(console) as moved:
+        watched = stops.watching(moved)
+        records = measure(
+            model,
+            inputs,
+            plan,
+            modes=modes_of(mode),
+            tokenizer=tokenizer,
+            limit=limit,
+            batch_size=batch_size,
+            progress=lambda done, total: watched(done, total, f"states on {inputs}"),
+        )
     records = [record.model_copy(update={"command": command()}) for record in records]
     return Result(records, keep(out, records), block)
 

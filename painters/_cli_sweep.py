@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
-import signal
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters import _cli_complete
+from painters import _cli_complete, _cli_stop
 from painters._cli_console import progress, tell, two_columns
 from painters._cli_errors import FAILURE, UsageError
 from painters._cli_options import (
@@ -27,6 +24,7 @@ from painters._cli_options import (
     Engine,
     EngineOption,
     ExactBatchingOption,
+    FailFastOption,
     FileDtypeOption,
     JsonOption,
     LimitOption,
@@ -37,11 +35,11 @@ from painters._cli_options import (
     check_workers,
 )
 from painters._cli_progress import clock, showing
-from painters._cli_run import Stopped
+from painters._cli_stop import Stops
 
 if TYPE_CHECKING:
     from painters.experiment import Experiment
-    from painters.sweep import Failure, Summary
+    from painters.sweep import Summary
 
 SHOWN = 5  # reasons for failures
 
@@ -87,6 +85,7 @@ def sweep(
     limit: LimitOption = None,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
+    fail_fast: FailFastOption = False,
     plan_only: PlanOnlyOption = False,
     tflops: TflopsOption = None,
     as_json: JsonOption = False,
@@ -121,11 +120,14 @@ def sweep(
         tell(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
-    with stoppable(store.folder), showing(progress(quiet, as_json)) as moved:
-        summary = sweeps.run(asked, store, device=device, engine=engine, workers=workers, progress=moved)
+    with stoppable(store.folder) as stops, showing(progress(quiet, as_json)) as moved:
+        watched = stops.watching(moved)
+        summary = sweeps.run(
+            asked, store, device=device, engine=engine, workers=workers, fail_fast=fail_fast, progress=watched
+        )
     tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else asked))
-    if summary.failures:
-        if os.environ.get("PAINTERS_TRACEBACK"):
+    if summary.lacks:
+        if summary.failures and os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error
         raise typer.Exit(FAILURE)
 
@@ -176,32 +178,9 @@ def folder(names: Sequence[str]) -> Path:
     return Path("runs") / name.replace("/", "-")
 
 
-@contextlib.contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """Nothing; meanwhile Ctrl-C and SIGTERM end with what is kept in `out` and the command to go on."""
-
-    terminated = False
-
-    def terminate(number: int, frame: FrameType | None) -> None:
-        nonlocal terminated
-        terminated = True
-        raise KeyboardInterrupt  # which libraries let pass, or raise anew
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    except KeyboardInterrupt:
-        again = shlex.join(["painters", *sys.argv[1:]])
-        kind = Terminated if terminated else Stopped
-        raise kind(f"stopped. The records of finished cells are kept in {out}; to go on:\n  {again}") from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class Terminated(Stopped):
-    """SIGTERM."""
-
-    exit_code = 143
+def stoppable(out: Path) -> AbstractContextManager[Stops]:
+    """What hears signals, which end the block with what is kept in `out` and the command to go on."""
+    return _cli_stop.stoppable(f"The records of finished cells are kept in {out}")
 
 
 def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableType:
@@ -221,14 +200,18 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
         lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
     for note, count in summary.notes.items():
         lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
-    reasons: dict[str, list[Failure]] = {}
-    for failure in summary.failures:
-        reasons.setdefault(failure.reason, []).append(failure)
+    for what, count in summary.not_finite.items():
+        lines.append(Text(f"No value: {_counted(count, 'cell')} on {what}: answers were not finite (NaN or infinite)"))
+    reasons = summary.reasons
     for reason, failures in list(reasons.items())[:SHOWN]:
         more = f" and {_counted(len(failures) - 1, 'other cell')}" if len(failures) > 1 else ""
         lines.append(Text(f"Failed: {failures[0]}{more}: {reason}", style="red"))
     if len(reasons) > SHOWN:
         lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
+    for model, reason in summary.unknown.items():
+        lines.append(Text(f"Failed: every cell of {model}, however many: {reason}", style="red"))
+    if summary.untried:
+        lines.append(Text(f"Not tried after the failure: {_counted(summary.untried, 'cell')}", style="red"))
     if asked and (summary.found or summary.done):
         numbers = sorted({one.figure for one in asked if one.figure is not None})
         plot = ["painters", "plot", *map(str, numbers), "--from", str(summary.folder)]
@@ -259,6 +242,13 @@ def summary_json(summary: Summary) -> dict[str, Any]:
         "refused": dict(summary.refused),
         "unchecked": summary.unchecked,
         "notes": dict(summary.notes),
+        "not_finite": dict(summary.not_finite),
+        "untried": summary.untried,
+        "missing": [
+            {"reason": reason, "cells": len(failures), "such_as": str(failures[0])}
+            for reason, failures in summary.reasons.items()
+        ],
+        "models_unknown": summary.unknown,
         "failures": failures,
     }
 

@@ -34,7 +34,7 @@ class Data:
         encoder: str | None = None,
     ) -> Data:
         """The data of one decoder and one encoder; FigureError where there are several and none is named."""
-        scored = [record for record in records if record.primary and record.value is not None]
+        scored = [record for record in records if record.primary]
         measured = {record.model for record in similarities}
         decoded = _chosen([record for record in scored if record.tuning is None], model, "model", measured)
         apart: dict[str, list[Record]] = defaultdict(list)
@@ -42,8 +42,8 @@ class Data:
             if record.tuning:
                 apart[record.tuning.protocol].append(record)
         return cls(
-            Board.of(decoded) if decoded else None,
-            {protocol: Board.of(apart[protocol]) for protocol in PROTOCOLS if protocol in apart},
+            Board.of(decoded) if _any_value(decoded) else None,
+            {protocol: Board.of(apart[protocol]) for protocol in PROTOCOLS if _any_value(apart[protocol])},
             tuple(record for record in similarities if None in (model, encoder) or record.model in (model, encoder)),
         )
 
@@ -87,3 +87,12 @@ def _chosen(records: Sequence[Record], name: str | None, option: str, measured: 
     if name is None and len(models) > 1:
         raise FigureError(f"records of {len(models)} models ({', '.join(models)}): choose one with --{option}")
     return [record for record in records if name is None or record.model == name]
+
+
+def _any_value(records: Iterable[Record]) -> bool:
+    return any(record.value is not None for record in records)
+
+
+def _holds_similarities(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return '"kind":"similarity"' in next((line for line in file if line.strip()), "").replace(" ", "")[:200]

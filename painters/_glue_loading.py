@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from painters import models
 from painters._glue_training import seeded
+from painters.hub import patiently
 from painters.models import ModelError
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -40,16 +41,18 @@ def load_encoder(
     config = models._config(name, revision, trust_remote_code)
     source, shared = models._source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
+        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
         with _quiet(), seeded(0, torch.device("cpu")):  # what is drawn is thrown away
-            model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
-                source,
-                config=config,
-                dtype="float32" if dtype == "auto" else dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                attn_implementation="eager" if place.type == "cpu" else None,
-                **shared,
+            model, found = patiently(
+                lambda: transformers.AutoModelForSequenceClassification.from_pretrained(
+                    source,
+                    config=config,
+                    dtype="float32" if dtype == "auto" else dtype,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    attn_implementation="eager" if place.type == "cpu" else None,
+                    **shared,
+                )
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(

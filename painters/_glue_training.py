@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
 from painters._glue_tasks import Encoded
+from painters.memory import MemoryExhausted, first_line, is_exhausted
 from painters.models import ModelError
 from painters.tuning import Tuning
 
@@ -141,6 +142,22 @@ def _inputs(model: Any, documents: Encoded, chosen: Tensor) -> dict[str, Tensor]
     """What `model` takes of a batch: DistilBERT, say, has no token types, and its tokenizer may have."""
     taken = inspect.signature(model.forward).parameters
     return {name: values.to(model.device) for name, values in documents.rows(chosen).items() if name in taken}
+
+
+def with_room(answers: Iterable[K], tuning: Tuning, rows: int) -> Iterator[K]:
+    """The answers; MemoryExhausted with advice where memory does not suffice: batches are part of what is measured, for
+    smaller ones draw another dropout.
+    """
+    try:
+        yield from answers
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        raise MemoryExhausted(
+            f"fine-tuning in batches of {tuning.batch_size} and scoring in batches of {rows} has no room in memory, "
+            f"and both are part of the protocol: give smaller ones (batch_size in tuning and protocol), or fewer "
+            f"tokens (max_length, now {tuning.max_length}): {first_line(error)}"
+        ) from error
 
 
 def _descend(

@@ -104,6 +104,10 @@ class _Group:
         prompts = list(self._prompts())
         drafts = [self._answered.get(tuple(prompt), []) for prompt in prompts]
         texts: list[str | None] = [None] * len(prompts)
+        odd: set[int] = set()  # prompts that were not always answered by a finite number
+
+        def halved(rows: int) -> None:
+            lm.rows_left = rows
 
         def done(place: int, tokens: list[int]) -> None:
             self._answered.setdefault(tuple(prompts[place]), tokens)
@@ -119,12 +123,15 @@ class _Group:
                 lm.model,
                 prompts if all(prompts) else [],  # lm-eval makes something of an empty prompt, by its padding
                 self._max_new_tokens,
-                batch_size=lm.batch_size,
+                batch_size=lm.rows_left or lm.batch_size,
                 eos=self._eos,
                 stop=self._stopped,
                 drafts=drafts,
                 done=done,
+                halved=halved,
+                not_finite=odd.add,
             )
+        lm.not_finite += len(odd)
         first = 0
         for batch in self._batches:
             places = range(first, first + len(batch))
@@ -154,12 +161,13 @@ class _Group:
         return [any(string in tail for string in self._until) for tail in tails]
 
     def _by_lm_eval(self, batch: list[Any]) -> list[str]:
-        """Its own answers; nobody is told of them."""
-        hook, self._lm.cache_hook = self._lm.cache_hook, CacheHook(None)
+        """Its own answers; nobody is told of them, and none is counted twice."""
+        lm = self._lm
+        hook, lm.cache_hook, not_finite = lm.cache_hook, CacheHook(None), lm.not_finite
         try:
             return self._own([_Request(args) for args in batch], disable_tqdm=True)
         finally:
-            self._lm.cache_hook = hook
+            lm.cache_hook, lm.not_finite = hook, not_finite
 
     def _tell(self, place: int, text: str | None) -> None:
         self._lm.cache_hook.add_partial("generate_until", self._requests[place], text)

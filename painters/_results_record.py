@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any, Literal, TypeAlias
 
@@ -139,3 +140,11 @@ NOT_IN_KEY = frozenset(
 def key(record: Record) -> str:
     """One text for all fields that can change the number; equal keys are the same cell and metric."""
     return json.dumps(record.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
+
+
+def digest(records: Iterable[Record]) -> str:
+    """Twelve hexadecimal digits over what these records say of which cells, whatever their order: other numbers, or a
+    record more or less, give other digits.
+    """
+    lines = sorted(f"{key(record)} {record.value!r} {record.stderr!r} {record.outcomes!r}" for record in records)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

@@ -24,6 +24,7 @@ from painters._cli_reproduce import reproduce
 from painters._cli_run import run
 from painters._cli_show import show
 from painters._cli_similarity import similarity
+from painters._cli_stop import stoppable
 from painters._cli_sweep import sweep
 from painters._cli_warned import warned
 
@@ -96,7 +97,7 @@ def main() -> NoReturn:
         rich_utils.FORCE_TERMINAL = False
     _cli_complete.register()
     try:
-        with warned():
+        with warned(), stoppable():
             code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
     except Exception as error:
         code = code_of(error)

@@ -32,6 +32,7 @@ from painters._generation_cache import (
     new_cache,
     spread,
 )
+from painters.memory import MemoryExhausted, first_line, free, is_exhausted, without_locals
 
 __all__ = ["eos_tokens", "greedy", "is_supported"]
 
@@ -91,6 +92,8 @@ def greedy(
     stop: Stop | None = None,
     drafts: Sequence[Sequence[int]] | None = None,
     done: Callable[[int, list[int]], None] | None = None,
+    halved: Callable[[int], None] | None = None,
+    not_finite: Callable[[int], None] | None = None,
 ) -> list[list[int]]:
     """The new tokens of each prompt, 1 to `max_new_tokens`, up to and with the first of `eos`.
 
@@ -98,59 +101,87 @@ def greedy(
     many further prompts may wait. `stop` is given the new tokens of running rows after each step, and says which of
     these end there. `drafts` holds for each prompt what its new tokens may turn out to be, or nothing; they change the
     time and not the tokens. `done` is called with the index and the tokens of each prompt when it is finished.
+
+    Where memory does not suffice, prompts that are not finished begin again in half as many rows; `halved` is told how
+    many. Raises MemoryExhausted where one row has no room. `not_finite` is told the index of a prompt for each token
+    that no finite number led to.
     """
     if any(not prompt for prompt in prompts):
         raise ValueError("a prompt has no tokens: give each one or more")
     if max_new_tokens < 1 or batch_size < 1:
         raise ValueError(f"{max_new_tokens} new tokens in batches of {batch_size}: give 1 or more of both")
     found: list[list[int]] = [[] for _ in prompts]
+    unfinished = set(range(len(prompts)))
 
     def take(batch: _Batch) -> None:
         """Nothing; the batch's new tokens are noted, and its rows that end with them leave."""
         for step in range(max(map(len, batch.new))):
             running = []
-            for place, new in zip(batch.rows, batch.new, strict=True):
+            for place, new, finite in zip(batch.rows, batch.new, batch.finite, strict=True):
                 if place is not None and step < len(new):
                     found[place].append(new[step])
                     running.append(place)
+                    if not_finite is not None and not finite[step]:
+                        not_finite(place)
             stopped = [False] * len(running) if stop is None else stop([found[place] for place in running])
             for place, ends in zip(running, stopped, strict=True):
                 new = found[place]
                 if ends or len(new) == max_new_tokens or new[-1] in eos:
                     batch.rows[batch.rows.index(place)] = None
+                    unfinished.discard(place)
                     if done is not None:
                         done(place, new)
 
     choose = _Choose(model)
     shared = _Shared(choose, prompts)
     offered = _Drafts(drafts if is_flexible(new_cache(choose.config)) else None, max_new_tokens)
-    waiting = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # the next one last
 
-    def begin(rows: int) -> _Batch:
-        places = [waiting.pop() for _ in range(min(rows, len(waiting)))]
-        begun = shared.begin(places, [offered.of(place) for place in places])
-        offered.tell(begun)
-        take(begun)
-        begun.align()
-        return begun
+    def decode(rows: int) -> None:
+        """Nothing; what was unfinished is finished, at most so many rows at once."""
+        waiting = sorted(sorted(unfinished), key=lambda place: len(prompts[place]))  # the next one last
 
-    batch: _Batch | None = None
-    reserve: _Batch | None = None  # rows that begin together, cheaper than one by one, and step in when others end
-    while waiting or batch is not None:
-        if batch is None:
-            batch = begin(batch_size)
-        while batch.takes_rows and (waiting or reserve is not None):
-            reserve = reserve or begin(max(1, batch_size // 2))
-            batch.join(reserve)
-            if not reserve.is_running:
-                reserve = None
-        if batch.is_running:
-            if not waiting or not batch.is_flexible:
-                batch.shrink()
-            batch.step(choose)
-            take(batch)
-        else:
-            batch = None
+        def begin(count: int) -> _Batch:
+            places = [waiting.pop() for _ in range(min(count, len(waiting)))]
+            begun = shared.begin(places, [offered.of(place) for place in places])
+            offered.tell(begun)
+            take(begun)
+            begun.align()
+            return begun
+
+        batch: _Batch | None = None
+        reserve: _Batch | None = None  # rows that begin together, cheaper than one by one, and step in when others end
+        while waiting or batch is not None:
+            if batch is None:
+                batch = begin(rows)
+            while batch.takes_rows and (waiting or reserve is not None):
+                reserve = reserve or begin(max(1, rows // 2))
+                batch.join(reserve)
+                if not reserve.is_running:
+                    reserve = None
+            if batch.is_running:
+                if not waiting or not batch.is_flexible:
+                    batch.shrink()
+                batch.step(choose)
+                take(batch)
+            else:
+                batch = None
+
+    while unfinished:
+        try:
+            decode(batch_size)
+        except Exception as error:
+            if not is_exhausted(error):
+                raise
+            if batch_size == 1:
+                raise MemoryExhausted(f"memory does not suffice for one row at a time: {first_line(error)}") from error
+            without_locals(error)
+            batch_size //= 2
+            for place in unfinished:
+                found[place].clear()
+            if halved is not None:
+                halved(batch_size)
+        if unfinished:
+            free()
     return found
 
 
@@ -165,9 +196,11 @@ class _Choose:
         self._cache_name = cache_name(model)
         self._takes_keep = "logits_to_keep" in parameters
 
-    def __call__(self, ids: Tensor, mask: Tensor, cache: DynamicCache, tokens: int = 1) -> Tensor:
-        """[rows, tokens]: what follows each of the last `tokens` of `ids` [rows, new], which stand behind those in the
-        cache; `mask` [rows, past and new].
+    def __call__(
+        self, ids: Tensor, mask: Tensor, cache: DynamicCache, tokens: int = 1
+    ) -> tuple[list[list[int]], list[list[bool]]]:
+        """What follows each of the last `tokens` of `ids` [rows, new], which stand behind those in the cache, and
+        whether its logit is a finite number; `mask` [rows, past and new].
         """
         options: dict[str, Any] = {str(self._cache_name): cache}
         if self._takes_keep:
@@ -176,8 +209,9 @@ class _Choose:
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             options["position_ids"] = positions[:, -ids.shape[1] :]
         output = self._model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **options)
-        chosen: Tensor = output.logits[:, -tokens:].float().argmax(-1)
-        return chosen
+        logits = output.logits[:, -tokens:].float()
+        # The largest of some is NaN where one of them is.
+        return logits.argmax(-1).tolist(), logits.amax(-1).isfinite().tolist()
 
 
 class _Drafts:
@@ -227,8 +261,7 @@ class _Shared:
         ids = ids[:, self._length :].to(self._choose.device)
         cache = new_cache(self._choose.config) if self._cache is None else spread(self._cache, torch.tensor(blanks))
         batch = _Batch(list(places), blanks, columns, cache)
-        chosen = self._choose(ids, batch.mask(ids.device), cache, 1 + max(map(len, drafts)))
-        batch.take(chosen.tolist(), drafts)
+        batch.take(*self._choose(ids, batch.mask(ids.device), cache, 1 + max(map(len, drafts))), drafts)
         return batch
 
 
@@ -242,6 +275,8 @@ class _Batch:
 
     new: list[list[int]]
     """The tokens of each row that were chosen last. The very last of them is not in the cache yet."""
+    finite: list[list[bool]]
+    """Whether each of `new` had a finite number to be chosen by."""
     wrong: list[int]
     """How many tokens of each row's draft the model would not have chosen; they are the last ones in the cache."""
 
@@ -256,16 +291,17 @@ class _Batch:
         begins = torch.tensor(self._blanks, device=device)[:, None]
         return (torch.arange(self._columns, device=device) >= begins).long()
 
-    def take(self, chosen: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]]) -> None:
+    def take(self, chosen: Sequence[list[int]], finite: Sequence[list[bool]], drafts: Sequence[Sequence[int]]) -> None:
         """Nothing; each row's `new` are the tokens of its draft that the model chose too, and the one it chose then.
 
         `chosen` is what it chose behind each of the last tokens, the last of the draft last.
         """
-        self.new, self.wrong = [], []
-        for choices, draft in zip(chosen, drafts, strict=True):
+        self.new, self.finite, self.wrong = [], [], []
+        for choices, had, draft in zip(chosen, finite, drafts, strict=True):
             said = choices[len(choices) - len(draft) - 1 :]
             right = next((i for i, token in enumerate(draft) if token != said[i]), len(draft))
             self.new.append([*draft[:right], said[right]])
+            self.finite.append(had[len(had) - len(draft) - 1 :][: right + 1])
             self.wrong.append(len(draft) - right)
 
     def align(self) -> None:
@@ -280,7 +316,7 @@ class _Batch:
         self._trim()
         self._columns += 1
         ids = torch.tensor([new[-1:] for new in self.new], device=choose.device)
-        self.new = choose(ids, self.mask(ids.device), self._cache).tolist()
+        self.new, self.finite = choose(ids, self.mask(ids.device), self._cache)
 
     @property
     def is_running(self) -> bool:
@@ -315,7 +351,8 @@ class _Batch:
             return
         index = torch.tensor([i for i, row in enumerate(self.rows) if row is not None])
         self._cache.batch_select_indices(index)
-        self.new, self._blanks = self._running(self.new), self._running(self._blanks)
+        self.new, self.finite = self._running(self.new), self._running(self.finite)
+        self._blanks = self._running(self._blanks)
         self.rows = self._running(self.rows)
 
     def _trim(self) -> None:

@@ -16,6 +16,7 @@ from transformers.models.auto import modeling_auto
 
 from painters import bundled
 from painters.errors import PaintersError
+from painters.hub import patiently
 from painters.stack import without_wrapper
 
 __all__ = [
@@ -67,15 +68,17 @@ def load_model(
     auto = _auto_class(config)
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
+        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
         with bars(shown=name not in BUNDLED and sys.stderr.isatty()):
-            model = auto.from_pretrained(
-                source,
-                config=config,
-                dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
-                device_map=device_map,
-                use_safetensors=True,
-                **shared,
+            model = patiently(
+                lambda: auto.from_pretrained(
+                    source,
+                    config=config,
+                    dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
+                    device_map=device_map,
+                    use_safetensors=True,
+                    **shared,
+                )
             )
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
@@ -192,7 +195,11 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     if Path(source).is_dir() or name in BUNDLED:
         _require_files(name, Path(source))
     try:
-        return transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
+        return patiently(
+            lambda: transformers.AutoConfig.from_pretrained(
+                source, revision=revision, trust_remote_code=trust_remote_code
+            )
+        )
     except (OSError, ValueError) as error:
         raise ModelError(_not_found(name, error)) from error
 

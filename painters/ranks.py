@@ -25,6 +25,10 @@ class OtherProcessError(PaintersError):
     exit_code = 1
 
 
+class LostProcessError(OtherProcessError):
+    """Another process of the run is gone, and nothing can be done together any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """This process among those of the run. All have to call `same` and `gathered` alike, and in the same order."""
@@ -50,7 +54,7 @@ class Ranks:
         import torch.distributed
 
         sent = [value]
-        torch.distributed.broadcast_object_list(sent, src=0)
+        self._exchange(lambda: torch.distributed.broadcast_object_list(sent, src=0))
         return sent[0]
 
     def gathered(self, work: Callable[[], T]) -> list[T]:
@@ -68,13 +72,23 @@ class Ranks:
         except Exception as error:
             own, sent = error, (None, f"{type(error).__name__}: {error}")
         found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, sent)
+        self._exchange(lambda: torch.distributed.all_gather_object(found, sent))
         if own is not None:
             raise own
         for rank, (_, told) in enumerate(found):
             if told is not None:
                 raise OtherProcessError(f"process {rank} of {self.size} failed ({told})")
         return [value for value, _ in found]
+
+    def _exchange(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except RuntimeError as error:  # whatever gloo and NCCL say of a connection that is closed
+            first = str(error).strip().partition("\n")[0][:200]
+            raise LostProcessError(
+                f"process {self.rank} of {self.size}: another process of the run is gone ({first}). What was recorded "
+                f"is kept: launch all of them again"
+            ) from error
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from painters import scoring
 from painters._results_command import command
 from painters._results_files import ResultsWarning, append, read
-from painters._results_record import NOT_IN_KEY, Asked, Record, ResultsError, key
+from painters._results_record import NOT_IN_KEY, Asked, Record, ResultsError, digest, key
 from painters._results_store import Answers, Store
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ __all__ = [
     "Store",
     "append",
     "command",
+    "digest",
     "frame",
     "key",
     "read",
@@ -41,7 +42,8 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
     Columns: plan, task, metric, primary, value, stderr, intact, difference, difference_stderr (paired by
     document), normalised (0 is chance, 1 the intact model), chance, documents, layer_runs, depth, seconds,
-    kv, model, shots. A number that could not be had is NaN, as pandas has it. Notebooks show the table styled.
+    kv, model, shots, not_finite (answers that were NaN or infinite: then there is no value). A number that could not
+    be had is NaN, as pandas has it. Notebooks show the table styled.
     """
     from painters._results_table import Scores
 
@@ -53,7 +55,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 _NUMBERS = ("value", "stderr", "intact", "difference", "difference_stderr", "normalised", "chance", "seconds")
 _COLUMNS = (
     "plan task metric primary value stderr intact difference difference_stderr normalised chance documents "
-    "layer_runs depth seconds kv model shots"
+    "layer_runs depth seconds kv model shots not_finite"
 ).split()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class FakeBench:
     fails: str = ""  # load, or the plan that it raises for
     odd: bool = False  # all but the first process have other weights
     meet: int = 1  # processes that have to be there before one scores
+    notes: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, cell: Cell, device: str | None) -> FakeBench:
         self._do("load")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from painters import Plan, _harness_generation, generation, harness, surgery
 from painters._generation_cache import cache_name
-from painters._harness_lm import Counter, PaintersLM, language_model
+from painters._harness_lm import PaintersLM, Telling, language_model
 from painters._harness_tasks import quiet
 
 NEW_TOKENS = 12
@@ -291,7 +291,7 @@ def same_texts(model: Any, words: Any, plan: str, requests: list[Any], batch_siz
     with quiet(), language_model(PaintersLM, model, words, batch_size) as lm, surgery(model, plan):
         lm.exact_batching = False
         assert _harness_generation.can_answer(lm, requests)
-        lm.set_cache_hook(Counter(lambda: count.append(1)))
+        lm.set_cache_hook(Telling(lambda: count.append(1)))
         found = lm.generate_until(requests, disable_tqdm=True)
         assert found == stock.generate_until(requests, disable_tqdm=True)
     assert len(count) == len(requests)

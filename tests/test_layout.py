@@ -26,6 +26,8 @@ FLOORS = {
     "ranks": 1,
     "drawing": 1,
     "experiment": 1,
+    "hub": 0,
+    "memory": 0,
     "scoring": 1,
     "token_trees": 1,
     "trie": 1,

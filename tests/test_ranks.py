@@ -73,7 +73,7 @@ def test_shares_cover_everything_once(tmp_path: Path) -> None:
             made = lm.batches(arc.requests, exact=exact)
             whole = [batch.spans for batch in made]
             for size in (2, 3):
-                shares = [[batch.spans for batch in made.of(Ranks(rank, size))] for rank in range(size)]
+                shares = [[part.make().spans for part in made.of(Ranks(rank, size))] for rank in range(size)]
                 assert [shares[i % size][i // size] for i in range(len(whole))] == whole
         places = [place for batch in batches(lm, gsm8k.requests) for place in batch]
         assert sorted(places) == list(range(len(gsm8k.requests)))
