@@ -91,8 +91,3 @@ def _chosen(records: Sequence[Record], name: str | None, option: str, measured: 
 
 def _any_value(records: Iterable[Record]) -> bool:
     return any(record.value is not None for record in records)
-
-
-def _holds_similarities(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return '"kind":"similarity"' in next((line for line in file if line.strip()), "").replace(" ", "")[:200]

@@ -99,13 +99,13 @@ def main() -> NoReturn:
     try:
         with warned(), stoppable():
             code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
+            if code == STOPPED:  # what typer makes of it
+                raise KeyboardInterrupt
     except Exception as error:
         code = code_of(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):
             raise
         _stop(text_of(error), code)
-    if code == STOPPED:  # where no command has anything to add
-        _stop("stopped", code)
     sys.exit(code or 0)
 
 

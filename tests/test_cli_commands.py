@@ -160,7 +160,7 @@ def test_exit_codes_are_what_they_say(painters: Callable[..., Outcome], monkeypa
 
     monkeypatch.setattr("painters._cli_list.tasks_table", interrupted)
     found = painters("tasks")
-    assert (found.code, found.err) == (130, "painters: stopped\n")
+    assert (found.code, found.err) == (130, "painters: stopped. To run it again:\n  painters tasks\n")
 
 
 def test_no_command_is_help(painters: Callable[..., Outcome]) -> None:

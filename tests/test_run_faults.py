@@ -20,7 +20,7 @@ from conftest import Outcome
 from nano_samples import llama, tokenizer, write_tasks
 from test_sweep import CELLS, GRID, content, counts
 
-from painters import _cli_run, _cli_stop, harness, hub, sweep
+from painters import _cli_progress, _cli_stop, harness, hub, sweep
 from painters.experiment import Experiment, load
 from painters.ranks import LostProcessError, Ranks
 from painters.results import Store
@@ -52,14 +52,14 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 def test_a_signal_ends_a_run_and_says_what_is_kept(
     painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    told = _cli_run._Tell.__call__
+    told = _cli_progress.Tell.__call__
 
     def send(self: Any, done: int, total: int, what: str) -> None:
         told(self, done, total, what)
         if "lambada" in what:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(_cli_run._Tell, "__call__", send)
+    monkeypatch.setattr(_cli_progress.Tell, "__call__", send)
     before = {number: signal.getsignal(number) for number, _ in SIGNALS}
     tasks = [f"{folder}/tasks/{name}/{name}.yaml" for name in ("nano_arc", "nano_lambada")]
     asked = ("run", "--model", f"{folder}/model", "--plan", "0-2 4-5", "--tasks", ",".join(tasks), "--limit", "2")
