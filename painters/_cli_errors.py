@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from painters.errors import PaintersError
@@ -13,6 +14,18 @@ EXIT_CODES = {
     USAGE: "wrong usage: an option, a plan or a file that was named",
     STOPPED: "stopped by Ctrl-C",
     TERMINATED: "stopped by SIGTERM",
+}
+
+
+ADVICE = {
+    errno.EISDIR: "; name a file, not a folder",
+    errno.EEXIST: "; a file lies where a folder has to be, so name another",
+    errno.ENOTDIR: "; a file lies where a folder has to be, so name another",
+    errno.ENOENT: "; make the folder, or name another",
+    errno.EACCES: "; name a place that you may write to",
+    errno.EPERM: "; name a place that you may write to",
+    errno.EROFS: "; name a place that you may write to",
+    errno.ENOSPC: "; make room, or name a place on another disk",
 }
 
 
@@ -31,15 +44,21 @@ def code_of(error: Exception) -> int | None:
 
 
 def text_of(error: Exception) -> str:
-    """The message, without control characters that a name in it may have brought."""
+    """The message."""
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        told = f"{error.strerror}{where}. Nothing that was recorded before is lost."
+        where = f"{error.filename}: " if error.filename else ""
+        advice = ADVICE.get(error.errno or 0, "")
+        told = f"{where}{error.strerror}{advice}. Nothing that was recorded before is lost"
     elif hasattr(error, "format_message"):
         told = _unread(error)
     else:
         told = str(error)
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in told)
+    return printable(told)
+
+
+def printable(text: str) -> str:
+    """The text with its control characters spelt out: one that a name brought must not act on a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 def _unread(error: Any) -> str:
@@ -51,4 +70,6 @@ def _unread(error: Any) -> str:
         told = f"{name} {found['input']}: {found['msg'].removeprefix('Value error, ')}"
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "painters"
-    return f"{told.rstrip('.')}; `{command} --help` says what there is"
+    if "unexpected extra argument" in told:
+        told += ": quote what has spaces, such as a plan"
+    return f"{told.rstrip('.')}{'' if told.endswith('?') else ';'} `{command} --help` says what there is"
