@@ -18,11 +18,17 @@ EXIT_CODES = {
 }
 
 
-_FULL = " Make room and run the same command again: it goes on where it stopped."
-_CLOSED = " Choose with --out a folder that can be written, or make this one so and run the same command again."
-_TO_DO = dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL) | dict.fromkeys(
-    (errno.EROFS, errno.EACCES, errno.EPERM), _CLOSED
-)
+ADVICE = {
+    errno.EISDIR: "; name a file, not a folder",
+    errno.EEXIST: "; a file lies where a folder has to be, so name another",
+    errno.ENOTDIR: "; a file lies where a folder has to be, so name another",
+    errno.ENOENT: "; make the folder, or name another",
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "; name a place that you may write to"),
+    **dict.fromkeys(
+        (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+        "; make room and run the same command again, which goes on where it stopped, or name a place on another disk",
+    ),
+}
 
 
 class UsageError(PaintersError):
@@ -40,16 +46,21 @@ def code_of(error: Exception) -> int | None:
 
 
 def text_of(error: Exception) -> str:
-    """The message, without control characters that a name in it may have brought."""
+    """The message."""
     if isinstance(error, OSError) and error.strerror:
-        where = f" ({error.filename})" if error.filename else ""
-        to_do = _TO_DO.get(error.errno or 0, "")
-        told = f"{error.strerror}{where}. Nothing that was recorded before is lost.{to_do}"
+        where = f"{error.filename}: " if error.filename else ""
+        advice = ADVICE.get(error.errno or 0, "")
+        told = f"{where}{error.strerror}{advice}. Nothing that was recorded before is lost"
     elif hasattr(error, "format_message"):
         told = _unread(error)
     else:
         told = str(error)
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in told)
+    return printable(told)
+
+
+def printable(text: str) -> str:
+    """The text with its control characters spelt out: one that a name brought must not act on a terminal."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 def _unread(error: Any) -> str:
@@ -61,4 +72,6 @@ def _unread(error: Any) -> str:
         told = f"{name} {found['input']}: {found['msg'].removeprefix('Value error, ')}"
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "painters"
-    return f"{told.rstrip('.')}; `{command} --help` says what there is"
+    if "unexpected extra argument" in told:
+        told += ": quote what has spaces, such as a plan"
+    return f"{told.rstrip('.')}{'' if told.endswith('?') else ';'} `{command} --help` says what there is"

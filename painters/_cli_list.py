@@ -56,6 +56,9 @@ def list_models(
     """List the bundled models, and say how to use others; or look into one."""
     if inspect is not None:
         told = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
+        if stack is not None and told["stack"] is None:
+            paths = ", ".join(found["path"] for found in told["lists"]) or "none"
+            raise UsageError(f"--stack {stack}: {told['refused']}. The lists of {inspect} are {paths}")
         if as_json:
             tell(told)
         else:

@@ -108,9 +108,13 @@ QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress an
 
 
 def check_workers(engine: Engine, workers: int | None) -> None:
-    """Nothing; UsageError where there are no workers to count."""
+    """Nothing; an error where there are no workers to count, or no Ray."""
     if workers is not None and engine == "local":
         raise UsageError("--workers belongs to --engine ray: the engine local is one process")
+    if engine == "ray":
+        from painters._sweep_ray import require
+
+        require()
 
 
 def given(**options: Any) -> dict[str, int | str]:

@@ -46,7 +46,12 @@ def plot(
 
     names = numbers or []
     wanted = figures.numbers(names)
-    data = figures.Data.of(*figures.read(sources or [DEFAULT_OUT.parent]), model=model, encoder=encoder)
+    places = sources or [DEFAULT_OUT.parent]
+    records, similarities = figures.read(places)
+    if not records and not similarities:
+        told = ", ".join(map(str, places))
+        raise figures.FigureError(f"records of {told}: there are none in it. `painters sweep` writes some")
+    data = figures.Data.of(records, similarities, model=model, encoder=encoder)
     result = Plotted(figures.draw_all(data, to, wanted), by_number=bool(names) and "all" not in names)
     if as_json:
         tell(result.as_json())

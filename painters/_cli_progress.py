@@ -14,6 +14,8 @@ from rich.progress import Progress as Bars
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.text import Text
 
+from painters._cli_errors import printable
+
 if TYPE_CHECKING:
     from painters.sweep import Progress
 
@@ -23,13 +25,14 @@ EVERY = 10.0  # seconds between two lines of progress in a file
 @contextlib.contextmanager
 def status(text: str, console: Console | None) -> Iterator[None]:
     """Nothing; meanwhile a spinner with `text` in a terminal, one line of it elsewhere."""
+    told = Text(printable(text))
     if console is None:
         yield
     elif console.is_terminal:
-        with console.status(Text(text)):
+        with console.status(told):
             yield
     else:
-        console.print(Text(text), soft_wrap=True)
+        console.print(told, soft_wrap=True)
         yield
 
 

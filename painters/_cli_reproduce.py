@@ -263,15 +263,17 @@ def reproduced(
     """Everything that is missing scored and measured, and the figures drawn.
 
     Where nothing is missing no model is loaded, and the records are taken as they are unless `check` is set: then they
-    must be of the very weights and requests that are here today.
+    must be of the very weights and requests that are here today. Launched as several processes, all of them score, and
+    the main one measures and draws.
     """
     from painters import sweep
     from painters._sweep_similarity import missing, questions
+    from painters.ranks import ranks
     from painters.results import Store
 
-    store, summary = Store(asked.out), None
+    store, summary, folder = Store(asked.out), None, asked.out / "figures"
     with sweeping.stoppable(asked.out) as stops:
-        if check or sweep.plan(asked.experiments, store).missing:
+        if ranks().same(check or sweep.plan(asked.experiments, store).missing > 0):
             with showing(console) as moved:
                 summary = sweep.run(
                     asked.experiments,
@@ -282,9 +284,10 @@ def reproduced(
                     fail_fast=fail_fast,
                     progress=stops.watching(moved),
                 )
+        if not ranks().is_main:
+            return Reproduced(summary, 0, [], Plotted([], by_number=True), folder)
         todo = missing(questions(asked.experiments), asked.out)
         failures = _measure(todo, asked.out, device, console) if todo else []
-        folder = asked.out / "figures"
         return Reproduced(summary, len(todo) - len(failures), failures, _draw(asked, folder), folder)
 
 

@@ -45,6 +45,7 @@ from painters._cli_options import (
 from painters._cli_progress import bar, status
 from painters._cli_stop import stoppable
 from painters.plan import Plan
+from painters.ranks import launched
 
 if TYPE_CHECKING:
     from painters._cli_run_result import Result
@@ -96,6 +97,11 @@ def run(
 
     painters run --variant parallel --loops 3
     """
+    if device_map is not None and launched() > 1:
+        raise UsageError(
+            f"--device-map {device_map} in {launched()} processes: each would spread its model over all devices. "
+            "Launch one process, or leave it out"
+        )
     options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
     wanted = wanted_plan(plan, variant, options)
     name = None if variant is None else variants.find(variant).name

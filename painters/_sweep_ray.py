@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -336,14 +336,18 @@ class _Remote:
         return found
 
 
+def require() -> None:
+    """Nothing; EngineError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise EngineError("engine ray: Ray is not installed. To have it: pip install 'painters[ray]'")
+
+
 def _imported() -> Any:
     # Read when ray is imported: nothing is reported to anybody, and no lines are held back to be printed at the end.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise EngineError("engine ray: Ray is not installed. To have it: pip install 'painters[ray]'") from error
+    require()
+    return importlib.import_module("ray")
 
 
 def _cores() -> int:

@@ -28,7 +28,7 @@ from painters._cli_stop import stoppable
 from painters._cli_sweep import sweep
 from painters._cli_warned import warned
 
-TOGETHER = {"run", "sweep", "lm-eval"}
+TOGETHER = {"run", "sweep", "reproduce", "lm-eval"}
 """Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
 
 app = typer.Typer(
@@ -110,6 +110,9 @@ def main() -> NoReturn:
 
 
 def _stop(message: str, code: int) -> NoReturn:
+    """The end; of what all processes of a run see alike, the main one tells."""
+    if code in (USAGE, STOPPED) and int(os.environ.get("RANK", "0")):
+        sys.exit(code)
     # Not through rich: a caret must stay under its place, and brackets are no markup here.
     sys.stderr.write(f"painters: {message}\n")
     sys.exit(code)

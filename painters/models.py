@@ -33,10 +33,17 @@ __all__ = [
 
 BUNDLED = bundled.models()
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 class ModelError(PaintersError, ValueError):
     """A model that cannot be had, or that cannot be scored this way."""
+
+
+class ModelRequestError(ModelError):
+    """A way to load a model that there is not."""
+
+    exit_code = 2
 
 
 def load_model(
@@ -58,10 +65,13 @@ def load_model(
     without it ModelError says that lm-eval cannot score one.
     """
     if dtype not in DTYPES:
-        raise ModelError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+        raise ModelRequestError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     if device is not None and device_map is not None:
-        raise ModelError(f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two")
+        raise ModelRequestError(
+            f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two"
+        )
     place = None if device_map else _device(device)
+    _check_device_map(device_map)
     config = _config(name, revision, trust_remote_code)
     if not encoders:
         refuse_encoder(config, name)
@@ -69,14 +79,16 @@ def load_model(
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
-        with bars(shown=name not in BUNDLED and sys.stderr.isatty()):
-            model = patiently(
+        with bars(shown=name not in BUNDLED and sys.stderr.isatty()), _only_errors():
+            model, found = patiently(
                 lambda: auto.from_pretrained(
                     source,
                     config=config,
                     dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
                     device_map=device_map,
                     use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # refused below, with their names
+                    output_loading_info=True,
                     **shared,
                 )
             )
@@ -85,6 +97,7 @@ def load_model(
             f"model {name!r}: its config is there, and the rest cannot be read: {_first_line(error)}. "
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
         ) from error
+    _require_weights(name, found)
     if place is not None:
         model.to(place)
     return model.eval(), tokenizer
@@ -192,8 +205,13 @@ def _source(name: str) -> str:
 
 def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     source = _source(name)
-    if Path(source).is_dir() or name in BUNDLED:
+    local = Path(source).exists() or name in BUNDLED
+    if local:
         _require_files(name, Path(source))
+        if revision is not None:
+            raise ModelRequestError(
+                f"model {name!r} at revision {revision!r}: only the hub has revisions; leave it out"
+            )
     try:
         return patiently(
             lambda: transformers.AutoConfig.from_pretrained(
@@ -201,7 +219,33 @@ def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
             )
         )
     except (OSError, ValueError) as error:
-        raise ModelError(_not_found(name, error)) from error
+        raise ModelError(_unread(name, error) if local else _not_found(name, error)) from error
+    except Exception as error:  # whatever a strange configuration makes transformers raise
+        raise ModelError(_unread(name, error)) from error
+
+
+def _unread(name: str, error: Exception) -> str:
+    return (
+        f"model {name!r}: its config.json cannot be read: {_first_line(error)}. It must be what save_pretrained of "
+        f"this transformers ({transformers.__version__}) or an older one writes"
+    )
+
+
+def _require_weights(name: str, found: dict[str, Any]) -> None:
+    """Nothing; ModelError where the checkpoint lacks weights, which transformers has drawn at random."""
+    misshapen = sorted(found["mismatched_keys"])
+    if misshapen:
+        key, stored, wanted = misshapen[0]
+        raise ModelError(
+            f"model {name!r}: {key} has the shape {tuple(stored)} in its checkpoint, and {tuple(wanted)} by its "
+            f"config.json, as have {len(misshapen) - 1} others: these belong to different models"
+        )
+    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key.split("."))  # which nothing here reads
+    if missing:
+        raise ModelError(
+            f"model {name!r}: its checkpoint lacks {len(missing)} of the weights that its config.json asks for, such "
+            f"as {missing[0]}, and numbers at random would stand in for them. Complete it, or mend its config.json"
+        )
 
 
 def _device(device: str | None) -> torch.device:
@@ -210,7 +254,9 @@ def _device(device: str | None) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps") from error
+        raise ModelRequestError(
+            f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps"
+        ) from error
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
         raise ModelError(f"device {device!r}: torch finds {found} here; leave the device out, or choose cpu")
@@ -219,7 +265,20 @@ def _device(device: str | None) -> torch.device:
     return place
 
 
+def _check_device_map(device_map: str | None) -> None:
+    """Nothing; ModelError for a map that is neither a way to spread a model nor a device."""
+    if device_map is not None and device_map not in DEVICE_MAPS:
+        try:
+            _device(device_map)
+        except ModelRequestError as error:
+            raise ModelRequestError(
+                f"device_map {device_map!r}: choose {', '.join(DEVICE_MAPS)}, or one device"
+            ) from error
+
+
 def _require_files(name: str, folder: Path) -> None:
+    if folder.is_file():
+        raise ModelError(f"model {name!r} is a file: name the folder that config.json and *.safetensors are in")
     if not (folder / "config.json").is_file():
         if name in BUNDLED:
             raise ModelError(f"bundled model {name!r} is not in this installation: reinstall painters from a full copy")
@@ -250,6 +309,18 @@ def bars(shown: bool) -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Nothing; meanwhile transformers does not warn, such as of weights that a checkpoint lacks."""
+    log = transformers.utils.logging
+    level = log.get_verbosity()
+    log.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)
+
+
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return (" ".join(lines) if lines[0].endswith(":") else lines[0]).rstrip(".")

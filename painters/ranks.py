@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from painters.errors import PaintersError
 
-__all__ = ["OtherProcessError", "Ranks", "ranks"]
+__all__ = ["OtherProcessError", "Ranks", "launched", "ranks"]
 
 T = TypeVar("T")
 
@@ -91,10 +91,15 @@ class Ranks:
             ) from error
 
 
+def launched() -> int:
+    """How many processes the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @functools.cache
 def ranks() -> Ranks:
     """The processes of this run; a single one unless it was launched as several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if launched() < 2:
         return Ranks()
     import torch
     from accelerate import PartialState
