@@ -1,8 +1,8 @@
 """The blocks of code on a page, run as a reader would run them: in order, in one folder, with one Python.
 
-In front of a block a comment may say otherwise: `<!-- slow -->` for one that takes minutes, `<!-- not run: needs … -->` for
-one that a test cannot run. Of both the command lines must at least parse. A `text` block right behind one that runs is what
-that prints, to the letter; behind `<!-- numbers vary -->` the numbers in it may be others.
+In front of a block a comment may say otherwise: `<!-- slow -->` for one that takes minutes, `<!-- not run: needs … -->`
+for one that a test cannot run. Of both the command lines must at least parse. A `text` block right behind one that runs
+is what that prints, to the letter; behind `<!-- numbers vary -->` the numbers in it may be others.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class Reader:
             return str(found.out)
         folder, arguments = Path.cwd(), [str(Path(sys.executable).with_name(words[0])), *words[1:]]
         if words[0] == "make":
-            folder, arguments = ROOT, [*words, f"VENV={installed(Path.cwd())}"]
+            dry = ["--dry-run"] * (words[1] == "test")  # that is what runs this
+            folder, arguments = ROOT, [*words, *dry, f"VENV={installed(Path.cwd())}"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{where}: {shlex.join(words)} ended with {done.returncode}: {done.stderr}"
@@ -167,7 +168,7 @@ def check_painters(words: list[str]) -> None:
         return
     assert name in group.commands, f"painters has no command {name}"
     try:
-        group.commands[name].make_context(f"painters {name}", arguments)
+        group.commands[name].make_context(f"painters {name}", list(arguments))
     except ClickException as error:
         raise AssertionError(f"painters {shlex.join(words)}: {error.format_message()}") from None
     if name == "lm-eval":
@@ -178,8 +179,10 @@ def check_lm_eval(words: list[str]) -> None:
     """Nothing; AssertionError where lm-eval would refuse the options."""
     from lm_eval._cli.harness import HarnessCLI
 
+    from painters._harness_command import _readable
+
     try:
-        HarnessCLI()._parser.parse_args(["run", *words])
+        HarnessCLI()._parser.parse_args(["run", *_readable(words)])
     except SystemExit:
         raise AssertionError(f"lm-eval {shlex.join(words)}") from None
 
