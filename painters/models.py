@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 BUNDLED = bundled.models()
+"""The bundled models: name -> folder."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
