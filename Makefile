@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
-	test-ray test-faults fuzz notebooks clean
+	test-ray test-faults fuzz notebooks docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -101,6 +101,13 @@ fuzz: $(VENV)/.installed-dev  ## random and hostile inputs; PARTS=plans, CASES=1
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py
+
+docs: $(BIN)/python  ## build the documentation into build/site, without network
+	@echo "Installing painters with mkdocs into build/docs (minutes the first time)"
+	@$(BIN)/python -m venv build/docs
+	@build/docs/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict --quiet
+	@echo "The documentation is in build/site/index.html"
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

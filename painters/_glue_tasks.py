@@ -77,6 +77,7 @@ TASKS: Final[Mapping[str, Task]] = MappingProxyType(
         "nano_sts": _nano("nano_sts", PAIR, 1, *CORRELATED),
     }
 )
+"""The tasks by name: seven of GLUE's and the bundled five."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,10 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias
 from painters.errors import PaintersError
 
 Half: TypeAlias = Literal["attn", "mlp"]
+"""One of the two parts of a layer."""
 Merge: TypeAlias = Literal["mean", "sum"]
+"""How the outputs of a parallel group become one."""
 
 HALVES: tuple[Half, ...] = ("attn", "mlp")
+"""The halves of a layer, in the order in which most layers run them."""
 MERGES: tuple[Merge, ...] = ("mean", "sum")
+"""The merges, the default first."""
 
 MAX_LAYERS = 10_000
 """Layer indices are below this."""
@@ -98,6 +102,7 @@ class Parallel:
 
 
 Step: TypeAlias = Layer | Parallel
+"""One element of a plan."""
 
 
 def measure(steps: Iterable[Step]) -> Size:

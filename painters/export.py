@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SHARD_SIZE", "ExportError", "Exported", "check", "export", "readable", "stored_dtype"]
 
 MAX_SHARD_SIZE = "5GB"
+"""The most bytes in a file of weights by default."""
 
 
 @dataclass(frozen=True, slots=True)

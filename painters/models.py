@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 BUNDLED = bundled.models()
+"""The bundled models: name -> folder."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
