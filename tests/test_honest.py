@@ -82,7 +82,7 @@ def test_one_answer_is_enough(loud: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_texts_are_counted_once_each(loud: Any) -> None:
     """Also those that lm-eval's loop decodes again."""
     odd: list[int] = []
-    prompts = loud[1](["Question: Tom has 5 lamps.", "Anna went home because"]).input_ids
+    prompts = loud[1](["Question: Tom has 5 lamps.", "Question: Anna has 3 books."]).input_ids
     greedy(loud[0], prompts, 3, batch_size=2, not_finite=odd.append)
     assert odd == []
     with surgery(loud[0], SUM):
