@@ -27,7 +27,7 @@ FLOORS = {
     "drawing": 1,
     "experiment": 1,
     "hub": 0,
-    "memory": 0,
+    "memory": 1,
     "scoring": 1,
     "token_trees": 1,
     "trie": 1,
