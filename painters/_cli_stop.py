@@ -80,10 +80,10 @@ def stoppable(kept: str = "") -> Iterator[Stops]:
         signal.signal(number, heard)
     try:
         yield heard
-    except (KeyboardInterrupt, SystemExit) as stopped:
-        if heard.number is None and isinstance(stopped, SystemExit):
+    except (KeyboardInterrupt, SystemExit) as error:  # typer makes the latter of the former
+        if heard.number is None and isinstance(error, SystemExit):
             raise
-        kind = Stopped if heard.number is None else _kinds()[heard.number]
+        kind = _kinds()[heard.number or signal.SIGINT]
         if os.environ.get("RANK", "0") != "0":
             raise SystemExit(kind.exit_code) from None
         text = f"stopped. {kept}; to go on:" if kept else "stopped. To run it again:"

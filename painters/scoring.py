@@ -157,10 +157,16 @@ def too_few(difference: float, error: float | None, documents: int, apart: int |
         return f"{documents} documents; take {FEW} or more"
     needed = documents_needed(difference, error, documents)
     if needed is not None and needed > documents:
-        return f"{documents:,} documents; about {needed:,} would tell one of this size"
+        return f"{documents:,} documents; about {_rounded_up(needed):,} would tell one of this size"
     if apart is not None and apart < FEW_APART:
         return f"{apart} of {documents:,} documents tell the two apart; the standard error is rough"
     return None
+
+
+def _rounded_up(count: int) -> int:
+    """To two digits."""
+    unit = int(10 ** max(0, len(str(count)) - 2))
+    return -(-count // unit) * unit
 
 
 def normalised(value: float, intact: float, chance: float | None) -> float | None:

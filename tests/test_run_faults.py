@@ -429,3 +429,13 @@ def test_fail_fast_ends_at_the_first_failure(painters: Call, folder: Path, first
     failed, every = (1, CELLS * 3 // 2) if first == "task" else (CELLS, 2 * CELLS)
     assert (found.code, told["failed"], told["done"], told["untried"]) == (1, failed, 0, every - failed)
     assert f"Not tried after the failure: {every - failed} cells" in painters(*asked).out
+
+
+def test_an_interrupt_without_a_signal_is_ctrl_c() -> None:
+    def work() -> None:
+        with _cli_stop.stoppable("All is kept"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(_cli_stop.Stopped, match="All is kept") as stopped:
+        work()
+    assert stopped.value.exit_code == 130

@@ -19,7 +19,7 @@ from fake_records import records
 from faults import GRID
 from faults.kills import content
 from painters._results_lines import Kind
-from painters.cli import _text as message
+from painters._cli_errors import text_of as message
 from painters.doctor import examine
 from painters.results import ResultsWarning, Store, key
 
