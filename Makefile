@@ -102,12 +102,15 @@ fuzz: $(VENV)/.installed-dev  ## random and hostile inputs; PARTS=plans, CASES=1
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py
 
-docs: $(BIN)/python  ## build the documentation into build/site, without network
+build/docs/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing painters with mkdocs into build/docs (minutes the first time)"
 	@$(BIN)/python -m venv build/docs
 	@build/docs/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[docs]'
-	NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict --quiet
-	@echo "The documentation is in build/site/index.html"
+	@touch $@
+
+docs: build/docs/.installed  ## build the documentation into build/site; once installed, without network
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict  # with --quiet it would hear no warning
+	@echo "The documentation is in build/site: open build/site/index.html"
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable
@@ -71,6 +74,27 @@ def test_what_is_not_run() -> None:
     left = [(page, block.not_run) for page, block in pages.every_block() if block.not_run is not None]
     assert Counter(page for page, _ in left) == NOT_RUN
     assert all(reason.startswith("needs ") for _, reason in left)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+def test_the_shell_completes_commands_options_and_variants(tmp_path: Path) -> None:
+    """docs/command-line.md says so; what `--install-completion` leaves in a home folder is sourced by a bash."""
+    code = f"#!{sys.executable}\nimport sys\nfrom painters.cli import main\nsys.argv[0] = 'painters'\nmain()\n"
+    (tmp_path / "painters").write_text(code)
+    (tmp_path / "painters").chmod(0o755)
+    script = """
+        painters --install-completion bash >&2
+        source "$HOME/.bash_completions/painters.sh"
+        completed() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _painters_completion painters; echo "${COMPREPLY[@]}"; }
+        completed painters sim
+        completed painters run --lo
+        completed painters run --variant skip
+    """
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": path, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-ec", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["similarity", "--loops", "skip skip-layer"]
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def grid(part: Grid) -> dict[str, str]:
         ),
         "documents of a task": "all" if protocol.limit is None else f"the first {protocol.limit}",
         "scored in batches of": str(protocol.batch_size),
-        "weights as": {"auto": "the checkpoint has them"}.get(protocol.dtype, protocol.dtype),
+        "weights as": number_type(protocol.dtype, part.models),
     }
     if isinstance(part, Encoder):
         fields["fine-tuning"] = "; ".join(
@@ -123,6 +123,13 @@ def grid(part: Grid) -> dict[str, str]:
         if part.kvs != ("exact",):
             fields["caches"] = ", ".join(part.kvs)
     return fields
+
+
+def number_type(asked: str, given: Iterable[Model]) -> str:
+    """The number type of the weights, in words: "auto" is float32 for bundled models (`painters.models.load_model`)."""
+    if asked != "auto":
+        return asked
+    return "float32" if all(one.name in bundled.models() for one in given) else "the checkpoint has them"
 
 
 def widths(part: Grid) -> dict[str, str]:
