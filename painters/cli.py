@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from painters import __version__, bundled, variants
 from painters._cli_options import (
@@ -49,6 +48,8 @@ from painters._cli_options import (
     VariantOption,
     WorkersOption,
 )
+from painters._cli_terminal import Commands, Terminal
+from painters.errors import printable
 from painters.plan import Plan
 from painters.similarity import MODES
 
@@ -60,13 +61,14 @@ TOGETHER = {"run", "sweep", "lm-eval"}
 """Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
 
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Operate on the layers of frozen transformers, and score what it costs.",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+out = Terminal()
+err = Terminal(stderr=True)
 
 
 @app.callback(invoke_without_command=True)
@@ -240,7 +242,7 @@ def show(
             + (f" of {count}" if count else "")
         )
         if written is not None:
-            typer.echo(f"Drawn to {written}")
+            typer.echo(printable(f"Drawn to {written}"))
 
 
 @app.command(name="similarity")
@@ -630,7 +632,7 @@ def export(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
     with running.status(f"Loading {model}, writing and checking", err, show):
         done = exporting.written(asked)
-    typer.echo(json.dumps(done.as_json(), indent=2) if as_json else exporting.told(done))
+    typer.echo(json.dumps(done.as_json(), indent=2) if as_json else printable(exporting.told(done)))
 
 
 @app.command(name="variants")
@@ -778,5 +780,5 @@ def _text(error: Exception) -> str:
 
 def _stop(message: str, code: int) -> NoReturn:
     # Not through rich: a caret must stay under its place, and brackets are no markup here.
-    sys.stderr.write(f"painters: {message}\n")
+    sys.stderr.write(f"painters: {printable(message)}\n")
     sys.exit(code)
