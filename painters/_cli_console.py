@@ -13,15 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from painters._cli_terminal import Terminal
+
 
 def plain() -> bool:
     """Whether a terminal gets no escape codes: NO_COLOR is set (no-color.org), or it is a dumb one."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
 
 
-def _console(stderr: bool) -> Console:
-    # No markup: names of models, tasks and files may have brackets.
-    return Console(stderr=stderr, highlight=False, markup=False, force_terminal=False if plain() else None)
+def _console(stderr: bool) -> Terminal:
+    return Terminal(stderr=stderr, force_terminal=False if plain() else None)
 
 
 out = _console(stderr=False)

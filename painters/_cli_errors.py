@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import Any
 
-from painters.errors import PaintersError
+from painters.errors import PaintersError, printable
 
 DONE, FAILURE, USAGE, HUNG_UP, STOPPED, TERMINATED = 0, 1, 2, 129, 130, 143
 EXIT_CODES = {
@@ -56,11 +56,6 @@ def text_of(error: Exception) -> str:
     else:
         told = str(error)
     return printable(told)
-
-
-def printable(text: str) -> str:
-    """The text with its control characters spelt out: one that a name brought must not act on a terminal."""
-    return "".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text)
 
 
 def _unread(error: Any) -> str:

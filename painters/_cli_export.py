@@ -33,6 +33,7 @@ from painters._cli_options import (
     wanted_plan,
 )
 from painters._cli_progress import status
+from painters.errors import printable
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def export(
     if as_json:
         tell(done.as_json())
     else:
-        typer.echo(told(done))
+        typer.echo(printable(told(done)))
 
 
 @dataclass(frozen=True)

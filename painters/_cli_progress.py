@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.text import Text
 
-from painters._cli_errors import printable
+from painters.errors import printable
 
 if TYPE_CHECKING:
     from painters.sweep import Progress

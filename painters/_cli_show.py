@@ -25,6 +25,7 @@ from painters._cli_options import (
     VariantOption,
     given,
 )
+from painters.errors import printable
 from painters.plan import Plan
 
 
@@ -86,4 +87,4 @@ def show(
             + (f" of {count}" if count else "")
         )
         if written is not None and not quiet:
-            typer.echo(f"Drawn to {written}")
+            typer.echo(printable(f"Drawn to {written}"))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from painters._experiment_grid import MAX_CELLS, Point, Variant, points, values
 from painters._experiment_yaml import ExperimentError
@@ -305,14 +305,14 @@ class Experiment(Grid):
 
     def with_model(self, name: str, revision: str | None = None) -> Experiment:
         """The same questions asked of another decoder; encoders stay."""
-        given = {"models": (Model(name=name, revision=revision),)}
+        given = {"models": (_model(name, revision),)}
         return self._each(lambda part: given if part.models else {})._each_similarity(
             lambda part: given if part.models else {}
         )
 
     def with_encoder(self, name: str, revision: str | None = None) -> Experiment:
         """The same questions asked of another encoder; decoders stay."""
-        models = (Model(name=name, revision=revision),)
+        models = (_model(name, revision),)
         return self._each_encoder(lambda _: {"models": models})._each_similarity(
             lambda part: {"encoders": models} if part.encoders else {}
         )
@@ -389,6 +389,15 @@ class Experiment(Grid):
             return {} if one is None else {"similarity": one.model_copy(update=change(one))}
 
         return self._each(changed)
+
+
+def _model(name: str, revision: str | None) -> Model:
+    try:
+        return Model(name=name, revision=revision)
+    except ValidationError as error:
+        raise ExperimentError(
+            f"model {name!r:.60}: a name has 1 to 300 characters, and none of them is a control character"
+        ) from error
 
 
 def _refuse_gaps(wanted: Mapping[str, tuple[Any, ...]]) -> None:

@@ -30,11 +30,17 @@ class Drawing:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The numbers drawn; whole numbers stay whole where some are absent."""
+        """The numbers drawn; whole numbers stay whole where some are absent, and no text is a spreadsheet's formula."""
         import pandas as pd
 
         whole = [name for name in self.columns if all(type(row.get(name, 0)) is int for row in self.rows)]
-        return pd.DataFrame(self.rows, columns=list(self.columns)).astype(dict.fromkeys(whole, "Int64"))
+        rows = [{name: _harmless(value) for name, value in row.items()} for row in self.rows]
+        return pd.DataFrame(rows, columns=list(self.columns)).astype(dict.fromkeys(whole, "Int64"))
+
+
+def _harmless(value: Any) -> Any:
+    """`value`; a text that a spreadsheet would take for a formula begins with an apostrophe, and is a text there."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 def numbers(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float]:

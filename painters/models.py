@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
 
-from painters import bundled
-from painters.errors import PaintersError
+from painters import _models_config, bundled
+from painters._models_config import ModelError, ModelRequestError, first_line
 from painters.hub import patiently
 from painters.stack import without_wrapper
 
@@ -35,16 +34,6 @@ BUNDLED = bundled.models()
 """The bundled models: name -> folder."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
-
-
-class ModelError(PaintersError, ValueError):
-    """A model that cannot be had, or that cannot be scored this way."""
-
-
-class ModelRequestError(ModelError):
-    """A way to load a model that there is not."""
-
-    exit_code = 2
 
 
 def load_model(
@@ -78,6 +67,7 @@ def load_model(
         refuse_encoder(config, name)
     auto = _auto_class(config)
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    refuse_small_files(name, revision, trust_remote_code)
     try:
         tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
         with bars(shown=name not in BUNDLED and sys.stderr.isatty()), _only_errors():
@@ -93,12 +83,12 @@ def load_model(
                     **shared,
                 )
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # what transformers makes of files that it did not write: anything
         raise ModelError(
-            f"model {name!r}: its config is there, and the rest cannot be read: {_first_line(error)}. "
+            f"model {name!r}: its config is there, and the rest cannot be read: {first_line(error)}. "
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
         ) from error
-    _require_weights(name, found)
+    _models_config.require_weights(name, found)
     if place is not None:
         model.to(place)
     return model.eval(), tokenizer
@@ -122,7 +112,7 @@ def num_layers(name: str, *, revision: str | None = None, trust_remote_code: boo
     """The number of layers of the model `name`, from its configuration alone."""
     config = _config(name, revision, trust_remote_code).get_text_config()
     count = getattr(config, "num_hidden_layers", None)
-    if not isinstance(count, int):
+    if type(count) is not int or count < 1:
         raise ModelError(f"model {name!r}: its configuration states no num_hidden_layers; load the model and look")
     return count
 
@@ -133,18 +123,26 @@ def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool 
     Its class is the one that the configuration names, or the plain model.
     """
     config = _config(name, revision, trust_remote_code)
-    named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+    named = _named_class(config)
     plain: Any = transformers.AutoModel
     with torch.device("meta"):
         try:
             if named is not None:
                 return named._from_config(config)
             return plain.from_config(config, trust_remote_code=trust_remote_code)
-        except (ImportError, ValueError, TypeError) as error:
+        except Exception as error:  # what transformers makes of a configuration that it did not write: anything
             raise ModelError(
                 f"model {name!r}: transformers cannot build a model of type {config.model_type!r} from its "
-                f"configuration: {_first_line(error)}. Load it yourself and call painters.stack.inspect_stack(model)"
+                f"configuration: {first_line(error)}. Load it yourself and call painters.stack.inspect_stack(model)"
             ) from error
+
+
+def refuse_small_files(name: str, revision: str | None, trust_remote_code: bool) -> None:
+    """Nothing; ModelError for a folder whose configuration describes far more than its weights can hold."""
+    folder = Path(name)
+    if name not in BUNDLED and folder.is_dir():
+        described = skeleton(name, revision=revision, trust_remote_code=trust_remote_code)
+        _models_config.refuse_small_files(described, name, folder)
 
 
 def refuse_encoder(config: Any, name: str) -> None:
@@ -169,9 +167,15 @@ def _auto_class(config: Any) -> Any:
     """What loads a model of this configuration: an encoder with the head that it was saved with, so that no weight is
     drawn at random."""
     if _is_encoder(config):
-        named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
-        return named or transformers.AutoModelForMaskedLM
+        return _named_class(config) or transformers.AutoModelForMaskedLM
     return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+
+
+def _named_class(config: Any) -> Any:
+    """The class of a model that the configuration names; None where transformers has none of that name."""
+    names = getattr(config, "architectures", None)
+    named = getattr(transformers, names[0], None) if isinstance(names, list) and names else None
+    return named if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel) else None
 
 
 def describe(model: Any) -> tuple[str, str | None]:
@@ -206,47 +210,13 @@ def _source(name: str) -> str:
 
 def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     source = _source(name)
-    local = Path(source).exists() or name in BUNDLED
-    if local:
+    if Path(source).exists() or name in BUNDLED:
         _require_files(name, Path(source))
         if revision is not None:
             raise ModelRequestError(
                 f"model {name!r} at revision {revision!r}: only the hub has revisions; leave it out"
             )
-    try:
-        return patiently(
-            lambda: transformers.AutoConfig.from_pretrained(
-                source, revision=revision, trust_remote_code=trust_remote_code
-            )
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(_unread(name, error) if local else _not_found(name, error)) from error
-    except Exception as error:  # whatever a strange configuration makes transformers raise
-        raise ModelError(_unread(name, error)) from error
-
-
-def _unread(name: str, error: Exception) -> str:
-    return (
-        f"model {name!r}: its config.json cannot be read: {_first_line(error)}. It must be what save_pretrained of "
-        f"this transformers ({transformers.__version__}) or an older one writes"
-    )
-
-
-def _require_weights(name: str, found: dict[str, Any]) -> None:
-    """Nothing; ModelError where the checkpoint lacks weights, which transformers has drawn at random."""
-    misshapen = sorted(found["mismatched_keys"])
-    if misshapen:
-        key, stored, wanted = misshapen[0]
-        raise ModelError(
-            f"model {name!r}: {key} has the shape {tuple(stored)} in its checkpoint, and {tuple(wanted)} by its "
-            f"config.json, as have {len(misshapen) - 1} others: these belong to different models"
-        )
-    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key.split("."))  # which nothing here reads
-    if missing:
-        raise ModelError(
-            f"model {name!r}: its checkpoint lacks {len(missing)} of the weights that its config.json asks for, such "
-            f"as {missing[0]}, and numbers at random would stand in for them. Complete it, or mend its config.json"
-        )
+    return _models_config.read(name, source, revision, trust_remote_code, _not_found)
 
 
 def _device(device: str | None) -> torch.device:
@@ -291,7 +261,7 @@ def _require_files(name: str, folder: Path) -> None:
 
 def _not_found(name: str, error: Exception) -> str:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    found = f"there is no folder of this name, and the hub or its local cache gave: {_first_line(error)}"
+    found = f"there is no folder of this name, and the hub or its local cache gave: {first_line(error)}"
     fetch = f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
     advice = "check the path" if looks_local else fetch
     return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {found}. To go on, {advice}"
@@ -320,8 +290,3 @@ def _only_errors() -> Iterator[None]:
         yield
     finally:
         log.set_verbosity(level)
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return (" ".join(lines) if lines[0].endswith(":") else lines[0]).rstrip(".")

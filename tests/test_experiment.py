@@ -160,6 +160,13 @@ def test_another_model_and_fewer_documents() -> None:
     assert cell.limit == 5
 
 
+@pytest.mark.parametrize("name", ["", "x" * 301, "a\x1b[2J"])
+def test_a_model_without_a_name(name: str) -> None:
+    for ask in (experiment("identity").with_model, experiment("identity").with_encoder):
+        with pytest.raises(ExperimentError, match="a name has 1 to 300 characters"):
+            ask(name)
+
+
 def test_several_experiments_share_their_cells() -> None:
     one, two = experiment({"name": "skip", "start": "all"}), experiment({"name": "skip", "start": 1}, title="again")
     assert set(cells([one, two], of(12))) == set(cells(one, of(12)))

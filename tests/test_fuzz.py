@@ -17,7 +17,7 @@ from fuzz.running import Part, Watch, Wrong, case, run
 from painters import Plan
 from painters._engine_merges import MERGES as merges
 
-SAMPLES = {"plans": 500, "variants": 500, "experiments": 100, "grids": 20, "surgeries": 100}
+SAMPLES = {"plans": 500, "variants": 500, "experiments": 100, "grids": 20, "arguments": 100, "surgeries": 100}
 
 
 @pytest.mark.parametrize("name", SAMPLES)

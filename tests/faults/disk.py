@@ -18,8 +18,8 @@ from fake_records import records
 
 from faults import GRID
 from faults.kills import content
-from painters._results_lines import Kind
 from painters._cli_errors import text_of as message
+from painters._results_lines import Kind
 from painters.doctor import examine
 from painters.results import ResultsWarning, Store, key
 

@@ -12,6 +12,7 @@ PLACES: Final = {
     "variants": "plan_texts.RULES",
     "experiments": "experiment_files.FILES",
     "grids": "experiment_files.GRIDS",
+    "arguments": "arguments.ARGUMENTS",
     "surgeries": "surgeries.SURGERIES",
 }
 
