@@ -151,6 +151,8 @@ def test_kinds() -> None:
     assert Plan.parse("(3 4)*2").is_sequence
     assert not Plan.parse("0 {3 4}").is_sequence
     assert Plan.identity(12) == Plan.parse("0-11")
+    assert Plan.identity(1) == Plan.of(0)
+    assert Plan.of(Parallel.of(3, 4, merge="sum")) == Plan.parse("{3 4}:sum")
 
 
 def test_check_names_the_layer_and_the_model() -> None:
@@ -178,6 +180,7 @@ def test_the_deepest_plan_prints_and_reads() -> None:
         steps = (Layer(place), Parallel((steps, (Layer(5),))))
     plan = Plan(steps * 2)
     assert Plan.parse(str(plan)) == plan
+    assert Plan((Parallel((plan.steps,)),)) == plan  # a group of one branch nests nothing
     with pytest.raises(PlanError, match=r"^parallel groups are nested 33 deep: a plan may nest 32$"):
         Parallel((steps, (Layer(5),)))
 
@@ -221,5 +224,5 @@ def test_import_is_light() -> None:
 def test_distinct_plans_in_order() -> None:
     assert distinct(["1 0", Plan.of(0), "1-0", "0"]) == (Plan.of(1, 0), Plan.of(0))
     assert distinct("0-1") == distinct(Plan.of(0, 1)) == (Plan.of(0, 1),)
-    with pytest.raises(PlanError, match="no plan given: name one or more, such as '0-14"):
+    with pytest.raises(PlanError, match=r"^no plan given: name one or more, such as '0-14 \{15-17\}\*3 18-31'$"):
         distinct([])

@@ -29,6 +29,8 @@ ERRORS = {
     "3*": ("'*' is not followed by a number", 2),
     "3*0": ("a step cannot be repeated 0 times", 2),
     "3*x": ("'*' is not followed by a number", 2),
+    "3*X": ("'*' is not followed by a number", 2),
+    "3*~": ("'*' is not followed by a number", 2),
     "3*-1": ("'*' is not followed by a number", 2),
     "9**9": ("'*' is not followed by a number", 2),
     "3*2*2": ("a step has two repeats", 3),
@@ -65,6 +67,7 @@ ERRORS = {
     "0-999999999": ("layer number is too large", 2),
     "5*1 (0-9999) 3": ("plan runs layers 10001 times up to here", 5),
     "0 ((0-99)*100)*100": ("plan runs layers 10001 times up to here", 3),
+    "(0-4999 1)*3": ("plan runs layers 15003 times up to here", 0),
     "{(0-999)*9 (0-999)*9}": ("plan runs layers 18000 times up to here", 11),
 }
 
@@ -127,21 +130,25 @@ def test_a_long_text_is_shown_around_the_caret(before: int, after: int) -> None:
     with pytest.raises(PlanError) as caught:
         Plan.parse("0 " * before + "x" + " 1" * after)
     _, shown, caret, _ = str(caught.value).split("\n")
-    assert len(shown) <= 80
     assert shown[caret.index("^")] == "x"
+    assert len(shown[2:].strip(".")) == 72
+    if before == after:
+        assert caret.index("^") == len("  ...") + 36
     assert shown.startswith("  ...") == (before > 36)
     assert shown.endswith("...") == (after > 36)
 
 
 def test_brackets_are_bounded() -> None:
-    for bracket, limit, problem in (
-        ("{", MAX_NESTING, "parallel groups are nested too deep"),
-        ("(", 100, "too many open brackets"),
+    for bracket, limit, problem, remedy in (
+        ("{", MAX_NESTING, "parallel groups are nested too deep", "A plan may nest 32 groups."),
+        ("(", 100, "too many open brackets", "At most 100 may be open at once."),
     ):
         close = {"{": "}", "(": ")"}[bracket]
         assert Plan.parse(bracket * limit + "5" + close * limit) == Plan.of(5)
-        with pytest.raises(PlanError, match=f"^{problem}\n"):
+        with pytest.raises(PlanError) as caught:
             Plan.parse(bracket * (limit + 1) + "5" + close * (limit + 1))
+        assert str(caught.value).startswith(f"{problem}\n")
+        assert str(caught.value).endswith(f"\n{remedy}")
 
 
 ADVERSARIAL = {
