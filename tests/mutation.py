@@ -38,7 +38,10 @@ class Group:
 
 
 GROUPS = {
-    "plan": Group(("plan.py", "_plan_*.py"), ("test_plan.py", "test_plan_errors.py", "test_drawing.py")),
+    "plan": Group(
+        ("plan.py", "_plan_*.py"),
+        ("test_plan.py", "test_plan_errors.py", "test_drawing.py", "test_notebook_display.py"),
+    ),
     "variants": Group(("variants.py",), ("test_variants.py",)),
     "trie": Group(("trie.py", "token_trees.py"), ("test_trie.py", "test_token_trees.py")),
     "sharing": Group(
