@@ -214,7 +214,7 @@ class _Reader:
         return int(digits)
 
     def add(self, items: list[tuple[Step, ...]], runs: int, place: int) -> None:
-        """Puts items into the open frame, after reading how often they are repeated."""
+        """Puts items of `runs` layer runs, found to be few enough, into the open frame, as often as a repeat says."""
         if self.token == "*":
             self.advance()
             star = self.place
@@ -232,7 +232,6 @@ class _Reader:
             runs *= times
             self.refuse(runs, place)
             items = [items[0] * times]
-        self.refuse(runs, place)
         self.runs += runs
         self.stack[-1].runs += runs
         self.stack[-1].items += items

@@ -17,11 +17,12 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, dynamic_module_utils
 
 import painters
-from painters import Plan, SurgeryError, _export_build, surgery, variants
+from painters import Plan, SurgeryError, _export_build, _export_code, _export_modeling, surgery, variants
 from painters._export_config import reordered
 from painters._export_proof import answer, difference
 from painters.export import ExportError, stored_dtype
 from painters.models import load_model
+from painters.stack import LayerStack
 
 N, START = 6, 1
 NAMES = ("llama", "qwen3", "gemma3", "gpt_neox", "bert")
@@ -388,6 +389,50 @@ def test_generation_with_code(options: dict[str, Any], tmp_path: Path) -> None:
     with surgery(source, plan):
         expected = generated(source, **options)
     assert torch.equal(generated(found, **options), expected)
+
+
+def planned(architecture: str, plan: Plan, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Any]:
+    """A model, and a copy that runs `plan` by the code that exports bring, from where it lies in painters."""
+    source, found = make_model(architecture, N).to(dtype), make_model(architecture, N).to(dtype)
+    stack = LayerStack.find(found)
+    halves: Any = _export_code._halves(stack) if plan.has_halves else {}
+    _export_modeling.follow(found, stack.path, _export_code._steps(plan.steps), stack.returns, halves)
+    return source, found
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize("label", GROUPS)
+def test_the_code_before_it_is_written(architecture: str, label: str) -> None:
+    source, found = planned(architecture, GROUPS[label])
+    check_alike(architecture, source, GROUPS[label], found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_halves_merges_and_static_caches_before_they_are_written(dtype: torch.dtype) -> None:
+    plan = Plan.parse("0.attn {1.attn 1.mlp (2 3.mlp)}:sum {1 4 4} 5.mlp 4.attn")
+    source, found = planned("gemma3", plan, dtype)
+    with surgery(source, plan):
+        expected = generated(source, cache_implementation="static")
+    assert torch.equal(generated(found, cache_implementation="static"), expected)
+
+
+def test_the_code_refuses_what_it_cannot_run() -> None:
+    ids = prompts()["input_ids"]
+    source, found = planned("llama", Plan.parse("0 {1-3} 4 4"))
+    with pytest.raises(ValueError, match="decodes with a DynamicCache or a StaticCache, not a OtherCache"):
+        found(input_ids=ids, **{CACHE: type("OtherCache", (transformers.DynamicCache,), {})()})
+    with pytest.raises(ValueError, match="this cache was filled by another model: start with a new one"):
+        found(input_ids=ids, **{CACHE: source(input_ids=ids)[CACHE]})
+    found.model.config.num_hidden_layers = 4
+    with pytest.raises(RuntimeError, match="forward ended without its plan"):
+        found(input_ids=ids)
+    found.model.config.num_hidden_layers = N
+    inner = found.model.forward
+    found.model.forward = lambda *args, **kwargs: [layer(torch.zeros(1, 1, 32)) for layer in found.model.layers]
+    with pytest.raises(RuntimeError, match="loops over the layers in another way"):
+        found(input_ids=ids)
+    found.model.forward = inner
+    assert found(input_ids=ids).logits.shape[:2] == ids.shape
 
 
 def test_a_cache_of_another_model_is_refused(tmp_path: Path) -> None:

@@ -6,17 +6,20 @@ import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from painters._plan_fold import Repeat, Shape, Span, fold
 from painters.plan import MAX_LAYER_RUNS, MAX_NESTING, MAX_TEXT, Layer, Parallel, Plan, PlanError, distinct
 from tests.strategies import plans
 
 CANONICAL = {
     "7": "7",
     "007": "7",
+    "0000000000": "0",
     "0 1": "0-1",
     "0 1 2 3": "0-3",
     "3 2 1": "3-1",
@@ -107,6 +110,26 @@ def test_parse_undoes_print(halves: bool) -> None:
     check()
 
 
+def runs_of(shapes: Iterable[Shape]) -> list[int]:
+    """The layers that these shapes stand for, in the order in which they run."""
+    runs: list[int] = []
+    for shape in shapes:
+        if isinstance(shape, Span):
+            runs += shape.layers
+        elif isinstance(shape, Repeat):
+            runs += runs_of(shape.body) * shape.times
+        else:
+            runs += [layer for branch in shape.branches for layer in runs_of(branch)]
+    return runs
+
+
+@given(plans(12, 40))
+@settings(max_examples=200, deadline=None)
+def test_shapes_hold_every_run(plan: Plan) -> None:
+    """Drawings walk them."""
+    assert runs_of(fold(plan.steps)) == [layer.index for layer in plan.walk()]
+
+
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=400))
 @settings(deadline=None)
 def test_parse_undoes_print_where_repeats_abound(layers: list[int]) -> None:
@@ -151,6 +174,8 @@ def test_kinds() -> None:
     assert Plan.parse("(3 4)*2").is_sequence
     assert not Plan.parse("0 {3 4}").is_sequence
     assert Plan.identity(12) == Plan.parse("0-11")
+    assert Plan.identity(1) == Plan.of(0)
+    assert Plan.of(Parallel.of(3, 4, merge="sum")) == Plan.parse("{3 4}:sum")
 
 
 def test_check_names_the_layer_and_the_model() -> None:
@@ -170,6 +195,7 @@ def test_the_largest_plans_print_and_read() -> None:
     assert plan.layer_runs == MAX_LAYER_RUNS
     assert len(str(plan)) < MAX_TEXT
     assert Plan.parse(str(plan)) == plan
+    assert Plan.parse(str(plan).ljust(MAX_TEXT)) == plan
 
 
 def test_the_deepest_plan_prints_and_reads() -> None:
@@ -178,6 +204,7 @@ def test_the_deepest_plan_prints_and_reads() -> None:
         steps = (Layer(place), Parallel((steps, (Layer(5),))))
     plan = Plan(steps * 2)
     assert Plan.parse(str(plan)) == plan
+    assert Plan((Parallel((plan.steps,)),)) == plan  # a group of one branch nests nothing
     with pytest.raises(PlanError, match=r"^parallel groups are nested 33 deep: a plan may nest 32$"):
         Parallel((steps, (Layer(5),)))
 
@@ -221,5 +248,5 @@ def test_import_is_light() -> None:
 def test_distinct_plans_in_order() -> None:
     assert distinct(["1 0", Plan.of(0), "1-0", "0"]) == (Plan.of(1, 0), Plan.of(0))
     assert distinct("0-1") == distinct(Plan.of(0, 1)) == (Plan.of(0, 1),)
-    with pytest.raises(PlanError, match="no plan given: name one or more, such as '0-14"):
+    with pytest.raises(PlanError, match=r"^no plan given: name one or more, such as '0-14 \{15-17\}\*3 18-31'$"):
         distinct([])

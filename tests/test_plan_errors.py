@@ -21,6 +21,7 @@ ERRORS = {
     "0 {}": ("'{}' is empty", 2),
     "{3 ()}": ("'()' is empty", 3),
     "0-": ("the range 0- has no last layer", 2),
+    "0-X": ("the range 0- has no last layer", 2),
     "0- 1.attn-2": ("unexpected '-' here", 9),
     "4 -3": None,
     "-3": ("unexpected '-' here", 0),
@@ -29,10 +30,13 @@ ERRORS = {
     "3*": ("'*' is not followed by a number", 2),
     "3*0": ("a step cannot be repeated 0 times", 2),
     "3*x": ("'*' is not followed by a number", 2),
+    "3*X": ("'*' is not followed by a number", 2),
+    "3*~": ("'*' is not followed by a number", 2),
     "3*-1": ("'*' is not followed by a number", 2),
     "9**9": ("'*' is not followed by a number", 2),
     "3*2*2": ("a step has two repeats", 3),
     "9*99999": ("repeat number is too large", 2),
+    "0-1*2": ("a range cannot be repeated without brackets", 3),
     "0-3*2": ("a range cannot be repeated without brackets", 3),
     "3-5.attn*2": ("a range cannot be repeated without brackets", 8),
     "3.foo": ("'.' is not followed by a half of a layer", 2),
@@ -46,6 +50,9 @@ ERRORS = {
     "3,4": ("unexpected ',' in a plan", 1),
     "0-3;5": ("unexpected ';' in a plan", 3),
     "[3]": ("unexpected '[' in a plan", 0),
+    "X": ("unexpected 'X' in a plan", 0),
+    "a" * 20: (f"unexpected '{'a' * 20}' in a plan", 0),
+    "a" * 21: (f"unexpected '{'a' * 20}...' in a plan", 0),
     "attn": ("unexpected 'attn' in a plan", 0),
     "0 1e3": ("unexpected 'e3' in a plan", 3),
     "plan=3": ("unexpected 'plan' in a plan", 0),
@@ -62,9 +69,11 @@ ERRORS = {
     "0 (3 4": ("this '(' is never closed", 2),
     "{3 (4 5)": ("this '{' is never closed", 0),
     "10000": ("layer number is too large", 0),
+    "9999-10000": ("layer number is too large", 5),
     "0-999999999": ("layer number is too large", 2),
     "5*1 (0-9999) 3": ("plan runs layers 10001 times up to here", 5),
     "0 ((0-99)*100)*100": ("plan runs layers 10001 times up to here", 3),
+    "(0-4999 1)*3": ("plan runs layers 15003 times up to here", 0),
     "{(0-999)*9 (0-999)*9}": ("plan runs layers 18000 times up to here", 11),
 }
 
@@ -100,6 +109,7 @@ REMEDIES = {
     "x": "A plan is layers (7), ranges (0-14), groups ({15-17}) and repeats ((15-17)*2), separated by spaces.",
     "{3}:max": "The merges are :mean (the default) and :sum.",
     "3.foo": "The halves are .attn and .mlp.",
+    "2-5*3": "Write (2-5)*n to repeat all of it.",
     "2-5.mlp*3": "Write (2-5.mlp)*n to repeat all of it.",
     "3*2*2": "Multiply them into one, such as 16*6 for 16*2*3.",
     "3*0": "Leave the step out, or repeat it at least once.",
@@ -127,21 +137,25 @@ def test_a_long_text_is_shown_around_the_caret(before: int, after: int) -> None:
     with pytest.raises(PlanError) as caught:
         Plan.parse("0 " * before + "x" + " 1" * after)
     _, shown, caret, _ = str(caught.value).split("\n")
-    assert len(shown) <= 80
     assert shown[caret.index("^")] == "x"
+    assert len(shown[2:].strip(".")) == 72
+    if before == after:
+        assert caret.index("^") == len("  ...") + 36
     assert shown.startswith("  ...") == (before > 36)
     assert shown.endswith("...") == (after > 36)
 
 
 def test_brackets_are_bounded() -> None:
-    for bracket, limit, problem in (
-        ("{", MAX_NESTING, "parallel groups are nested too deep"),
-        ("(", 100, "too many open brackets"),
+    for bracket, limit, problem, remedy in (
+        ("{", MAX_NESTING, "parallel groups are nested too deep", "A plan may nest 32 groups."),
+        ("(", 100, "too many open brackets", "At most 100 may be open at once."),
     ):
         close = {"{": "}", "(": ")"}[bracket]
         assert Plan.parse(bracket * limit + "5" + close * limit) == Plan.of(5)
-        with pytest.raises(PlanError, match=f"^{problem}\n"):
+        with pytest.raises(PlanError) as caught:
             Plan.parse(bracket * (limit + 1) + "5" + close * (limit + 1))
+        assert str(caught.value).startswith(f"{problem}\n")
+        assert str(caught.value).endswith(f"\n{remedy}")
 
 
 ADVERSARIAL = {

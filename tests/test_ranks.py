@@ -20,7 +20,7 @@ from painters._harness_lm import language_model
 from painters._harness_scorer import Teller
 from painters._harness_shared import SharingLM
 from painters.cli import app
-from painters.ranks import Ranks, ranks
+from painters.ranks import OtherProcessError, Ranks, ranks
 
 PASSING = {"seconds", "date"}
 
@@ -62,6 +62,28 @@ def test_one_process_is_all_there_is() -> None:
     assert alone.mine([1, 2, 3]) == [1, 2, 3]
     assert alone.same(5) == 5
     assert alone.gathered(lambda: "own") == ["own"]
+
+
+def test_what_several_processes_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other process is played here; `test_two_processes_write_the_records_of_one` has a real one."""
+    others: list[Any] = []
+
+    def gather(found: list[Any], own: Any) -> None:
+        found[:] = [own, *others]
+
+    def broadcast(sent: list[Any], src: int) -> None:
+        sent[src] = "the main one's"
+
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    monkeypatch.setattr("torch.distributed.broadcast_object_list", broadcast)
+    assert Ranks(1, 2).same("own") == "the main one's"
+    others[:] = [("theirs", None)]
+    assert Ranks(0, 2).gathered(lambda: "own") == ["own", "theirs"]
+    with pytest.raises(ZeroDivisionError, match="division by zero"):
+        Ranks(0, 2).gathered(lambda: 1 / 0)
+    others[:] = [(None, "ZeroDivisionError: in one")]
+    with pytest.raises(OtherProcessError, match=r"^process 1 of 2 failed \(ZeroDivisionError: in one\)$"):
+        Ranks(0, 2).gathered(lambda: "own")
 
 
 def test_shares_cover_everything_once(tmp_path: Path) -> None:

@@ -104,6 +104,7 @@ def test_single_layer_rules() -> None:
     assert text("swap", 32, layer=7) == "0-6 8-7 9-31"
     assert text("swap", 12, layer=0) == "1-0 2-11"
     assert text("swap", 12, layer=10) == "0-9 11-10"
+    assert (text("skip-layer", 2, layer=0), text("swap", 2, layer=0)) == ("1", "1-0")
 
 
 @pytest.mark.parametrize("num_layers", [12, 24, 32, 40, 80])
@@ -228,14 +229,17 @@ def test_a_number_of_layers_that_is_none(name: str, params: dict[str, int]) -> N
 @pytest.mark.parametrize(
     ("name", "num_layers", "message"),
     [
+        ("skip-layer", 1, "num_layers 1 is out of range: it must be 2 to 10000"),
+        ("swap", 1, "num_layers 1 is out of range: it must be 2 to 10000"),
         ("skip", 1, "start 0 leaves no layer to touch in a 1-layer model: a window needs at least 2 layers"),
         ("skip", 0, "num_layers 0 is out of range: it must be 1 to 10000"),
         ("identity", 10_001, "num_layers 10001 is out of range: it must be 1 to 10000"),
     ],
 )
 def test_stacks_that_are_too_small_or_large(name: str, num_layers: int, message: str) -> None:
+    params = {"layer": 0} if name in LAYER_RULES else {}
     with pytest.raises(VariantError) as caught:
-        build(name, num_layers)
+        build(name, num_layers, **params)
     assert str(caught.value) == message
 
 
