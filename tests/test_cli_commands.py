@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -119,6 +120,15 @@ def test_quiet_is_the_result_alone(painters: Callable[..., Outcome], here: Path,
     assert bool(loud.err) == (command in LOADS)
     assert "\x1b" not in loud.out + loud.err  # neither is a terminal
     assert len(quiet.out.splitlines()) <= len(loud.out.splitlines())
+
+
+@pytest.mark.slow
+def test_quiet_hides_the_bars_of_libraries_too(here: Path) -> None:
+    """In a terminal transformers shows how a model loads."""
+    shutil.copytree(Path(cli.__file__).parent / "nano" / "llama", here / "copy")
+    asked = ("similarity", "--model", "copy", "--limit", "1", "--out", "out")
+    assert "Loading weights" in shown([asked], here).text
+    assert shown([(*asked, "--quiet")], here).text.startswith("\x1b[1mcopy, intact: 1 documents")
 
 
 def test_no_escape_codes_where_none_are_wanted(here: Path) -> None:
