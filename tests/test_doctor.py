@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from test_results import record
 from test_store import cell, scored
 
 from painters import results
+from painters._cli_warned import warned
 from painters._results_store import host_name
 from painters._similarity_record import keep, read
 from painters.doctor import DoctorError, Mended, examine, mend
 from painters.plan import Plan
-from painters.results import Store
+from painters.results import ResultsWarning, Store
 
 Call = Callable[..., Outcome]
 GOOD = fake(Plan.parse("0-11"), "fake_arc", 0.9)
@@ -284,3 +286,22 @@ def test_a_warning_of_records_is_one_line(painters: Call, tmp_path: Path) -> Non
         "painters: records of store: 1 line is damaged and left out (a.jsonl: 3). A sweep scores again what they held; "
         "`painters doctor store` says more\n"
     )
+
+
+def test_other_warnings_are_told_as_ever_and_each_of_ours_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        with warned():
+            for category in (ResultsWarning, ResultsWarning, UserWarning):
+                warnings.warn("of something", category, stacklevel=1)
+    assert capsys.readouterr().err == "painters: of something\n"
+    assert [one.category for one in seen] == [UserWarning]
+
+
+def test_of_several_processes_the_main_one_warns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with warned():
+        warnings.warn("of painters", ResultsWarning, stacklevel=1)
+    assert capsys.readouterr().err == ""

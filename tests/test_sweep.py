@@ -129,6 +129,14 @@ def test_records_say_what_was_asked(grid: Experiment, whole: set[str]) -> None:
     }
 
 
+def test_records_say_which_command_wrote_them(
+    grid: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["painters", "sweep", "grid.yaml"])
+    sweep.run(grid.with_limit(1), Store(tmp_path))
+    assert {record.command for record in Store(tmp_path).records()} == {"painters sweep grid.yaml"}
+
+
 @pytest.mark.parametrize("cells", [0, 2, 8, CELLS - 2])
 def test_stopped_within_a_chunk(grid: Experiment, whole: set[str], tmp_path: Path, cells: int) -> None:
     with pytest.raises(KeyboardInterrupt):

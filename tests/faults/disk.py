@@ -84,8 +84,9 @@ def judged(steps: Sequence[Step], wanted: int) -> list[str]:
     """What is wrong with the steps, of which the last has to have so many records."""
     full, again, closed, end = steps
     wrong = [f"{step.name}: no failure" for step in (full, again, closed) if step.code != 1]
-    for step, told in ((full, "No space left"), (again, "No space left"), (closed, "Read-only file system")):
-        if told not in step.said or "Nothing that was recorded before is lost" not in step.said:
+    room, other = "Make room and run the same command again", "Choose with --out a folder that can be written"
+    for step, *told in ((full, "No space", room), (again, "No space", room), (closed, "Read-only", other)):
+        if any(text not in step.said for text in (*told, "Nothing that was recorded before is lost")):
             wrong.append(f"{step.name}: another message")
     if not 0 < full.records <= again.records == closed.records < wanted:
         wrong.append("records were lost, or none were written before the disk was full")
