@@ -54,9 +54,9 @@ class Board:
         by_task: dict[str, list[Record]] = defaultdict(list)
         not_finite: list[Record] = []
         for record in records:
-            if record.primary and record.value is None and record.not_finite:
+            if record.primary and record.not_finite:  # older records have a value all the same
                 not_finite.append(record)
-            if record.primary and record.value is not None:
+            elif record.primary and record.value is not None:
                 by_task[record.task].append(record)
         kept: list[Record] = []
         left_out: list[str] = []

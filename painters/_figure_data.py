@@ -90,4 +90,4 @@ def _chosen(records: Sequence[Record], name: str | None, option: str, measured: 
 
 
 def _any_value(records: Iterable[Record]) -> bool:
-    return any(record.value is not None for record in records)
+    return any(record.value is not None and not record.not_finite for record in records)

@@ -73,7 +73,7 @@ class Summary:
 
     def count(self, cell: Cell, records: Sequence[Record]) -> None:
         """Nothing; a cell whose answers are not all finite numbers, so that it has no value, is counted."""
-        if any(record.not_finite for record in records):
+        if any(record.not_finite and record.value is None for record in records):
             self.not_finite[f"{cell.task} of {cell.model} ({records[0].dtype})"] += 1
 
     @property

@@ -142,6 +142,9 @@ def test_captions_and_reports_name_what_has_no_value(tmp_path: Path) -> None:
     caption = (tmp_path / "fig04.md").read_text()
     assert f"Without a value, because answers were not finite (NaN or infinite): {odd.plan} on fake_arc." in caption
     assert "Missing, and left out of the picture: skip: fake_arc at M = 3" in caption
+    older = [r.model_copy(update={"not_finite": 7}) if r is odd else r for r in all_of_them]
+    figures.draw(4, figures.Data.of(older), tmp_path / "older")
+    assert (tmp_path / "older" / "fig04.md").read_text() == caption
     none = figures.Data.of([without_a_value(r) for r in all_of_them])
     assert none.boards == []
 

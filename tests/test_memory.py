@@ -245,6 +245,27 @@ def test_texts_are_the_same_in_half_the_rows(model: Any) -> None:
         greedy(model, prompts, 5, batch_size=8)
 
 
+def test_texts_that_were_begun_begin_again(model: Any) -> None:
+    """Memory may run out some tokens on, as the cache grows: nothing of a text comes twice."""
+    prompts = [[5, 6, 7], [8, 9, 10, 11], [12, 13]]
+    whole = greedy(model, prompts, 6, batch_size=2)
+    forwards = 0
+
+    def check(*_: Any) -> None:
+        nonlocal forwards
+        forwards += 1
+        if forwards == 4:
+            raise torch.OutOfMemoryError("no")
+
+    handle = model.register_forward_pre_hook(check)
+    told: list[int] = []
+    try:
+        assert greedy(model, prompts, 6, batch_size=2, halved=told.append) == whole
+    finally:
+        handle.remove()
+    assert told == [1]
+
+
 def test_generated_scores_stay_and_say_so_once(model: Any, words: Any, yamls: dict[str, str]) -> None:
     options: dict[str, Any] = {"batch_size": 4, "limit": 6}
     whole = list(harness.score_together(model, words, PLANS, yamls["nano_gsm8k"], **options))
