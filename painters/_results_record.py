@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from painters import experiment
 from painters.errors import PaintersError
-from painters.plan import Plan
+from painters.plan import MAX_LAYERS, Plan
 from painters.tuning import Tuning
 
 Batching: TypeAlias = Literal["lm-eval", "shared"]
@@ -53,7 +53,7 @@ class Record(BaseModel):
     model: str
     revision: str | None  # the commit on the hub
     weights: str | None  # a digest of the parameters: local folders and models in memory have no commit
-    num_layers: int
+    num_layers: int = Field(ge=1, le=MAX_LAYERS)
     dtype: str
     device: str
     attention: str | None  # the implementation: sdpa, eager, ...
@@ -85,6 +85,13 @@ class Record(BaseModel):
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
     command: str | None = None  # that wrote the record; "python" for a program that called painters
+
+    @model_validator(mode="after")
+    def _whole(self) -> Record:
+        # Whoever draws documents reserves room for as many as a record says that there are.
+        if self.outcomes is not None and len(self.outcomes) != self.documents:
+            raise ValueError(f"outcomes of {len(self.outcomes)} documents, where documents is {self.documents}")
+        return self
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():

@@ -290,6 +290,21 @@ def test_the_intact_model_has_no_band_against_itself(drawn: Path) -> None:
     assert (rows[["normalised", "low", "high"]] == 1).all(axis=None)
 
 
+def test_draws_of_many_documents_are_as_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn piece by piece, so that a million documents do not take gigabytes: the same for every plan, and as wide."""
+    one = record(Plan.parse("0-3"), "fake_arc", 0.5)
+    kept = Bootstrap().estimate(one)
+    monkeypatch.setattr("painters._figure_bands.MOST_KEPT", 1)
+    monkeypatch.setattr("painters._figure_bands.MOST_AT_ONCE", 7 * one.documents)
+    pieces = Bootstrap().estimate(one)
+    assert kept.samples is not None
+    assert pieces.samples is not None
+    assert len(pieces.samples) == len(kept.samples)
+    assert pieces.samples.std() == pytest.approx(kept.samples.std(), rel=0.1)
+    assert pieces.samples.mean() == pytest.approx(one.value, abs=0.02)
+    assert (Bootstrap().estimate(one).samples == pieces.samples).all()
+
+
 def test_seeds_are_drawn_as_documents_are() -> None:
     """Two seeds that differ in every draw of documents: their mean is 0.5, and either alone is within the band."""
     apart = [Estimate(0.0, np.zeros(1000)), Estimate(1.0, np.ones(1000))]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from lm_eval.api.metrics import mean_stderr, perplexity
+from pydantic import ValidationError
 
 from painters import results, scoring
 from painters._results_record import NOT_IN_KEY
@@ -148,7 +149,8 @@ def test_every_field_is_in_the_key_or_said_not_to_be() -> None:
 
 @pytest.mark.parametrize("field", IN_KEY)
 def test_the_key_tells_records_apart(field: str) -> None:
-    assert results.key(record(**{field: IN_KEY[field]})) != results.key(record())
+    other = record(**{field: IN_KEY[field], "outcomes": None})  # the outcomes are in no key, but have to be as many
+    assert results.key(other) != results.key(record())
 
 
 def test_the_key_ignores_results() -> None:
@@ -214,3 +216,11 @@ def test_primary() -> None:
     assert scoring.primary(["f1"]) == "f1"
     with pytest.raises(ValueError, match="without metrics"):
         scoring.primary([])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_layers": 10**9}, {"num_layers": 0}, {"documents": 10**12}, {"documents": 3}], ids=str
+)
+def test_sizes_that_nobody_could_hold_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        record(**wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import time
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_records import LAYERS, record
 from rich.table import Table
 from rich.text import Text
 
-from painters import bundled, tasks
+from painters import bundled, results, tasks
 from painters._cli_terminal import Terminal
 from painters._figure_output import Drawing
 from painters.errors import printable
+from painters.plan import Plan
 from painters.tasks import TaskError
 from tests.conftest import Outcome
 
@@ -178,3 +181,36 @@ def test_a_configuration_that_is_none(painters: Callable[..., Outcome], text: st
     assert done.code in (1, 2)
     assert "Traceback" not in done.err
     assert done.err.startswith("painters: model './m'")
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+
+
+@pytest.mark.filterwarnings("ignore:Glyph .* missing from font:UserWarning")
+@pytest.mark.parametrize("name", ["../../owned", "/tmp/owned", "a/b", ".."])
+def test_no_name_in_a_record_becomes_a_path(painters: Callable[..., Outcome], name: str, tmp_path: Path) -> None:
+    records = [record(Plan.identity(LAYERS), "fake_arc", 1.0), record(Plan.parse("0-3"), "fake_arc", 0.5)]
+    results.append(
+        tmp_path / "work" / "in" / "r.jsonl",
+        [one.model_copy(update={"model": name, "task": name, "variant": name}) for one in records],
+    )
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert painters("plot", "7", "--from", "{tmp}/work/in", "--to", "{tmp}/work/out").code in (0, 1)
+    assert painters("report", "{tmp}/work/in", "--out", "{tmp}/work/out/r.html", "--no-figures").code == 0
+    made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
+    assert made
+    assert all(path.is_relative_to(tmp_path / "work" / "out") for path in made)
+
+
+# -------------------------------------------------------------------------------------------------------- SECURITY.md
+
+
+def test_every_promise_is_held_by_a_test_that_is_there() -> None:
+    root = Path(__file__).parents[1]
+    rows = [line for line in (root / "SECURITY.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    assert len(rows) > 10
+    for row in rows[1:]:
+        named = re.findall(r"`(tests/\w+\.py)::(\w+)`", row)
+        assert named, row
+        for file, test in named:
+            assert f"def {test}(" in (root / file).read_text(encoding="utf-8"), f"{file} has no {test}"
