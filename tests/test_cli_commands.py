@@ -20,7 +20,7 @@ from painters import _cli_complete, cli, figures, tasks, variants
 from painters._cli_errors import EXIT_CODES
 from painters.similarity import MODES
 
-DOCS = Path(cli.__file__).parents[1] / "docs" / "scripts.md"
+DOCS = Path(cli.__file__).parents[1] / "docs" / "command-line.md"
 EXPERIMENT = """\
 title: small
 models: [nano-llama]
@@ -83,7 +83,7 @@ def test_json_is_all_that_is_printed(painters: Callable[..., Outcome], here: Pat
     found = painters(*arguments(command), "--json")
     assert (found.code, found.err) == (0, "")
     told = json.loads(found.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert documented()[command] == keys(told), f"docs/scripts.md has to say what `{command} --json` prints"
+    assert documented()[command] == keys(told), f"docs/command-line.md has to say what `{command} --json` prints"
 
 
 @pytest.mark.parametrize("command", ["models --inspect", "sweep --plan-only"])
