@@ -23,6 +23,7 @@ PAGES = {
     "README.md": ROOT / "README.md",
     # training.md has one block, and a test of its own
     **{path.name: path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "training.md"},
+    "api/painters.md": ROOT / "docs" / "api" / "painters.md",
 }
 BLOCK = re.compile(
     r"^((?:<!-- [^>]+ -->\n)*)(?P<indent> *)```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^(?P=indent)```$",
