@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -23,6 +24,7 @@ PAGES = {
     "README.md": ROOT / "README.md",
     # training.md has one block, and a test of its own
     **{path.name: path for path in sorted((ROOT / "docs").glob("*.md")) if path.name != "training.md"},
+    "api/painters.md": ROOT / "docs" / "api" / "painters.md",
 }
 BLOCK = re.compile(
     r"^((?:<!-- [^>]+ -->\n)*)(?P<indent> *)```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^(?P=indent)```$",
@@ -110,26 +112,27 @@ class Reader:
             found = self._painters(*words[1:])
             assert found.code == 0, f"{where}: {shlex.join(words)} ended with {found.code}: {found.err}"
             return str(found.out)
-        folder, arguments = Path.cwd(), [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+        arguments = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
         if words[0] == "make":
-            dry = ["--dry-run"] * (words[1] == "test")  # that is what runs this
-            folder, arguments = ROOT, [*words, *dry, f"VENV={installed(Path.cwd())}"]
+            if not Path("Makefile").exists():
+                installed(Path.cwd())
+            arguments = [*words, *["--dry-run"] * (words[1] == "test")]  # that is what runs this
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{where}: {shlex.join(words)} ended with {done.returncode}: {done.stderr}"
         return done.stdout
 
 
-def installed(folder: Path) -> Path:
-    """What the Makefile takes for an environment in which everything is installed: this Python's."""
-    venv = folder / "venv"
-    (venv / "bin").mkdir(parents=True, exist_ok=True)
+def installed(folder: Path) -> None:
+    """Nothing; the Makefile is in the folder, and takes this Python for its environment with everything installed."""
+    venv = folder / ".venv"
+    (venv / "bin").mkdir(parents=True)
     for name in ("python", "painters"):
-        (venv / "bin" / name).unlink(missing_ok=True)
         (venv / "bin" / name).symlink_to(Path(sys.executable).with_name(name))
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
     for stamp in (".installed", ".installed-dev"):
         (venv / stamp).touch()
-    return venv
 
 
 def compare(found: str, shown: str, where: str, *, exact: bool) -> None:
