@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from painters import variants
@@ -217,6 +219,15 @@ def test_errors(name: str, params: dict[str, int | str], message: str) -> None:
     with pytest.raises(VariantError) as caught:
         build(name, 12, **params)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("x" * 5000, {}), ("skip", {"x" * 5000: 1}), ("loop", {"by": "x" * 5000})]
+)
+def test_a_long_name_is_cut_in_the_message(name: str, params: dict[str, Any]) -> None:
+    with pytest.raises(VariantError) as caught:
+        build(name, 12, **params)
+    assert len(str(caught.value)) < 300
 
 
 @pytest.mark.parametrize("name", ["skip", "middle-repeat"])

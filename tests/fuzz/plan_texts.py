@@ -194,7 +194,7 @@ def check_variant(given: tuple[str, dict[str, object]], watch: Watch) -> str:
         with watch:
             plan = variants.build(name, **params)  # type: ignore[arg-type]
     except (VariantError, PlanError) as error:
-        if "\n" in str(error) or len(str(error)) > 6000:
+        if "\n" in str(error) or len(str(error)) > 400:
             raise Wrong(f"refused with an odd message: {str(error)[:600]!r}") from error
         return "refused"
     if Plan.parse(str(plan)) != plan:
