@@ -208,7 +208,7 @@ class Result:
     def table(self) -> RenderableType:
         """One line per state: its size, how far the step turned it, its cosine with the state before in each mode."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True)
-        table.add_column("\nstep", min_width=4, overflow="fold", vertical="bottom")
+        table.add_column("after\nstep", min_width=5, overflow="fold", vertical="bottom")
         for name in ("\nnorm", "first\ntoken", "\nlargest", "influ-\nence"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column(f"angle\n{f'over {self.block}' if self.block > 1 else ''}", justify="right", no_wrap=True)

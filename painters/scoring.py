@@ -153,9 +153,10 @@ def too_few(difference: float, error: float | None, documents: int, apart: int |
     """
     if difference == 0 or error is None or not math.isfinite(difference):
         return None
-    if documents < FEW:
-        return f"{documents} documents; take {FEW} or more"
     needed = documents_needed(difference, error, documents)
+    is_clear = needed is not None and needed <= documents and apart is not None and apart >= FEW_APART
+    if documents < FEW and not is_clear:
+        return f"{documents} documents; take {FEW} or more"
     if needed is not None and needed > documents:
         return f"{documents:,} documents; about {_rounded_up(needed):,} would tell one of this size"
     if apart is not None and apart < FEW_APART:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,15 @@ def grid(folder: Path) -> Experiment:
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 
+@pytest.fixture
+def hearing() -> Iterator[None]:
+    """A hang-up is heard, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hearing")
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_ends_a_run_and_says_what_is_kept(
     painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
@@ -74,6 +83,7 @@ def test_a_signal_ends_a_run_and_says_what_is_kept(
     assert {record.task for record in results.read("a file.jsonl")} == {"nano_arc"}
 
 
+@pytest.mark.usefixtures("hearing")
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
 def test_a_signal_before_anything_is_scored(
     painters: Call, monkeypatch: pytest.MonkeyPatch, number: int, code: int

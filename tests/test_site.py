@@ -16,7 +16,7 @@ from browser import Page
 
 ROOT = Path(__file__).parents[1]
 API = ROOT / "docs" / "api"
-INSIDE = {"cache_slots", "cli", "progress"}
+INSIDE = {"cache_slots", "cli", "hub", "memory", "progress"}
 """Modules without a page: what they do is told where it is used."""
 COMMAND = browser.find()
 
