@@ -187,19 +187,19 @@ def test_a_configuration_that_is_none(painters: Callable[..., Outcome], text: st
 
 
 @pytest.mark.filterwarnings("ignore:Glyph .* missing from font:UserWarning")
-@pytest.mark.parametrize("name", ["../../owned", "/tmp/owned", "a/b", ".."])
+@pytest.mark.parametrize("name", ["../../owned", "/nowhere/owned", "a/b", ".."])
 def test_no_name_in_a_record_becomes_a_path(painters: Callable[..., Outcome], name: str, tmp_path: Path) -> None:
     records = [record(Plan.identity(LAYERS), "fake_arc", 1.0), record(Plan.parse("0-3"), "fake_arc", 0.5)]
     results.append(
-        tmp_path / "work" / "in" / "r.jsonl",
+        tmp_path / "base" / "in" / "r.jsonl",
         [one.model_copy(update={"model": name, "task": name, "variant": name}) for one in records],
     )
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    assert painters("plot", "7", "--from", "{tmp}/work/in", "--to", "{tmp}/work/out").code in (0, 1)
-    assert painters("report", "{tmp}/work/in", "--out", "{tmp}/work/out/r.html", "--no-figures").code == 0
+    assert painters("plot", "7", "--from", "{tmp}/base/in", "--to", "{tmp}/base/out").code in (0, 1)
+    assert painters("report", "{tmp}/base/in", "--out", "{tmp}/base/out/r.html", "--no-figures").code == 0
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert made
-    assert all(path.is_relative_to(tmp_path / "work" / "out") for path in made)
+    assert all(path.is_relative_to(tmp_path / "base" / "out") for path in made)
 
 
 # -------------------------------------------------------------------------------------------------------- SECURITY.md

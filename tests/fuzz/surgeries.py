@@ -33,8 +33,12 @@ CACHES = ("none", "default", "dynamic", "made without a config", "static", "quan
 MAX_RUNS = 16
 PATHS = {"gpt2": "transformer.h", "gpt_neox": "gpt_neox.layers", "opt": "model.decoder.layers"}
 """Where a decoder's layers lie, model.layers for those that are not named."""
-CLOSE = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
-"""How far a cached answer may be from an uncached one where rounding differs, of the largest logit."""
+CLOSE = {"float64": 1e-5, "float32": 1e-3, "bfloat16": 0.2, "float16": 0.05}
+"""How far a cached answer may be from an uncached one where rounding differs, of the largest logit.
+
+Norms and softmax are in float32 in many models, whatever the weights are in: an intact Gemma2 in float64
+is off by 3e-7.
+"""
 
 
 @dataclass(frozen=True)
