@@ -51,9 +51,7 @@ class TokenTree:
 
     def add(self, number: int, sequence: Sequence[int], shared: int) -> None:
         """Nothing; `sequence` is a path of the tree, its first `shared` nodes those of the sequence added last."""
-        first = len(self.tokens)
-        if before := self._last[:shared]:
-            self.paths[number] = before
+        first, before = len(self.tokens), self._last[:shared]
         self.tokens += sequence[shared:]
         self.depths += range(shared, len(sequence))
         if len(self.tokens) > first:

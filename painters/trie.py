@@ -129,7 +129,7 @@ def groups(plans: Sequence[Plan], most: int) -> Iterator[list[Plan]]:
 
     Where it takes several groups, those of one have much in common.
     """
-    walked = Trie.of(plans).walked if len(plans) > most else plans
+    walked = Trie.of(plans).walked
     for begin in range(0, len(walked), most):
         yield sorted(walked[begin : begin + most], key=plans.index)
 

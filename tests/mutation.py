@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutation"
 BESIDE = ("experiments", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")  # what tests read besides the package
 TIMED = "not at_once and not in_time and not is_fast"  # those tests measure seconds, and a busy machine has few
+LIKE_OTHERS = "mistral qwen phi3 gpt_neox roberta electra distilbert modernbert".split()  # kin of what is tried
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,15 @@ GROUPS = {
         ("engine.py", "_engine_recording.py", "_engine_aside.py", "_engine_merges.py"),
         (
             "test_averaged.py",
+            "test_cache.py",
             "test_engine.py",
             "test_engine_errors.py",
             "test_engine_position_bias.py",
             "test_engine_trace.py",
+            "test_peft.py",
+            "test_training.py",
         ),
+        f"not plain_loop and not trainer and not adamw and not dropout and not {' and not '.join(LIKE_OTHERS)}",
     ),
     "proof": Group(("_engine_proof.py",), ("test_engine_proof.py",)),
     "results": Group(("results.py", "_results_*.py"), ("test_results.py", "test_store.py")),

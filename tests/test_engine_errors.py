@@ -10,6 +10,7 @@ import torch
 from models import make_model, shared_model, tokens
 from reference import assert_same
 from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, BloomConfig
 
 from painters import Plan, PlanError, surgery
 from painters.engine import SurgeryError
@@ -21,8 +22,33 @@ def test_a_layer_that_is_not_there() -> None:
 
 
 def test_an_unknown_kind_of_cache_slots() -> None:
-    with pytest.raises(ValueError, match="kv is 'mean': it must be one of 'exact', 'averaged'"):
+    with pytest.raises(ValueError, match=r"^kv is 'mean': it must be one of 'exact', 'averaged'$"):
         surgery(shared_model("llama", 7), "0-6", kv="mean").__enter__()  # type: ignore[arg-type]
+
+
+def test_a_list_of_layers_is_named_once() -> None:
+    with pytest.raises(ValueError, match=r"^stack='decoder' and path='h': both say which list .* meant, so give one$"):
+        surgery(shared_model("llama", 7), "0-6", stack="decoder", path="h").__enter__()
+
+
+def test_halves_of_layers_whose_halves_are_unknown() -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(BloomConfig(n_layer=2, hidden_size=32, n_head=4))
+    with pytest.raises(SurgeryError) as refused:
+        surgery(model, "0 1.mlp").__enter__()
+    told, _, rest = str(refused.value).partition("(known: ")
+    assert told == "plan runs 1.mlp of BloomForCausalLM, but the halves of its BloomBlock are not known "
+    known, _, remedy = rest.partition("): ")
+    assert remedy == "run whole layers"
+    assert {"Llama", "GPT2", "Bert", "Gemma3"} <= set(known.split(", "))
+    left = [name for name in known.split(", ") if name.endswith(("Layer", "Block", "Decoder"))]
+    assert left == ["TransformerBlock"]  # of which nothing else would be left
+
+
+STOPPED = (
+    r"^LlamaForCausalLM: the forward ended without the plan, for its loop met 5 of the 7 layers at model\.layers: does "
+    r"it run another list, or stop at config\.num_hidden_layers\?$"
+)
 
 
 def test_a_loop_that_stops_early() -> None:
@@ -30,7 +56,7 @@ def test_a_loop_that_stops_early() -> None:
     model, ids = make_model("llama", 7), tokens(2, 9)
     model.config.num_hidden_layers = 5
     with torch.inference_mode(), surgery(model, "6-0"):
-        with pytest.raises(SurgeryError, match=r"met 5 of the 7 layers at model\.layers: .*num_hidden_layers"):
+        with pytest.raises(SurgeryError, match=STOPPED):
             model(ids)
         assert isinstance(model.model.layers[0], nn.Module)
 
@@ -59,6 +85,12 @@ def test_a_model_that_bypasses_the_list() -> None:
         model(tokens(2, 9))
 
 
+REMOVED = (
+    r"^LlamaForCausalLM: another tool removed the hooks that make it follow the plan, so that it ran intact: use the "
+    r"two one after the other$"
+)
+
+
 def test_hooks_that_another_tool_removes() -> None:
     model, ids = make_model("llama", 7), tokens(2, 9)
 
@@ -69,10 +101,16 @@ def test_hooks_that_another_tool_removes() -> None:
             model._forward_hooks.clear()
             model(ids)
 
-    with pytest.raises(SurgeryError, match="another tool removed the hooks"):
+    with pytest.raises(SurgeryError, match=REMOVED):
         run_while_hooks_go()
     with torch.inference_mode():
         assert_same(model(ids).logits, reference.logits("llama", model, Plan.identity(7), ids))
+
+
+NO_CHAIN = (
+    r"^Shifted: the loop over layers does not hand layer 1 what layer 0 returned: there is work between the layers, or "
+    r"they return tuples \(and need a row in painters\.stack\.SPECIAL\)$"
+)
 
 
 def test_work_between_the_layers() -> None:
@@ -90,7 +128,7 @@ def test_work_between_the_layers() -> None:
 
     with (
         surgery(shifted := Shifted(), "0-6", path="layers"),
-        pytest.raises(SurgeryError, match="does not hand layer 1 what layer 0 returned"),
+        pytest.raises(SurgeryError, match=NO_CHAIN),
     ):
         shifted(torch.zeros(1, 3, 32))
 
@@ -135,6 +173,9 @@ def test_a_stream_given_by_name() -> None:
         model(torch.zeros(1, 3, 4))
 
 
+PAIRS = r"^Pairs: Pair returns a tuple, and a tensor was expected: it needs a row in painters\.stack\.SPECIAL$"
+
+
 def test_layers_that_return_something_else() -> None:
     class Pair(nn.Linear):
         def forward(self, stream: Tensor) -> Any:
@@ -150,6 +191,6 @@ def test_layers_that_return_something_else() -> None:
 
     with (
         surgery(model := Pairs(), "0", path="layers"),
-        pytest.raises(SurgeryError, match=r"Pair returns a tuple, and a tensor was expected: .*SPECIAL"),
+        pytest.raises(SurgeryError, match=PAIRS),
     ):
         model(torch.zeros(1, 3, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from models import make_model
 from torch import Tensor, nn
 
 from painters import Plan, surgery
-from painters._engine_proof import _PROVEN, first_row, token_ids
+from painters._engine_proof import _PROVEN, difference, first_row, is_noise, tensors, token_ids
 from painters.engine import SurgeryError
 from painters.sharing import Sharing
 
@@ -180,6 +181,96 @@ def test_a_deceitful_model_is_refused(kind: Callable[[], Honest], seen: str) -> 
     with pytest.raises(SurgeryError, match=seen), surgery(model, "0-3", path="layers"):
         model(X)
     assert torch.equal(model(X), plain)
+
+
+def test_a_refusal_says_what_was_compared_and_what_to_do() -> None:
+    model = Encore()
+    with pytest.raises(SurgeryError) as refused, surgery(model, "0-3", path="layers"):
+        model(X)
+    assert str(refused.value) == (
+        "Encore: a plan over layers was compared with the plain forward on a tiny batch: layer 0 runs 2 times where 1 "
+        "are due. The layers share more than the stream (a state handed on, keys of another layer, a layer that runs "
+        "again, outputs kept one by one), so that no plan would mean anything: give the path of another list of layers"
+    )
+
+
+def test_layers_that_fail_out_of_their_order() -> None:
+    class Ordered(nn.Module):
+        def __init__(self, index: int, last: list[int]) -> None:
+            super().__init__()
+            self.index, self.last = index, last
+
+        def forward(self, stream: Tensor) -> Tensor:
+            if self.index not in (0, self.last[0], self.last[0] + 1):
+                raise ValueError(f"{self.index} after {self.last[0]}")
+            self.last[0] = self.index
+            return stream * 2
+
+    model = Honest()
+    last = [0]
+    model.layers = nn.ModuleList(Ordered(index, last) for index in range(4))
+    with (
+        pytest.raises(SurgeryError, match=r": layer 2 fails out of its order with ValueError: 2 after 3\. The"),
+        surgery(model, "0-3", path="layers"),
+    ):
+        model(X)
+
+
+def test_differences_in_words_and_numbers() -> None:
+    one, nan = torch.ones(2), torch.tensor([1.0, float("nan")])
+    assert difference({"a": one, "b": nan}, {"a": one.clone(), "b": nan.clone()}) is None
+    assert difference({"a": one}, {"b": one, "c": one}) == ("it returns a instead of b, c", math.inf)
+    assert difference({}, {"b": one}) == ("it returns nothing instead of b", math.inf)
+    assert difference({"b": one}, {}) == ("it returns b instead of nothing", math.inf)
+    assert difference({"a": one}, {"a": one[:1]}) == ("a is of shape (2,) instead of (1,)", math.inf)
+    assert difference({"a": one, "b": one + 0.5}, {"a": one, "b": one}) == ("b is off by 5.0e-01", 0.5)
+    assert difference({"a": one - 2}, {"a": one}) == ("a is off by 2.0e+00", 2.0)
+    for found, plain in ((nan, one), (one, nan)):
+        assert difference({"a": found}, {"a": plain}) == ("a is off by inf", math.inf)
+
+
+@pytest.mark.parametrize(
+    ("seen", "own", "largest", "noise"),
+    [
+        (8.0, 1.0, 1000.0, True),
+        (8.1, 1.0, 1000.0, False),
+        (2.0, 1.0, 100.0, True),
+        (2.1, 1.0, 100.0, False),
+        (1.0, None, 1000.0, False),
+    ],
+)
+def test_noise_is_what_equal_forwards_differ_by(seen: float, own: float | None, largest: float, noise: bool) -> None:
+    """Up to eight times that, and a fiftieth of the largest number."""
+    values = {"small": torch.tensor([0.5]), "large": torch.tensor([1.0, -largest, math.nan])}
+    assert is_noise(("", seen), None if own is None else ("", own), values) == noise
+    assert not is_noise(("", 0.1), ("", 0.1), {})
+
+
+def test_tensors_of_outputs_have_the_names_of_their_places() -> None:
+    number, whole = torch.ones(1), torch.ones(1, dtype=torch.long)
+    cache = {"past_key_values": (number,), "encoder_hidden_states": (number,), "attentions": number, "aux_loss": number}
+    given = {"logits": number, "ids": whole, "deep": {"parts": [number, (number.to(torch.complex64),)]}, **cache}
+    assert [name for name, _ in tensors(given)] == ["logits", "deep.parts.0", "deep.parts.1.0"]
+    assert [name for name, _ in tensors((number, None, [number]))] == ["0", "2.0"]
+    assert [name for name, _ in tensors(number)] == ["output"]
+    assert list(tensors(whole)) == []
+
+
+def test_the_batch_of_token_ids_is_one_that_the_model_takes() -> None:
+    model = make_model("llama", 2)
+    given = token_ids(model)
+    assert given is not None
+    assert given.keys() == {"input_ids", "use_cache"}
+    assert given["use_cache"] is False
+    assert given["input_ids"].tolist() == [list(range(3, 11)), list(range(11, 19))]
+    model.config.vocab_size = 8
+    small = token_ids(model)
+    assert small is not None
+    assert small["input_ids"].tolist() == [[3, 4, 5, 6, 7, 3, 4, 5], [6, 7, 3, 4, 5, 6, 7, 3]]
+    model.config.vocab_size = 2
+    smallest = token_ids(model)
+    assert smallest is not None
+    assert set(smallest["input_ids"].flatten().tolist()) == {1}
 
 
 @pytest.mark.parametrize("kind", [Hoarder, InPlace, Gossips])

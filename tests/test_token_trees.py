@@ -62,6 +62,21 @@ def test_what_has_little_in_common_stays_apart(shared: int, trees: int) -> None:
     assert len(grow([one, two], hidden_size=160, limit=1000)) == trees
 
 
+@pytest.mark.parametrize(("width", "shared", "trees"), [(4, 1, 1), (5, 1, 2), (9, 2, 1), (10, 2, 2)])
+def test_a_sequence_joins_where_that_is_less_work(width: int, shared: int, trees: int) -> None:
+    """One more token after `shared`: 6 units a node and one for each pair of nodes; of 10 both ways cost the same."""
+    one, two = [7] * shared + [1] * (width - shared), [7] * shared + [2]
+    assert len(grow([one, two], hidden_size=1, limit=1000)) == trees
+
+
+def test_a_beginning_of_the_last_sequence_is_a_path_without_new_nodes() -> None:
+    tree = TokenTree()
+    tree.add(0, [5, 6, 7], 0)
+    tree.add(1, [5, 6], 2)
+    assert (tree.tokens, tree.paths) == ([5, 6, 7], {0: (0, 1, 2), 1: (0, 1)})
+    assert [(branch.first, branch.last) for branch in tree.branches] == [(0, 3)]
+
+
 def test_a_tree_is_no_wider_than_the_limit() -> None:
     sequences = [[*range(50), i] for i in range(100, 140)]
     trees = grow(sequences, hidden_size=4096, limit=64)
