@@ -23,8 +23,6 @@ def objection(record: Record) -> str | None:
         )
     if record.outcomes is None:
         return None
-    if len(record.outcomes) != record.documents:
-        return f"{len(record.outcomes):,} outcomes of {record.documents:,} documents"
     value = scoring.value(record.aggregation, record.outcomes)
     if value is None or record.value is None:
         return None

@@ -21,6 +21,7 @@ from test_store import cell, scored
 
 from painters import results
 from painters._cli_warned import warned
+from painters._results_lines import Kind
 from painters._results_store import host_name
 from painters._similarity_record import keep, read
 from painters.doctor import DoctorError, Mended, examine, mend
@@ -208,7 +209,6 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "plan": ({"plan": "0-"}, "its plan is none"),
     "a layer too many": ({"plan": "0-12"}, "its plan is none"),
     "layer runs": ({"layer_runs": 1}, "its plan has 12 layer runs and depth 12, the record 1 and 12"),
-    "documents": ({"documents": 3}, "60 outcomes of 3 documents"),
     "value": ({"value": 0.1}, "its outcomes come to 0.866667, its value is 0.1"),
     "stderr": ({"stderr": 0.5}, "its outcomes have the standard error 0.0442557, the record 0.5"),
     "an outcome": ({"outcomes": (5.0, *(GOOD.outcomes or ())[1:])}, "its outcomes come to "),
@@ -222,6 +222,13 @@ def test_numbers_that_do_not_follow_from_one_another(strange: str, tmp_path: Pat
     [found] = examine(tmp_path).strange
     assert told in found
     assert found.startswith("fake-llama under ")
+
+
+def test_other_numbers_of_documents_than_of_outcomes(tmp_path: Path) -> None:
+    results.append(tmp_path / "a.jsonl", [GOOD, GOOD.model_copy(update={"documents": 3})])
+    [one] = examine(tmp_path).files
+    assert (one.records, [fault.kind for fault in one.faults]) == (1, [Kind.damaged])
+    assert "outcomes of 60 documents, where documents is 3" in one.faults[0].reason
 
 
 def test_numbers_that_nothing_follows_for(tmp_path: Path) -> None:

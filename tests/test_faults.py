@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +67,24 @@ def test_a_full_disk_and_a_folder_to_read_only(tmp_path: Path, monkeypatch: pyte
     assert done.stdout.endswith("60 records, those of an undisturbed run\n")
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """No file can have more than 4000 bytes: writing stops in the middle of a line, as on a full disk."""
+    """No file can have more than 4000 bytes: writing stops in the middle of a line, as on a full disk.
+
+    That holds for what pytest itself writes to, too.
+    """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("small_files")
 def test_writing_that_stops_within_a_line(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with pytest.raises(OSError, match=r"too large: '.*store.*\.jsonl'"):
+    with pytest.raises(OSError, match=r"too large: '.*store.*\.jsonl'"), small_files():
         store.append(record(seed=seed) for seed in range(20))
     [path] = store.folder.iterdir()
     assert path.stat().st_size == 4000

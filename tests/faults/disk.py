@@ -84,7 +84,7 @@ def judged(steps: Sequence[Step], wanted: int) -> list[str]:
     """What is wrong with the steps, of which the last has to have so many records."""
     full, again, closed, end = steps
     wrong = [f"{step.name}: no failure" for step in (full, again, closed) if step.code != 1]
-    room, other = "Make room and run the same command again", "Choose with --out a folder that can be written"
+    room, other = "make room and run the same command again", "name a place that you may write to"
     for step, *told in ((full, "No space", room), (again, "No space", room), (closed, "Read-only", other)):
         if any(text not in step.said for text in (*told, "Nothing that was recorded before is lost")):
             wrong.append(f"{step.name}: another message")
