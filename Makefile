@@ -14,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
-	test-ray coverage mutants notebooks clean
+	test-ray test-faults fuzz coverage mutants notebooks docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -90,6 +90,15 @@ test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this ma
 	@build/ray/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,ray]'
 	build/ray/bin/python -m pytest tests/test_sweep_ray.py tests/test_sweep_ray_command.py -m 'slow or not slow'
 
+test-faults: $(VENV)/.installed-dev  ## writers that are killed, files that are damaged, disks that are full
+	@echo "Setting a store on fire (about 20 minutes on two cores; at most an hour)"
+	PYTHONPATH=tests timeout 3600 $(BIN)/python -m faults
+
+fuzz: $(VENV)/.installed-dev  ## random and hostile inputs; PARTS=plans, CASES=1000, TIME=60 (seconds a part), SEED=1
+	@echo "Feeding random and hostile inputs (about half an hour of processor time; less with TIME= or CASES=)"
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(BIN)/python -m fuzz $(PARTS) $(if $(CASES),--cases $(CASES)) \
+		$(if $(TIME),--seconds $(TIME)) $(if $(SEED),--seed $(SEED))
+
 coverage: $(VENV)/.installed-dev  ## the tests once more, and the lines and branches of painters that they miss
 	@mkdir -p build/coverage
 	@echo "Running: the tests under coverage (twice as long as without); fails where they miss more than 5 %"
@@ -108,6 +117,16 @@ mutants: $(BIN)/python  ## plant errors in the core and count those that the tes
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
 	$(BIN)/python tests/notebook_runs.py
+
+build/docs/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing painters with mkdocs into build/docs (minutes the first time)"
+	@$(BIN)/python -m venv build/docs
+	@build/docs/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[docs]'
+	@touch $@
+
+docs: build/docs/.installed  ## build the documentation into build/site; once installed, without network
+	@NO_MKDOCS_2_WARNING=1 build/docs/bin/python -m mkdocs build --strict  # with --quiet it would hear no warning
+	@echo "The documentation is in build/site: open build/site/index.html"
 
 clean:  ## remove the environment, caches and build leftovers
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,15 +1,99 @@
-"""What `painters export` asks for, and what it says when it is done."""
+"""`painters export`: a plan as a checkpoint."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from painters import bundled
-from painters.export import Exported, check, export, readable, stored_dtype
+from painters._cli_console import progress, tell
+from painters._cli_options import (
+    DEFAULT_MODEL,
+    OUTPUT,
+    ByOption,
+    DeviceOption,
+    FileDtypeOption,
+    JsonOption,
+    LayerOption,
+    LoopsOption,
+    ModelOption,
+    PlanOption,
+    QuietOption,
+    RevisionOption,
+    SeedOption,
+    StartOption,
+    TrustOption,
+    VariantOption,
+    given,
+    wanted_plan,
+)
+from painters._cli_progress import status
+from painters.errors import printable
 from painters.plan import Plan
+
+if TYPE_CHECKING:
+    from painters.export import Exported
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="Folder to write; a new or empty one.", rich_help_panel=OUTPUT)],
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    dtype: FileDtypeOption = None,
+    device: DeviceOption = "cpu",
+    trust_remote_code: TrustOption = False,
+    with_code: Annotated[
+        bool,
+        typer.Option("--with-code", help="Add a modelling file that runs the plan.", rich_help_panel=OUTPUT),
+    ] = False,
+    mergekit: Annotated[
+        bool, typer.Option("--mergekit", help="Add a recipe for mergekit.", rich_help_panel=OUTPUT)
+    ] = False,
+    max_shard_size: Annotated[
+        str, typer.Option(help="Most bytes in a file of weights, such as 500MB.", rich_help_panel=OUTPUT)
+    ] = "5GB",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the checkpoint that lies there.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write a model under a plan as a checkpoint that transformers loads without painters.
+
+    painters export --model nano-llama --plan "0-3 5-11" --to no-layer-4
+    """
+    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    wanted = wanted_plan(plan, variant, options)
+    asked = Request(
+        wanted=wanted,
+        model=model,
+        revision=revision,
+        dtype=None if dtype is None else str(dtype),
+        device=device,
+        trust_remote_code=trust_remote_code,
+        to=to,
+        options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
+    )
+    asked.check()
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    with status(f"Loading {model}, writing and checking", progress(quiet, as_json)):
+        done = written(asked)
+    if as_json:
+        tell(done.as_json())
+    else:
+        typer.echo(printable(told(done)))
 
 
 @dataclass(frozen=True)
@@ -35,11 +119,14 @@ class Request:
             count = num_layers(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
         plan = self.wanted(count)
         plan.check(count, self.model)
+        from painters.export import check
+
         check(plan, self.to, **self.options)
 
 
 def written(request: Request) -> Exported:
     """What was written."""
+    from painters.export import export, stored_dtype
     from painters.models import load_model
     from painters.stack import LayerStack
 
@@ -57,6 +144,8 @@ def written(request: Request) -> Exported:
 
 def told(done: Exported) -> str:
     """The lines that say so."""
+    from painters.export import readable
+
     files = ", ".join(done.files)
     trust = ", trust_remote_code=True" if done.trust_remote_code else ""
     return (

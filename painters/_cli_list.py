@@ -1,14 +1,88 @@
-"""The tables of `painters variants`, `models` and `tasks`. None of them loads torch."""
+"""`painters variants`, `models` and `tasks`. None of them loads torch, unless a model is looked into."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.table import Table
 
-from painters import bundled, tasks, variants
+from painters import _cli_complete, bundled, tasks, variants
+from painters._cli_console import out, tell
+from painters._cli_errors import UsageError
+from painters._cli_options import JsonOption, QuietOption
+
+
+def list_variants(
+    layers: Annotated[
+        int | None, typer.Option(min=2, help="Also list the windows of a model of this many layers.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the named rules that build plans."""
+    if as_json:
+        tell(variants_json(layers))
+        return
+    first, *more = variants_tables(layers)
+    out.print(first)
+    for table in more:
+        out.print("", table, sep="\n")
+
+
+def list_models(
+    inspect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Say where this model keeps its layers, from its configuration alone.",
+            autocompletion=_cli_complete.model_names,
+        ),
+    ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            help='With --inspect: "encoder", "decoder", "vision" or a path.', autocompletion=_cli_complete.stacks
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="With --inspect: run the code that the model brings.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the bundled models, and say how to use others; or look into one."""
+    if inspect is not None:
+        told = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
+        if stack is not None and told["stack"] is None:
+            paths = ", ".join(found["path"] for found in told["lists"]) or "none"
+            raise UsageError(f"--stack {stack}: {told['refused']}. The lists of {inspect} are {paths}")
+        if as_json:
+            tell(told)
+        else:
+            about, lists = inspected_tables(told)
+            out.print(about, "", lists, sep="\n")
+        return
+    if stack is not None:
+        raise UsageError("--stack chooses among the lists of layers of one model: give --inspect NAME too")
+    if as_json:
+        tell(models_json())
+        return
+    out.print(models_table())
+    if not quiet:
+        out.print("\nAny causal language model of the hub or a folder works too:\n--model meta-llama/Llama-2-7b-hf")
+
+
+def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """List the bundled tasks, and say how to use lm-eval's."""
+    if as_json:
+        tell(tasks_json())
+        return
+    out.print(tasks_table())
+    if not quiet:
+        out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
 
 
 def layers_of(model: str) -> int:
@@ -138,7 +212,11 @@ def tasks_table() -> Table:
 
 
 def _table(*columns: str) -> Table:
-    return Table(*columns, box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    """Columns that in a narrow terminal break words rather than lose letters, the first one whole."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    for number, name in enumerate(columns):
+        table.add_column(name, no_wrap=not number, overflow="fold")
+    return table
 
 
 def _parameters(weights: Path) -> int:

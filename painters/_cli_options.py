@@ -1,13 +1,20 @@
-"""The options that several commands of the command line have in common."""
+"""The options that several commands have in common, and what is read from them together."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from painters import variants
+from painters import _cli_complete, variants
+from painters._cli_errors import UsageError
+from painters.plan import Plan
+
+DEFAULT_MODEL = "nano-llama"
+DEFAULT_OUT = Path("runs/records.jsonl")
 
 Kv = StrEnum("Kv", ["exact", "averaged"])
 By = StrEnum("By", ["block", "layer"])
@@ -22,7 +29,7 @@ VariantOption = Annotated[
     str | None,
     typer.Option(
         help=f"A named rule that builds the plan: {', '.join(variants.VARIANTS)}.",
-        autocompletion=lambda: list(variants.VARIANTS),
+        autocompletion=_cli_complete.variant_names,
         rich_help_panel=PLAN,
     ),
 ]
@@ -38,11 +45,24 @@ SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", ric
 ByOption = Annotated[
     By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=PLAN)
 ]
-ModelOption = Annotated[str, typer.Option(help="Bundled model, local folder or hub name.", rich_help_panel=MODEL)]
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        help="Bundled model, local folder or hub name.",
+        autocompletion=_cli_complete.model_names,
+        rich_help_panel=MODEL,
+    ),
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=MODEL)]
 DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=MODEL)]
-DeviceOption = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps.", rich_help_panel=MODEL)]
-DeviceMapOption = Annotated[str | None, typer.Option(help="auto: spread over all GPUs.", rich_help_panel=MODEL)]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, cuda:1, mps.", autocompletion=_cli_complete.devices, rich_help_panel=MODEL),
+]
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option(help="auto: spread over all GPUs.", autocompletion=lambda: ["auto"], rich_help_panel=MODEL),
+]
 TrustOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=MODEL)
 ]
@@ -66,6 +86,15 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=SCORE),
 ]
+FailFastOption = Annotated[
+    bool, typer.Option("--fail-fast", help="End at the first cell that fails.", rich_help_panel=SCORE)
+]
+NumbersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[FIGURE]...", help="Numbers, such as 4 11, or all.", autocompletion=_cli_complete.figure_numbers
+    ),
+]
 PlanOnlyOption = Annotated[
     bool,
     typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=OUTPUT),
@@ -74,5 +103,37 @@ TflopsOption = Annotated[
     float | None,
     typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=OUTPUT),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=OUTPUT)]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="No progress.", rich_help_panel=OUTPUT)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON alone.", rich_help_panel=OUTPUT)]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no hints.", rich_help_panel=OUTPUT)]
+
+
+def check_workers(engine: Engine, workers: int | None) -> None:
+    """Nothing; an error where there are no workers to count, or no Ray."""
+    if workers is not None and engine == "local":
+        raise UsageError("--workers belongs to --engine ray: the engine local is one process")
+    if engine == "ray":
+        from painters._sweep_ray import require
+
+        require()
+
+
+def given(**options: Any) -> dict[str, int | str]:
+    """The options that were given, enumerations as text."""
+    return {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in options.items()
+        if value is not None
+    }
+
+
+def wanted_plan(plan: str | None, variant: str | None, options: dict[str, int | str]) -> Callable[[int], Plan]:
+    """What gives the plan that was asked for, for a model of so many layers."""
+    if (plan is None) == (variant is None):
+        raise UsageError("give either --plan or --variant; `painters variants` lists the variants")
+    if plan is not None and options:
+        raise UsageError(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
+    if plan is not None:
+        read = Plan.parse(plan)
+        return lambda num_layers: read
+    name = variants.find(variant or "").name
+    return lambda num_layers: variants.build(name, num_layers, **options)

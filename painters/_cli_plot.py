@@ -1,23 +1,73 @@
-"""What `painters plot` does between its arguments and its table."""
+"""`painters plot`: figures from records."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
-from painters import figures
+from painters import _cli_complete
+from painters._cli_console import out, tell
+from painters._cli_errors import FAILURE
+from painters._cli_options import DEFAULT_OUT, MODEL, OUTPUT, JsonOption, NumbersArgument, QuietOption
+
+if TYPE_CHECKING:
+    from painters.figures import Drawn
+
+
+def plot(
+    numbers: NumbersArgument = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=OUTPUT),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
+    model: Annotated[
+        str | None,
+        typer.Option(help="The decoder, of several.", autocompletion=_cli_complete.model_names, rich_help_panel=MODEL),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="The encoder, of several.", autocompletion=_cli_complete.model_names, rich_help_panel=MODEL),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw figures from records: each as SVG and PNG, with its numbers (CSV) and its caption. Loads no torch.
+
+    painters plot 4 11 --from runs --to figures
+    """
+    from painters import figures
+
+    names = numbers or []
+    wanted = figures.numbers(names)
+    places = sources or [DEFAULT_OUT.parent]
+    records, similarities = figures.read(places)
+    if not records and not similarities:
+        told = ", ".join(map(str, places))
+        raise figures.FigureError(f"records of {told}: there are none in it. `painters sweep` writes some")
+    data = figures.Data.of(records, similarities, model=model, encoder=encoder)
+    result = Plotted(figures.draw_all(data, to, wanted), by_number=bool(names) and "all" not in names)
+    if as_json:
+        tell(result.as_json())
+    else:
+        out.print(result.table())
+        if not quiet and any(figure.files for figure in result.drawn):
+            out.print(Text(f"\nThe files are in {to}"), soft_wrap=True)
+    if result.failed:
+        raise typer.Exit(FAILURE)
 
 
 @dataclass(frozen=True, slots=True)
 class Plotted:
     """What became of the figures, and whether each was asked for by its number."""
 
-    drawn: Sequence[figures.Drawn]
+    drawn: Sequence[Drawn]
     by_number: bool
 
     @property
@@ -42,16 +92,6 @@ class Plotted:
         for figure in self.drawn:
             table.add_row(str(figure.number), Text(_files(figure.files)), Text("; ".join(figure.missing) or "nothing"))
         return table
-
-
-def plot(
-    names: Iterable[str], sources: Iterable[Path], folder: Path, *, model: str | None, encoder: str | None
-) -> Plotted:
-    """The figures drawn into `folder` from the records in `sources`."""
-    names = list(names)
-    numbers = figures.numbers(names)
-    data = figures.Data.of(*figures.read(sources), model=model, encoder=encoder)
-    return Plotted(figures.draw_all(data, folder, numbers), by_number=bool(names) and "all" not in names)
 
 
 def _files(files: Sequence[Path]) -> str:

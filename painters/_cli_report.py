@@ -1,17 +1,45 @@
-"""What `painters report` does between its arguments and its table."""
+"""`painters report`: one page of everything."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console, Group, RenderableType
+import typer
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters._cli_run import status
-from painters.report import Report, report
+from painters._cli_console import progress, tell
+from painters._cli_options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
+from painters._cli_progress import status
+
+if TYPE_CHECKING:
+    from painters.report import Report
+
+
+def report(
+    sources: Annotated[
+        list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders or files of records. Default: runs.")
+    ] = None,
+    to: Annotated[Path, typer.Option("--out", help="The page.", rich_help_panel=OUTPUT)] = Path("report.html"),
+    title: Annotated[str | None, typer.Option(help="Its heading.", rich_help_panel=OUTPUT)] = None,
+    no_figures: Annotated[
+        bool, typer.Option("--no-figures", help="Only tables, plans and comparisons.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write one page that holds figures, records, plans and paired comparisons, and loads nothing. No torch.
+
+    painters report results --out report.html
+    """
+    from painters.report import report as write
+
+    options = {} if title is None else {"title": title}
+    with status("Drawing the figures and writing the page", progress(quiet, as_json)):
+        written = Written(write(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, **options))
+    tell(written.as_json() if as_json else written.text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +65,3 @@ class Written:
         told = f"{figures}{found.records:,} records of {found.plans:,} plans, {found.bytes / 1e6:.1f} MB"
         lines = [Text(told), *(Text(f"Warning: {warning}", style="yellow") for warning in found.warnings)]
         return Group(*lines, Text(f"The report is {found.path}: open it in a browser"))
-
-
-def write(
-    sources: Sequence[Path], out: Path, *, with_figures: bool, title: str | None, console: Console | None
-) -> Written:
-    """The report of the records in `sources`, written to `out`."""
-    with status("Drawing the figures and writing the page", console, console is not None):
-        options = {} if title is None else {"title": title}
-        return Written(report(sources, out, with_figures=with_figures, **options))

@@ -1,26 +1,154 @@
-"""What `painters reproduce` does between its arguments and its table: records where they are missing, then figures."""
+"""`painters reproduce`: records where they are missing, then figures."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from painters import _cli_complete, bundled
 from painters import _cli_sweep as sweeping
-from painters import bundled, figures, sweep
+from painters._cli_console import progress, tell
+from painters._cli_errors import FAILURE, UsageError
+from painters._cli_options import (
+    MODEL,
+    OUTPUT,
+    SCORE,
+    DeviceOption,
+    Engine,
+    EngineOption,
+    ExactBatchingOption,
+    FailFastOption,
+    FileDtypeOption,
+    JsonOption,
+    LimitOption,
+    NumbersArgument,
+    PlanOnlyOption,
+    QuietOption,
+    TflopsOption,
+    WorkersOption,
+    check_workers,
+)
 from painters._cli_plot import Plotted
-from painters._cli_run import _bar
-from painters._sweep_similarity import Question, measure, missing, questions
+from painters._cli_progress import bar, showing
 from painters.errors import PaintersError
-from painters.experiment import Experiment, shipped
-from painters.results import Store
-from painters.sweep import Forecast, Summary
+
+if TYPE_CHECKING:
+    from painters._sweep_similarity import Question
+    from painters.experiment import Experiment
+    from painters.sweep import Forecast, Summary
 
 COMMITTED, QUICK = Path("results"), Path("runs/quick")
+
+
+def reproduce(
+    numbers: NumbersArgument = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=SCORE)
+    ] = False,
+    limit: LimitOption = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with documents of one's own: for the task NAME in NAME/, a .jsonl for each split.",
+            rich_help_panel=SCORE,
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Compare records with today's weights and tasks.", rich_help_panel=SCORE),
+    ] = False,
+    paper: Annotated[
+        bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=MODEL)
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Another decoder; the paper's tasks unless bundled.",
+            autocompletion=_cli_complete.model_names,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Another encoder; the paper's tasks unless bundled.",
+            autocompletion=_cli_complete.model_names,
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
+    dtype: FileDtypeOption = None,
+    device: DeviceOption = None,
+    exact_batching: ExactBatchingOption = False,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
+    fail_fast: FailFastOption = False,
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of records; figures go to figures/ in it. Default: results, runs/quick, or runs/MODEL.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    plan_only: PlanOnlyOption = False,
+    tflops: TflopsOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw the paper's figures, and score first what their records lack. Run it again after any interruption.
+
+    painters reproduce all --quick
+    """
+    from painters import sweep as sweeps
+
+    check_workers(engine, workers)
+    if tflops is not None and not plan_only:
+        raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
+    if data is not None and not data.is_dir():
+        raise UsageError(f"--data {data}: there is no such folder")
+    asked = request(
+        numbers or [],
+        paper=paper,
+        model=model,
+        encoder=encoder,
+        quick=quick,
+        limit=limit,
+        dtype=None if dtype is None else str(dtype),
+        exact_batching=exact_batching,
+        data=data,
+        out=to,
+    )
+    if plan_only:
+        from painters._cli_forecast import forecast_json, forecast_table
+
+        found, left = forecast(asked, tflops or sweeps.TFLOPS)
+        similarities = f"Similarities to measure: {len(left)}, each one pass over 100 documents or so."
+        if as_json:
+            tell({**forecast_json(found), "similarities": len(left)})
+        else:
+            tell(forecast_table(found))
+            tell(similarities)
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    result = reproduced(
+        asked,
+        device=device,
+        engine=engine,
+        workers=workers,
+        fail_fast=fail_fast,
+        check=check,
+        console=progress(quiet, as_json),
+    )
+    tell(result.as_json() if as_json else result.table())
+    if result.failed:
+        raise typer.Exit(FAILURE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +180,7 @@ class Reproduced:
     @property
     def failed(self) -> bool:
         """Whether a cell or a similarity could not be had, or a figure not drawn."""
-        cells = self.summary is not None and bool(self.summary.failures)
+        cells = self.summary is not None and self.summary.lacks
         return cells or bool(self.failures) or self.plotted.failed
 
     def table(self) -> RenderableType:
@@ -88,11 +216,14 @@ def request(
     out: Path | None,
 ) -> Request:
     """The request that the arguments make; the paper's experiments for models that are not bundled."""
+    from painters import figures
+    from painters.experiment import shipped
+
     numbers = figures.numbers(names)
     paper = paper or any(name is not None and name not in bundled.models() for name in (model, encoder))
     known = shipped()
     wanted = [name for number in numbers if (name := f"{'paper/' if paper else ''}fig{number}") in known]
-    found = sweeping.experiments(
+    found = sweeping.asked_for(
         wanted,
         model=model,
         encoder=encoder,
@@ -111,44 +242,64 @@ def request(
 
 def forecast(asked: Request, tflops: float) -> tuple[Forecast, list[Question]]:
     """The cost of the missing cells, and the missing similarities."""
+    from painters import sweep
+    from painters._sweep_similarity import missing, questions
+    from painters.results import Store
+
     found = sweep.plan(asked.experiments, Store(asked.out), tflops=tflops)
     return found, missing(questions(asked.experiments), asked.out)
 
 
-def reproduce(
+def reproduced(
     asked: Request,
     *,
     device: str | None,
     engine: str = "local",
     workers: int | None = None,
+    fail_fast: bool = False,
     check: bool,
     console: Console | None,
 ) -> Reproduced:
     """Everything that is missing scored and measured, and the figures drawn.
 
     Where nothing is missing no model is loaded, and the records are taken as they are unless `check` is set: then they
-    must be of the very weights and requests that are here today.
+    must be of the very weights and requests that are here today. Launched as several processes, all of them score, and
+    the main one measures and draws.
     """
-    store, summary = Store(asked.out), None
-    with sweeping.stoppable(asked.out):
-        if check or sweep.plan(asked.experiments, store).missing:
-            with sweeping.showing(console) as progress:
+    from painters import sweep
+    from painters._sweep_similarity import missing, questions
+    from painters.ranks import ranks
+    from painters.results import Store
+
+    store, summary, folder = Store(asked.out), None, asked.out / "figures"
+    with sweeping.stoppable(asked.out) as stops:
+        if ranks().same(check or sweep.plan(asked.experiments, store).missing > 0):
+            with showing(console) as moved:
                 summary = sweep.run(
-                    asked.experiments, store, device=device, engine=engine, workers=workers, progress=progress
+                    asked.experiments,
+                    store,
+                    device=device,
+                    engine=engine,
+                    workers=workers,
+                    fail_fast=fail_fast,
+                    progress=stops.watching(moved),
                 )
+        if not ranks().is_main:
+            return Reproduced(summary, 0, [], Plotted([], by_number=True), folder)
         todo = missing(questions(asked.experiments), asked.out)
         failures = _measure(todo, asked.out, device, console) if todo else []
-        folder = asked.out / "figures"
         return Reproduced(summary, len(todo) - len(failures), failures, _draw(asked, folder), folder)
 
 
 def _measure(todo: Sequence[Question], out: Path, device: str | None, console: Console | None) -> list[str]:
     """Why similarities could not be measured, one model's failure not keeping the others from it."""
+    from painters._sweep_similarity import measure
+
     failures = []
     for model in dict.fromkeys(question.model for question in todo):
         try:
-            with _bar(console) as tell:
-                measure([question for question in todo if question.model == model], out, device=device, tell=tell)
+            with bar(console) as moved:
+                measure([question for question in todo if question.model == model], out, device=device, tell=moved)
         except Exception as error:  # as in a sweep, one model must not sink the rest
             told = str(error) if isinstance(error, PaintersError) else f"{type(error).__name__}: {error}"
             failures += [f"similarity of {model.name}: {told}"] * sum(one.model == model for one in todo)
@@ -156,6 +307,8 @@ def _measure(todo: Sequence[Question], out: Path, device: str | None, console: C
 
 
 def _draw(asked: Request, folder: Path) -> Plotted:
+    from painters import figures
+
     records, similarities = figures.read([asked.out]) if any(asked.out.rglob("*.jsonl")) else ([], [])
     model, encoder = asked.names
     scored = {record.model for record in records} | {record.model for record in similarities}

@@ -1,136 +1,154 @@
-"""What `painters run` does between its arguments and its table."""
+"""`painters run`: the intact model and one plan, scored side by side."""
 
 from __future__ import annotations
 
-import contextlib
-import statistics
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console, Group, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
+import typer
+from rich.console import Console
+
+from painters import _cli_complete, bundled, variants
+from painters._cli_console import out, progress, tell
+from painters._cli_errors import UsageError
+from painters._cli_options import (
+    DEFAULT_MODEL,
+    DEFAULT_OUT,
+    OUTPUT,
+    PLAN,
+    SCORE,
+    ByOption,
+    DeviceMapOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    ExactBatchingOption,
+    JsonOption,
+    Kv,
+    LayerOption,
+    LimitOption,
+    LoopsOption,
+    ModelOption,
+    PlanOption,
+    QuietOption,
+    RevisionOption,
+    SeedOption,
+    StartOption,
+    TrustOption,
+    VariantOption,
+    given,
+    wanted_plan,
 )
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
-from rich.table import Table
-from rich.text import Text
-
-from painters import results
-from painters.errors import PaintersError
+from painters._cli_progress import bar, status
+from painters._cli_stop import stoppable
 from painters.plan import Plan
-from painters.ranks import ranks
-from painters.results import Record
+from painters.ranks import launched
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from painters._cli_run_result import Result
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A plan beside the intact model: their records, and the tables made of them."""
+def run(
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    kv: Annotated[
+        Kv,
+        typer.Option(help="Cache of parallel groups: exact, or the paper's averaged.", rich_help_panel=PLAN),
+    ] = Kv.exact,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    dtype: DtypeOption = Dtype.auto,
+    device: DeviceOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
+            autocompletion=_cli_complete.task_names,
+            rich_help_panel=SCORE,
+        ),
+    ] = None,
+    limit: LimitOption = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=SCORE),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=SCORE)] = 32,
+    exact_batching: ExactBatchingOption = False,
+    to: Annotated[
+        Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=OUTPUT)
+    ] = DEFAULT_OUT,
+    all_metrics: Annotated[
+        bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score the intact model and one plan side by side, and keep the records.
 
-    plan: Plan
-    variant: str | None
-    model: str
-    num_layers: int
-    records: Sequence[Record]
-    out: Path
-    frame: pd.DataFrame = field(init=False)
-
-    def __post_init__(self) -> None:
-        table = results.frame(self.records)
-        object.__setattr__(self, "frame", table[table["plan"] == str(self.plan)].reset_index(drop=True))
-
-    @property
-    def median(self) -> float | None:
-        """The paper's aggregate: the median of the normalised primary metrics."""
-        normalised = [row.normalised for row in self.frame.itertuples() if row.primary and _there(row.normalised)]
-        return statistics.median(normalised) if normalised else None
-
-    def seconds(self, plan: Plan) -> float:
-        """Seconds that scoring `plan` took, over all tasks."""
-        cells = {(r.task, r.date): r.seconds for r in self.records if r.plan == str(plan)}
-        return sum(cells.values())
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything in the table and under it, numbers unrounded; what could not be had is null."""
-        columns = (
-            *("task", "metric", "primary", "documents", "shots", "chance"),
-            *("intact", "value", "stderr", "difference", "difference_stderr", "normalised"),
+    painters run --variant parallel --loops 3
+    """
+    if device_map is not None and launched() > 1:
+        raise UsageError(
+            f"--device-map {device_map} in {launched()} processes: each would spread its model over all devices. "
+            "Launch one process, or leave it out"
         )
-        rows = [{name: _plain(getattr(row, name)) for name in columns} for row in self.frame.itertuples()]
-        identity = Plan.identity(self.num_layers)
-        return {
-            "plan": str(self.plan),
-            "variant": self.variant,
-            "model": self.model,
-            "num_layers": self.num_layers,
-            "kv": self.records[0].kv,
-            "layer_runs": self.plan.layer_runs,
-            "depth": self.plan.depth,
-            "seconds": round(self.seconds(self.plan), 3),
-            "seconds_intact": round(self.seconds(identity), 3),
-            "median_normalised": self.median,
-            "rows": rows,
-            "records": str(self.out),
-        }
-
-    def table(self, all_metrics: bool = False) -> RenderableType:
-        """One line per task: the intact model, the plan, their paired difference, the normalised value."""
-        table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold underline")
-        for name in ("task", "metric"):
-            table.add_column(name, no_wrap=True)
-        for name in ("chance", "intact", "plan", "difference", "norm."):
-            table.add_column(name, justify="right", no_wrap=True)
-        intact = {(r.task, r.metric): r for r in self.records if r.is_intact}
-        for row in self.frame.itertuples():
-            if not row.primary and not all_metrics:
-                continue
-            base = intact.get((row.task, row.metric))
-            scale = 1.0 if row.metric.startswith("perplexity") else 100.0
-            table.add_row(
-                row.task if row.primary else "",
-                row.metric,
-                _number(row.chance, None, scale),
-                _number(row.intact, base.stderr if base else None, scale),
-                _number(row.value, row.stderr, scale),
-                _number(row.difference, row.difference_stderr, scale, signed=True),
-                f"{row.normalised:.2f}" if _there(row.normalised) else "–",
-                style=None if row.primary else "dim",
-            )
-        if self.median is not None:
-            table.add_row()
-            table.add_row("median", "", "", "", "", "", f"{self.median:.2f}", style="bold")
-        return table
-
-    def header(self) -> RenderableType:
-        """What was scored on what."""
-        counts = sorted({record.documents for record in self.records})
-        documents = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        named = f" ({self.variant})" if self.variant else ""
-        cache = "" if self.records[0].kv == "exact" else f", kv {self.records[0].kv}"
-        return Text(f"{self.model} under {self.plan}{named}{cache}, {documents} documents a task", style="bold")
-
-    def footer(self) -> RenderableType:
-        """What the plan costs, how to read the table, where the records are."""
-        identity = Plan.identity(self.num_layers)
-        cost = (
-            f"layer runs {self.plan.layer_runs} (intact {identity.layer_runs}), "
-            f"depth {self.plan.depth} (intact {identity.depth}), "
-            f"seconds {self.seconds(self.plan):.1f} (intact {self.seconds(identity):.1f})"
+    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    wanted = wanted_plan(plan, variant, options)
+    name = None if variant is None else variants.find(variant).name
+    # What can be wrong is found before minutes of loading.
+    count = bundled.num_layers(model)
+    if count is not None:
+        wanted(count).check(count, model)
+    check_writable(to)
+    console = progress(quiet, as_json)
+    # On a machine with other work, threads that spin while they wait cost more than they win (small models: tenfold).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with status("Loading torch, transformers and lm-eval", console):
+        from painters.harness import load_model
+        from painters.ranks import ranks
+        from painters.stack import LayerStack
+    with status(f"Loading {model}", console):
+        loaded, tokenizer = load_model(
+            model,
+            revision=revision,
+            dtype=dtype,
+            device=device or (ranks().device if device_map is None else None),
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
         )
-        note = (
-            "Per cent ± standard error; differences are paired by document.\n"
-            "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
-        )
-        return Group(Text(cost), Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
+    num_layers = LayerStack.find(loaded).num_layers
+    result = score_beside_intact(
+        loaded,
+        tokenizer,
+        wanted(num_layers),
+        variant=name,
+        params=_with_default_start(name, num_layers, options) if name else None,
+        num_layers=num_layers,
+        name=model,
+        tasks=_names(tasks),
+        kv=str(kv),
+        limit=limit,
+        shots=shots,
+        batch_size=batch_size,
+        exact_batching=exact_batching,
+        out=to,
+        console=console,
+    )
+    if as_json:
+        tell(result.as_json())
+    else:
+        for part in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
+            out.print(part)
 
 
 def score_beside_intact(
@@ -152,14 +170,20 @@ def score_beside_intact(
     console: Console | None,
 ) -> Result:
     """Both scored, each record on the disk as soon as its task is done."""
+    from painters import results
+    from painters._cli_run_result import Result
     from painters.harness import prepare, score_together
+    from painters.ranks import ranks
+    from painters.results import Record
 
     plan.check(num_layers, name)
     identity = Plan.identity(num_layers)
-    with status("Building the requests", console, console is not None):
+    with status("Building the requests", console):
         prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
     records: list[Record] = []
-    with stoppable(out), _bar(console) as tell:
+    notes: Counter[str] = Counter()
+    kept = f"The records of finished tasks are kept in {out}; `run` scores all of them again"
+    with stoppable(kept) as stops, bar(console) as moved:
         for record in score_together(
             model,
             tokenizer,
@@ -168,14 +192,15 @@ def score_beside_intact(
             kv=kv,
             batch_size=batch_size,
             exact_batching=exact_batching,
-            progress=tell,
+            notes=notes,
+            progress=stops.watching(moved),
         ):
-            if record.plan == str(plan):
-                record = record.model_copy(update={"variant": variant, "params": params})
+            named = {"variant": variant, "params": params} if record.plan == str(plan) else {}
+            record = record.model_copy(update={"command": results.command(), **named})
             if ranks().is_main:
                 results.append(out, [record])
             records.append(record)
-    return Result(plan, variant, name, num_layers, records, out)
+    return Result(plan, variant, name, num_layers, records, out, list(notes))
 
 
 def check_writable(path: Path) -> None:
@@ -188,80 +213,19 @@ def check_writable(path: Path) -> None:
         path.unlink()
 
 
-@contextlib.contextmanager
-def status(text: str, console: Console | None, shown: bool) -> Iterator[None]:
-    """Nothing; meanwhile a spinner with `text` in a terminal, one line of it elsewhere."""
-    if console is None or not shown:
-        yield
-    elif console.is_terminal:
-        with console.status(text):
-            yield
-    else:
-        console.print(text)
-        yield
+def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:
+    """The options, with the default window where the variant has one and none was asked for."""
+    takes = variants.find(variant).parameters
+    missing = "start" in takes and "start" not in options
+    return {"start": variants.default_start(num_layers), **options} if missing else options
 
 
-class Stopped(PaintersError):
-    """Ctrl-C."""
+def _names(tasks: str | None) -> list[str]:
+    if tasks is None:
+        from painters.tasks import bundled
 
-    exit_code = 130
-
-
-@contextlib.contextmanager
-def stoppable(out: Path) -> Iterator[None]:
-    """Nothing; Ctrl-C meanwhile says what is kept in `out`."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Stopped(f"stopped. The records of finished tasks are kept in {out}; run it again for the rest") from None
-
-
-class _Tell:
-    """Moves the bar; in a file, a line for every task instead."""
-
-    def __init__(self, console: Console | None, bar: Progress | None) -> None:
-        self._console, self._bar, self._what = console, bar, ""
-        self._task = None if bar is None else bar.add_task("", total=None)
-
-    def __call__(self, done: int, total: int, what: str) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=what)
-        elif self._console is not None and what != self._what:
-            self._console.print(Text(f"[{100 * done // total:3d} %] {what}"))
-            self._what = what
-
-
-@contextlib.contextmanager
-def _bar(console: Console | None) -> Iterator[_Tell]:
-    if console is None or not console.is_terminal:
-        yield _Tell(console, None)
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeLeftColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield _Tell(console, bar)
-
-
-def _there(value: Any) -> bool:
-    return value is not None and value == value
-
-
-def _plain(value: Any) -> Any:
-    """A numpy number as Python's, NaN as None."""
-    value = value.item() if hasattr(value, "item") else value
-    return value if _there(value) else None
-
-
-def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:
-    if not _there(value):
-        return "–"
-    digits = 1 if scale != 1.0 or abs(value) >= 10 else 2
-    text = f"{scale * value:+.{digits}f}" if signed else f"{scale * value:.{digits}f}"
-    return f"{text} ± {scale * error:.{digits}f}" if _there(error) else text
+        return list(bundled())
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
+    return names

@@ -1,19 +1,48 @@
-"""What `painters similarity` does between its arguments and its tables."""
+"""`painters similarity`: how alike the states between layers are."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters._cli_run import Stopped, _bar
+from painters import _cli_complete, bundled, variants
+from painters._cli_console import out, progress, tell
+from painters._cli_errors import UsageError
+from painters._cli_options import (
+    DEFAULT_MODEL,
+    DEFAULT_OUT,
+    MEASURE,
+    OUTPUT,
+    ByOption,
+    DeviceMapOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    JsonOption,
+    LayerOption,
+    LoopsOption,
+    ModelOption,
+    PlanOption,
+    QuietOption,
+    RevisionOption,
+    SeedOption,
+    StartOption,
+    TrustOption,
+    VariantOption,
+    given,
+)
+from painters._cli_progress import bar, status
+from painters._cli_stop import stoppable
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
 
@@ -23,7 +52,107 @@ if TYPE_CHECKING:
     from painters._similarity_record import SimilarityRecord
 
 
-_SHORT: Final = MappingProxyType({"first-excluded": "no 1st"})
+def similarity(
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    dtype: DtypeOption = Dtype.auto,
+    device: DeviceOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
+    inputs: Annotated[
+        str,
+        typer.Option(
+            help="A task of lm-eval or bundled, an encoder's too, or a .txt file with a document on each line.",
+            autocompletion=_cli_complete.input_names,
+            rich_help_panel=MEASURE,
+        ),
+    ] = "nano_lambada",
+    mode: Annotated[
+        str,
+        typer.Option(
+            help=f"{', '.join(MODES)}, or all; flat is the paper's.",
+            autocompletion=_cli_complete.modes,
+            rich_help_panel=MEASURE,
+        ),
+    ] = "token",
+    block: Annotated[
+        int, typer.Option(min=1, help="Take the angle over this many steps in a row.", rich_help_panel=MEASURE)
+    ] = 1,
+    limit: Annotated[int, typer.Option(min=1, help="Only the first documents.", rich_help_panel=MEASURE)] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a batch.", rich_help_panel=MEASURE)] = 8,
+    to: Annotated[
+        Path, typer.Option("--out", help="Folder of records; they go to similarity/ in it.", rich_help_panel=OUTPUT)
+    ] = DEFAULT_OUT.parent,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how alike the states between layers are, of the intact model or under a plan.
+
+    painters similarity --mode all
+    """
+    if plan is not None and variant is not None:
+        raise UsageError("give --plan or --variant, or neither for the intact model")
+    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    if variant is None and options:
+        raise UsageError(f"--{next(iter(options))} belongs to a --variant, and none is given")
+    read = Plan.parse(plan) if plan is not None else None
+    name = None if variant is None else variants.find(variant).name
+
+    def wanted(num_layers: int) -> Plan:
+        asked = read or (variants.build(name, num_layers, **options) if name else Plan.identity(num_layers))
+        asked.check(num_layers, model)
+        check_block(block, asked)
+        return asked
+
+    # What can be wrong is found before minutes of loading.
+    count = bundled.num_layers(model)
+    if count is not None:
+        wanted(count)
+    modes_of(mode)
+    check_inputs(inputs)
+    check_out(to)
+    console = progress(quiet, as_json)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with status("Loading torch and transformers", console):
+        from painters.models import load_model
+        from painters.stack import LayerStack
+    with status(f"Loading {model}", console):
+        loaded, tokenizer = load_model(
+            model,
+            revision=revision,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            encoders=True,
+        )
+    result = measured(
+        loaded,
+        tokenizer,
+        wanted(LayerStack.find(loaded).num_layers),
+        inputs=inputs,
+        mode=mode,
+        limit=limit,
+        batch_size=batch_size,
+        block=block,
+        out=to,
+        console=console,
+    )
+    if as_json:
+        tell(result.as_json())
+    else:
+        for part in (result.header(), "", result.table(), "", result.footer()):
+            out.print(part)
+
+
+_SHORT: Final = MappingProxyType({"first-excluded": "no1st", "centred": "cent."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +208,13 @@ class Result:
     def table(self) -> RenderableType:
         """One line per state: its size, how far the step turned it, its cosine with the state before in each mode."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True)
-        table.add_column("after\nstep", no_wrap=True, vertical="bottom")
+        table.add_column("after\nstep", min_width=5, overflow="fold", vertical="bottom")
         for name in ("\nnorm", "first\ntoken", "\nlargest", "influ-\nence"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column(f"angle\n{f'over {self.block}' if self.block > 1 else ''}", justify="right", no_wrap=True)
         for number, record in enumerate(self.records):
-            table.add_column(f"{'' if number else 'cos'}\n{_SHORT.get(record.mode, record.mode)}", justify="right")
+            name = f"{'' if number else 'cos'}\n{_SHORT.get(record.mode, record.mode)}"
+            table.add_column(name, justify="right", no_wrap=True)
         profile, labels = self.records[0].table(), self.records[0].labels
         angles = [None] * self.block + self.angles.to_list()
         for i, label in enumerate(labels):
@@ -166,22 +296,22 @@ def measured(
 ) -> Result:
     """Measured and kept."""
     from painters._similarity_record import keep
+    from painters.results import command
     from painters.similarity import measure
 
-    try:
-        with _bar(console) as tell:
-            records = measure(
-                model,
-                inputs,
-                plan,
-                modes=modes_of(mode),
-                tokenizer=tokenizer,
-                limit=limit,
-                batch_size=batch_size,
-                progress=lambda done, total: tell(done, total, f"states on {inputs}"),
-            )
-    except KeyboardInterrupt:
-        raise Stopped("stopped. A measurement is kept when it is whole: nothing was written") from None
+    with stoppable("A measurement is kept when it is whole: nothing was written") as stops, bar(console) as moved:
+        watched = stops.watching(moved)
+        records = measure(
+            model,
+            inputs,
+            plan,
+            modes=modes_of(mode),
+            tokenizer=tokenizer,
+            limit=limit,
+            batch_size=batch_size,
+            progress=lambda done, total: watched(done, total, f"states on {inputs}"),
+        )
+    records = [record.model_copy(update={"command": command()}) for record in records]
     return Result(records, keep(out, records), block)
 
 

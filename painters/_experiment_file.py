@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from painters._experiment_model import Experiment, Task
+from painters._experiment_model import Experiment, Grid
 from painters._experiment_yaml import ExperimentError, line_of, parse, read_text
 
 # In an installed package the files are inside it; in a checkout, and installed from one with -e, beside it.
@@ -20,18 +20,19 @@ def load(source: str | Path) -> Experiment:
     """The experiment in the YAML file `source`, or the shipped one of this name; errors name line and field."""
     path = find(source)
     name = _name_of(path)
-    experiment = _read(path, name)
+    experiment, node = _read(path, name)
     others = []
-    for other in experiment.include:
+    for number, other in enumerate(experiment.include):
+        place = f"experiment {name}, line {line_of(node, ['include', number])}: include"
         beside = path.parent / f"{other}.yaml"
         if not beside.is_file():
             raise ExperimentError(
-                f"experiment {name}: include: there is no {beside.name} beside {path.name}. Included files lie in its "
-                f"folder and are named without .yaml"
+                f"{place}: there is no {beside.name} beside {path.name}. Included files lie in its folder and are "
+                f"named without .yaml"
             )
-        part = _read(beside, _name_of(beside))
+        part, _ = _read(beside, _name_of(beside))
         if part.include:
-            raise ExperimentError(f"experiment {name}: include: {other} includes others itself: name those instead")
+            raise ExperimentError(f"{place}: {other} includes others itself: name those instead")
         others.append(part)
     return experiment.model_copy(update={"included": tuple(others)})
 
@@ -59,7 +60,8 @@ def find(source: str | Path) -> Path:
     )
 
 
-def _read(path: Path, name: str) -> Experiment:
+def _read(path: Path, name: str) -> tuple[Experiment, Any]:
+    """The experiment without what it includes, and the tree of its nodes."""
     data, node = parse(read_text(path, name), name)
     try:
         for own in ("name", "included"):
@@ -70,24 +72,35 @@ def _read(path: Path, name: str) -> Experiment:
         told = [_told(line_of(node, one["loc"]), one) for one in error.errors(include_url=False)[:3]]
         more = f"; and {error.error_count() - 3} more" if error.error_count() > 3 else ""
         raise ExperimentError(f"experiment {name}, {'; '.join(told)}{more}") from error
-    changed: dict[str, Any] = {"name": name, "tasks": tuple(_beside(task, path, name) for task in experiment.tasks)}
+    changed: dict[str, Any] = {"name": name, **_placed(experiment, node, (), path, name)}
     if (encoder := experiment.encoder) is not None:
-        tasks = tuple(_beside(task, path, name) for task in encoder.tasks)
-        changed["encoder"] = encoder.model_copy(update={"tasks": tasks})
-    return experiment.model_copy(update=changed)
+        changed["encoder"] = encoder.model_copy(update=_placed(encoder, node, ("encoder",), path, name))
+    if (similarity := experiment.similarity) is not None and similarity.is_path:
+        line = line_of(node, ("similarity", "inputs"))
+        inputs = _beside(similarity.inputs, path, f"experiment {name}, line {line}: similarity.inputs")
+        changed["similarity"] = similarity.model_copy(update={"inputs": inputs})
+    return experiment.model_copy(update=changed), node
 
 
-def _beside(task: Task, path: Path, name: str) -> Task:
-    """The task, its path taken from the experiment's folder, which it may not leave."""
-    if not task.is_path:
-        return task
+def _placed(grid: Grid, node: Any, place: tuple[str, ...], path: Path, name: str) -> dict[str, Any]:
+    """The tasks of the grid at `place`, paths taken from the experiment's folder, and its variants with their lines."""
+    tasks = []
+    for number, task in enumerate(grid.tasks):
+        line = line_of(node, (*place, "tasks", number))
+        where = f"experiment {name}, line {line}: {'.'.join((*place, 'tasks'))}"
+        tasks.append(task.model_copy(update={"name": _beside(task.name, path, where)}) if task.is_path else task)
+    lines = [line_of(node, (*place, "variants", number)) for number in range(len(grid.variants))]
+    variants = [one.model_copy(update={"line": line}) for one, line in zip(grid.variants, lines, strict=True)]
+    return {"tasks": tuple(tasks), "variants": tuple(variants)}
+
+
+def _beside(given: str, path: Path, where: str) -> str:
+    """The path `given` taken from the experiment's folder, which it may not leave; errors begin with `where`."""
     folder = path.parent.resolve()
-    yaml = (folder / task.name).resolve()
-    if not yaml.is_relative_to(folder):
-        raise ExperimentError(
-            f"experiment {name}: tasks: {task.name} leaves the experiment's folder: put the task under it"
-        )
-    return task.model_copy(update={"name": str(yaml)})
+    found = (folder / given).resolve()
+    if not found.is_relative_to(folder):
+        raise ExperimentError(f"{where}: {given} leaves the experiment's folder: put it there")
+    return str(found)
 
 
 def _told(line: int, error: Mapping[str, Any]) -> str:

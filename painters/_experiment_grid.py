@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from painters.plan import Plan, PlanError
 from painters.variants import VariantError
 
 MAX_VALUES = 10_000
+MAX_CELLS = 100_000
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
 _OF_LAYERS = ("start", "layer")  # parameters that count layers, so that `all` of them means something
 
@@ -50,6 +52,7 @@ class Variant(BaseModel):
     plan: Annotated[str, Field(max_length=20_000)] | None = None
     params: dict[str, Values] = Field(default_factory=dict)
     only: dict[str, tuple[int, ...]] = Field(default_factory=dict, exclude=True)  # what a quick run leaves
+    line: int | None = Field(default=None, exclude=True)  # of the file
 
     @model_validator(mode="before")
     @classmethod
@@ -101,10 +104,19 @@ class Point:
     kv: str
 
 
-def points(variant: Variant, num_layers: int, kvs: Sequence[str], where: str) -> Iterator[Point]:
-    """The points of one entry, the caches and the last parameter slowest; errors begin with `where`."""
+def points(variant: Variant, num_layers: int, kvs: Sequence[str], where: str, most: int) -> Iterator[Point]:
+    """The points of one entry, the caches and the last parameter slowest; errors begin with `where`.
+
+    More than `most` are refused before the first one is made.
+    """
+    axes = {} if variant.plan is not None else _axes(variant, num_layers, where)
+    if (count := math.prod(map(len, axes.values())) * len(kvs)) > most:
+        raise ExperimentError(
+            f"{where}: with {count} points the experiment has more than {MAX_CELLS} cells for a model of {num_layers} "
+            f"layers: ask for fewer values, in several files if need be"
+        )
     for kv in kvs:
-        for name, params, plan in _plans(variant, num_layers, where):
+        for name, params, plan in _plans(variant, axes, num_layers, where):
             # A plan without parallel groups has nothing to average: the same number twice would be two cells.
             exact = plan.is_sequence
             if not (exact and kv != "exact" and "exact" in kvs):
@@ -130,15 +142,8 @@ def _ends_and_middles(count: int) -> list[int]:
     return order
 
 
-def _plans(variant: Variant, num_layers: int, where: str) -> Iterator[tuple[str | None, dict[str, int | str], Plan]]:
-    if variant.plan is not None:
-        plan = Plan.parse(variant.plan)
-        try:
-            plan.check(num_layers)
-        except PlanError as error:
-            raise ExperimentError(f"{where}.plan: {error}. Leave it out for models of this size") from error
-        yield None, {}, plan
-        return
+def _axes(variant: Variant, num_layers: int, where: str) -> dict[str, list[int | str]]:
+    """The values of each parameter of the rule."""
     rule = variants.find(variant.name or "")
     axes: dict[str, list[int | str]] = {}
     for param, default in rule.parameters.items():
@@ -155,10 +160,25 @@ def _plans(variant: Variant, num_layers: int, where: str) -> Iterator[tuple[str 
                 )
             if left:
                 axes[param] = left
-    for values in itertools.product(*reversed(axes.values())):
+    return axes
+
+
+def _plans(
+    variant: Variant, axes: Mapping[str, list[int | str]], num_layers: int, where: str
+) -> Iterator[tuple[str | None, dict[str, int | str], Plan]]:
+    if variant.plan is not None:
+        plan = Plan.parse(variant.plan)
+        try:
+            plan.check(num_layers)
+        except PlanError as error:
+            raise ExperimentError(f"{where}.plan: {error}. Leave it out for models of this size") from error
+        yield None, {}, plan
+        return
+    name = variants.find(variant.name or "").name
+    for values in itertools.product(*reversed(list(axes.values()))):
         params = dict(zip(axes, reversed(values), strict=True))
         try:
-            yield rule.name, params, variants.build(rule.name, num_layers, **params)
+            yield name, params, variants.build(name, num_layers, **params)
         except (VariantError, PlanError) as error:
             raise ExperimentError(f"{where}: {error}") from error
 

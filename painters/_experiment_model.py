@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from painters._experiment_grid import Point, Variant, points, values
+from painters._experiment_grid import MAX_CELLS, Point, Variant, points, values
 from painters._experiment_yaml import ExperimentError
 from painters.tuning import Tuning
 
-MAX_CELLS = 100_000
-MAX_STEPS = 10_000_000  # of all plans of an experiment together
+MAX_STEPS = 2_000_000  # of all plans of an experiment together
 
 
 def _listed(value: Any) -> Any:
@@ -135,10 +134,9 @@ class Grid(_Part):
         """How the models are trained before they are scored; None where they are not."""
         return (None,)
 
-    @property
-    def where(self) -> str:
+    def where(self, line: int | None = None) -> str:
         """What messages call the place of this grid's fields."""
-        return f"experiment {self.name}: "
+        return f"experiment {self.name}{'' if line is None else f', line {line}'}: "
 
     def grid(self, num_layers: int) -> tuple[Point, ...]:
         """Every point of the experiment's own grid for a model of this size, variant by variant, its axes in order.
@@ -151,15 +149,17 @@ class Grid(_Part):
         """The points of each variant; ExperimentError names what does not fit a model of this size."""
         columns: list[list[Point]] = []
         count = steps = 0
+        each = max(1, len(self.tasks) * len(self.tunings))  # cells of a point
         for number, variant in enumerate(self.variants):
             columns.append([])
-            for point in points(variant, num_layers, self.kvs, f"{self.where}variants.{number}"):
+            where = f"{self.where(variant.line)}variants.{number}"
+            for point in points(variant, num_layers, self.kvs, where, (MAX_CELLS - count) // each):
                 columns[-1].append(point)
-                count, steps = count + len(self.tasks) * len(self.tunings), steps + len(point.plan.steps)
-                if steps > MAX_STEPS or count > MAX_CELLS:
+                count, steps = count + each, steps + len(point.plan.steps)
+                if steps > MAX_STEPS:
                     raise ExperimentError(
-                        f"experiment {self.name}: more than {MAX_CELLS} cells or {MAX_STEPS} steps of plans for a "
-                        f"model of {num_layers} layers: ask for fewer values, in several files if need be"
+                        f"{where}: more than {MAX_STEPS} steps of plans for a model of {num_layers} layers: ask for "
+                        f"fewer values, in several files if need be"
                     )
         return columns
 
@@ -173,7 +173,7 @@ class Grid(_Part):
         """The fields that the section `quick` changes; ExperimentError where there is none."""
         if self.quick is None:
             raise ExperimentError(
-                f"{self.where}this grid has no quick form: add a section `quick: {{limit: 40}}`, or run it whole"
+                f"{self.where()}this grid has no quick form: add a section `quick: {{limit: 40}}`, or run it whole"
             )
         variants = tuple(variant.model_copy(update={"only": self.quick.only}) for variant in self.variants)
         return {**self.limited(self.quick.limit), "variants": variants}
@@ -205,10 +205,9 @@ class Encoder(Grid):
         """How the encoders are trained before they are scored."""
         return self.tuning
 
-    @property
-    def where(self) -> str:
+    def where(self, line: int | None = None) -> str:
         """What messages call the place of this grid's fields."""
-        return f"experiment {self.name}: encoder."
+        return f"{super().where(line)}encoder."
 
     def quick_fields(self) -> dict[str, Any]:
         """The fields that the section `quick` changes; ExperimentError where there is none."""
@@ -231,6 +230,11 @@ class Similarity(_Part):
     limit: Count = 100
     batch_size: Count = 8
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @property
+    def is_path(self) -> bool:
+        """Whether the inputs are a file or folder."""
+        return "/" in self.inputs or self.inputs.endswith((".txt", ".yaml", ".yml"))
 
     @model_validator(mode="after")
     def _whole(self) -> Similarity:
@@ -301,14 +305,14 @@ class Experiment(Grid):
 
     def with_model(self, name: str, revision: str | None = None) -> Experiment:
         """The same questions asked of another decoder; encoders stay."""
-        given = {"models": (Model(name=name, revision=revision),)}
+        given = {"models": (_model(name, revision),)}
         return self._each(lambda part: given if part.models else {})._each_similarity(
             lambda part: given if part.models else {}
         )
 
     def with_encoder(self, name: str, revision: str | None = None) -> Experiment:
         """The same questions asked of another encoder; decoders stay."""
-        models = (Model(name=name, revision=revision),)
+        models = (_model(name, revision),)
         return self._each_encoder(lambda _: {"models": models})._each_similarity(
             lambda part: {"encoders": models} if part.encoders else {}
         )
@@ -327,16 +331,17 @@ class Experiment(Grid):
         else GLUE's may be, `painters.glue` says); or `NAME.yaml` there is a task of lm-eval's kind to take instead.
         """
 
-        def here(task: Task) -> Task:
-            places = (folder / f"{task.name}.yaml", folder / task.name)
-            found = next((place.resolve() for place in places if place.exists()), None)
-            return task if found is None else task.model_copy(update={"name": str(found)})
+        def here(name: str) -> str:
+            if name == ".." or Path(name).name != name:  # only names are looked up here: a path may lead elsewhere
+                return name
+            places = (folder / f"{name}.yaml", folder / name)
+            return next((str(place.resolve()) for place in places if place.exists()), name)
 
         def change(part: Grid) -> dict[str, Any]:
-            return {"tasks": tuple(map(here, part.tasks))}
+            return {"tasks": tuple(task.model_copy(update={"name": here(task.name)}) for task in part.tasks)}
 
         def inputs(part: Similarity) -> dict[str, Any]:
-            return {"inputs": here(Task.model_construct(name=part.inputs)).name}
+            return {"inputs": here(part.inputs)}
 
         return self._each(change)._each_encoder(change)._each_similarity(inputs)
 
@@ -384,6 +389,15 @@ class Experiment(Grid):
             return {} if one is None else {"similarity": one.model_copy(update=change(one))}
 
         return self._each(changed)
+
+
+def _model(name: str, revision: str | None) -> Model:
+    try:
+        return Model(name=name, revision=revision)
+    except ValidationError as error:
+        raise ExperimentError(
+            f"model {name!r:.60}: a name has 1 to 300 characters, and none of them is a control character"
+        ) from error
 
 
 def _refuse_gaps(wanted: Mapping[str, tuple[Any, ...]]) -> None:

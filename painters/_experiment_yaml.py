@@ -12,6 +12,8 @@ from painters.errors import PaintersError
 
 MAX_BYTES = 32_768
 MAX_NESTING = 8
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times as fast, where libyaml is
+_UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 
 
 class ExperimentError(PaintersError, ValueError):
@@ -43,20 +45,29 @@ def read_text(path: Path, name: str) -> str:
 
 def parse(text: str, name: str) -> tuple[dict[str, Any], yaml.Node]:
     """The mapping that `text` describes, and the tree of its nodes for `line_of`."""
+    if odd := _UNPRINTABLE.search(text):
+        line = _lines_before(text, odd.start())
+        raise ExperimentError(
+            f"experiment {name}, line {line}: not YAML: the character U+{ord(odd[0]):04X} is no text. Is this an "
+            f"experiment file?"
+        )
     try:
         _refuse_growth(text, name)
-        node = yaml.compose(text, yaml.SafeLoader)
-        if not isinstance(node, yaml.MappingNode):
-            raise ExperimentError(
-                f"experiment {name}: {'empty' if node is None else 'no mapping'}. It must be lines such as "
-                f"`title: ...`, `figure: 4`, `models: [...]`, `tasks: [...]`, `variants: [...]`"
-            )
-        _refuse_doubles(node, name)
-        data: dict[str, Any] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or number that YAML knows and Python does not
-        if isinstance(error, ExperimentError):
-            raise
-        raise ExperimentError(_not_yaml(error, name)) from error
+        loader = _LOADER(text)
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise ExperimentError(
+                    f"experiment {name}, line 1: {'empty' if node is None else 'no mapping'}. It must be lines such as "
+                    f"`title: ...`, `figure: 4`, `models: [...]`, `tasks: [...]`, `variants: [...]`"
+                )
+            _refuse_doubles(node, name)
+            _refuse_odd_values(loader, node, name)
+            data: dict[str, Any] = loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        raise ExperimentError(_not_yaml(error, text, name)) from error
     return data, node
 
 
@@ -78,7 +89,7 @@ def line_of(node: yaml.Node, place: Sequence[int | str]) -> int:
 def _refuse_growth(text: str, name: str) -> None:
     """Nothing; ExperimentError for aliases, which multiply, for tags, which construct, and for deep nesting."""
     depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
+    for event in yaml.parse(text, _LOADER):
         line = event.start_mark.line + 1
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
             raise ExperimentError(
@@ -110,8 +121,34 @@ def _refuse_doubles(node: yaml.Node, name: str) -> None:
             _refuse_doubles(value, name)
 
 
-def _not_yaml(error: Exception, name: str) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f", line {mark.line + 1}" if mark is not None else ""
+def _refuse_odd_values(loader: Any, node: yaml.Node, name: str) -> None:
+    """Nothing; ExperimentError for a date or number that YAML knows and Python does not, and for enormous numbers."""
+    if isinstance(node, yaml.ScalarNode):
+        line = node.start_mark.line + 1
+        try:
+            value = loader.construct_document(node)
+        except ValueError as error:
+            raise ExperimentError(f"experiment {name}, line {line}: not YAML: {error}. Write another value") from error
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise ExperimentError(
+                f"experiment {name}, line {line}: a number of {value.bit_length()} bits: write a smaller"
+            )
+        return
+    for child in node.value:
+        for part in child if isinstance(child, tuple) else (child,):
+            _refuse_odd_values(loader, part, name)
+
+
+def _lines_before(text: str, place: int) -> int:
+    return text.count("\n", 0, place) + 1
+
+
+def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    return f"experiment {name}{where}: not YAML: {problem}. Check brackets, colons and indentation there"
+    line = 0 if mark is None else mark.line
+    found = "".join(text.split("\n")[line : line + 1])
+    return (
+        f"experiment {name}, line {line + 1}: not YAML: {problem} (found {found!r:.60}). Check brackets, colons and "
+        f"indentation there"
+    )

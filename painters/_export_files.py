@@ -22,22 +22,28 @@ class ExportError(PaintersError, ValueError):
     """A plan that cannot be written as asked, or a place where it cannot be written."""
 
 
+class ExportRequestError(ExportError):
+    """An export that cannot be meant."""
+
+    exit_code = 2
+
+
 def check_target(to: Path, *, force: bool) -> None:
     """Nothing; ExportError where something lies at `to` that an export would have to replace, and may not."""
     if not to.exists():
         return
     if not to.is_dir():
-        raise ExportError(f"export to {to}: there is a file of this name; name a folder")
+        raise ExportRequestError(f"export to {to}: there is a file of this name; name a folder")
     found = sorted(entry.name for entry in to.iterdir())
     if not found:
         return
     if not force:
-        raise ExportError(
+        raise ExportRequestError(
             f"export to {to}: the folder holds {len(found)} entries ({', '.join(found[:3])}"
             f"{', …' if len(found) > 3 else ''}); name another, or replace it whole with --force (force=True)"
         )
     if "config.json" not in found:
-        raise ExportError(
+        raise ExportRequestError(
             f"export to {to} with --force: it holds no config.json, so it is no checkpoint, and nothing but a "
             "checkpoint is replaced; name another folder"
         )

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 SEED = 2407
 DRAWS = 1000
+MOST_KEPT = 20_000
+"""Documents of a task whose draws are kept for the next plan; of more they are drawn again each time."""
+MOST_AT_ONCE = 20_000_000
+"""Documents in the draws that are in memory together."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +86,23 @@ class Bootstrap:
             raise ValueError(f"{record.plan} on {record.task}: no value to estimate")
         if record.outcomes is not None and record.aggregation == "mean":
             # Whole counts times outcomes of 0 and 1 are exact, so every machine has the same draws.
-            return Estimate(record.value, self._drawn(record) @ np.array(record.outcomes) / record.documents)
+            return Estimate(record.value, self._means(record, np.array(record.outcomes)))
         if record.stderr is None:
             return Estimate(record.value)
         # What is no mean over documents cannot be paired: plans vary apart.
         name = f"{record.model} {record.task} {record.plan} {record.kv} {record.tuning}"
         noise = np.random.default_rng([SEED, zlib.crc32(name.encode())]).standard_normal(DRAWS)
         return Estimate(record.value, record.value + record.stderr * noise)
+
+    def _means(self, record: Record, outcomes: Samples) -> Samples:
+        """The mean of the outcomes in each draw."""
+        documents = len(outcomes)
+        if documents <= MOST_KEPT:
+            return self._drawn(record) @ outcomes / documents
+        random = np.random.default_rng([SEED, zlib.crc32(record.task.encode())])
+        rows = max(1, MOST_AT_ONCE // documents)
+        sizes = [min(rows, DRAWS - done) for done in range(0, DRAWS, rows)]
+        return np.concatenate([outcomes[random.integers(0, documents, (size, documents))].mean(1) for size in sizes])
 
     def _drawn(self, record: Record) -> Samples:
         """How often each draw has each document, [draws, documents]."""

@@ -44,6 +44,7 @@ class Board:
     tuning: str | None  # the protocol of an encoder
     records: tuple[Record, ...]
     left_out: tuple[str, ...] = ()
+    not_finite: tuple[Record, ...] = ()  # without a value, for answers that are NaN or infinite
     _bootstrap: Bootstrap = field(init=False, default_factory=Bootstrap)
     _raw: dict[tuple[str, str, str], Estimate] = field(init=False, default_factory=dict)
 
@@ -51,8 +52,11 @@ class Board:
     def of(cls, records: Iterable[Record]) -> Board:
         """The board of the records of one model and one way of fine-tuning, at least one of them with a value."""
         by_task: dict[str, list[Record]] = defaultdict(list)
+        not_finite: list[Record] = []
         for record in records:
-            if record.primary and record.value is not None:
+            if record.primary and record.not_finite:  # older records have a value all the same
+                not_finite.append(record)
+            elif record.primary and record.value is not None:
                 by_task[record.task].append(record)
         kept: list[Record] = []
         left_out: list[str] = []
@@ -63,7 +67,7 @@ class Board:
         _check_one_model(kept)
         first = kept[0]
         tuning = first.tuning.protocol if first.tuning else None
-        return cls(first.model, first.num_layers, tuning, tuple(kept), tuple(left_out))
+        return cls(first.model, first.num_layers, tuning, tuple(kept), tuple(left_out), tuple(not_finite))
 
     @property
     def is_encoder(self) -> bool:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from painters import results
 from painters._figure_board import Board, FigureError
-from painters._similarity_record import SimilarityRecord
+from painters._results_files import answer_for, in_order, intact
+from painters._results_lines import Fault
+from painters._similarity_record import SimilarityRecord, holds_similarities
 from painters.results import Record
 from painters.tuning import PROTOCOLS
 
@@ -32,7 +34,7 @@ class Data:
         encoder: str | None = None,
     ) -> Data:
         """The data of one decoder and one encoder; FigureError where there are several and none is named."""
-        scored = [record for record in records if record.primary and record.value is not None]
+        scored = [record for record in records if record.primary]
         measured = {record.model for record in similarities}
         decoded = _chosen([record for record in scored if record.tuning is None], model, "model", measured)
         apart: dict[str, list[Record]] = defaultdict(list)
@@ -40,8 +42,8 @@ class Data:
             if record.tuning:
                 apart[record.tuning.protocol].append(record)
         return cls(
-            Board.of(decoded) if decoded else None,
-            {protocol: Board.of(apart[protocol]) for protocol in PROTOCOLS if protocol in apart},
+            Board.of(decoded) if _any_value(decoded) else None,
+            {protocol: Board.of(apart[protocol]) for protocol in PROTOCOLS if _any_value(apart[protocol])},
             tuple(record for record in similarities if None in (model, encoder) or record.model in (model, encoder)),
         )
 
@@ -52,23 +54,29 @@ class Data:
 
 
 def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityRecord]]:
-    """The records and the similarities in these files; a folder stands for the .jsonl files in it, at any depth."""
-    from painters import _similarity_record
+    """The intact records and similarities in these files; a folder stands for the .jsonl files in it, at any depth.
 
+    A ResultsWarning names the lines that were left out.
+    """
     found: dict[str, Record] = {}
     similarities: dict[str, SimilarityRecord] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise FigureError(f"records of {path}: there is no such file or folder. `painters sweep` writes one")
-        files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
+        files = in_order(one for one in path.rglob("*.jsonl") if one.is_file()) if path.is_dir() else [path]
         if not files:
             raise FigureError(f"records of {path}: the folder holds no .jsonl file. `painters sweep` writes some")
+        left_out: list[Fault] = []
         for file in files:
-            if _holds_similarities(file):
-                similarities |= {record.key: record for record in _similarity_record.read(file)}
+            if holds_similarities(file):
+                measured, faults = intact(file, SimilarityRecord)
+                similarities |= {one.key: one for one in measured}
             else:
-                for record in results.read(file):
+                scored, faults = intact(file, Record)
+                for record in scored:
                     found.setdefault(results.key(record), record)
+            left_out += faults
+        answer_for(left_out, path)
     return list(found.values()), list(similarities.values())
 
 
@@ -81,6 +89,5 @@ def _chosen(records: Sequence[Record], name: str | None, option: str, measured: 
     return [record for record in records if name is None or record.model == name]
 
 
-def _holds_similarities(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return '"kind":"similarity"' in next((line for line in file if line.strip()), "").replace(" ", "")[:200]
+def _any_value(records: Iterable[Record]) -> bool:
+    return any(record.value is not None and not record.not_finite for record in records)

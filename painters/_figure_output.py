@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from painters._figure_bands import DRAWS, SEED, Estimate
 from painters._figure_board import Board
 from painters._figure_style import styled
-from painters.results import Record
+from painters.results import Record, digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +30,17 @@ class Drawing:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The numbers drawn; whole numbers stay whole where some are absent."""
+        """The numbers drawn; whole numbers stay whole where some are absent, and no text is a spreadsheet's formula."""
         import pandas as pd
 
         whole = [name for name in self.columns if all(type(row.get(name, 0)) is int for row in self.rows)]
-        return pd.DataFrame(self.rows, columns=list(self.columns)).astype(dict.fromkeys(whole, "Int64"))
+        rows = [{name: _harmless(value) for name, value in row.items()} for row in self.rows]
+        return pd.DataFrame(rows, columns=list(self.columns)).astype(dict.fromkeys(whole, "Int64"))
+
+
+def _harmless(value: Any) -> Any:
+    """`value`; a text that a spreadsheet would take for a formula begins with an apostrophe, and is a text there."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
 def numbers(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float]:
@@ -65,7 +71,8 @@ def svg(drawing: Drawing) -> bytes:
         # The layout is found once, not again for each picture.
         drawing.figure.draw_without_rendering()
         drawing.figure.set_layout_engine("none")
-        drawing.figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+        about = {"Date": None, "Creator": None, "Description": "\n".join(drawing.about)}
+        drawing.figure.savefig(file, format="svg", metadata=about)
     return file.getvalue()
 
 
@@ -88,10 +95,12 @@ def provenance(board: Board, tasks: Iterable[str]) -> str:
         f"Model: {board.model} ({', '.join(revisions)}), {board.num_layers} layers, "
         f"{_listed(record.dtype for record in records)} on {_listed(record.device for record in records)}. "
         f"Tasks: {', '.join(_task(record) for record in _firsts(records))}. "
-        f"{_protocol(records)}"
+        f"{_protocol(records)} Drawn from {len(records)} records of these tasks (digest {digest(records)})."
     )
     if board.left_out:
         text += f" Fewer documents than others of their task have, so not drawn: {'; '.join(board.left_out)}."
+    if odd := sorted({f"{record.plan} on {record.task}" for record in board.not_finite if record.task in wanted}):
+        text += f" Without a value, because answers were not finite (NaN or infinite): {short(odd)}."
     return text
 
 

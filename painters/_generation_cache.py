@@ -50,6 +50,22 @@ def drop_left(cache: DynamicCache, tokens: int) -> None:
         slot.keys, slot.values = slot.keys[:, :, tokens:], slot.values[:, :, tokens:]
 
 
+def add_left(cache: DynamicCache, tokens: int) -> None:
+    """Nothing; every row begins with so many tokens more, all zeros."""
+    for slot in _slots(cache):
+        slot.keys, slot.values = pad(slot.keys, (0, 0, tokens, 0)), pad(slot.values, (0, 0, tokens, 0))
+
+
+def move_right(cache: DynamicCache, places: Tensor) -> None:
+    """Nothing; each row stands so many `places` [rows] further right, and as many of its last tokens are gone."""
+    for slot in _slots(cache):
+        columns = torch.arange(slot.get_seq_length())[None] - places[:, None]
+        columns = columns.clamp(min=0).to(slot.keys.device)
+        rows = torch.arange(len(places), device=columns.device)[:, None]
+        slot.keys = slot.keys.transpose(1, 2)[rows, columns].transpose(1, 2)
+        slot.values = slot.values.transpose(1, 2)[rows, columns].transpose(1, 2)
+
+
 def spread(cache: DynamicCache, blanks: Tensor) -> DynamicCache:
     """A cache with a row for each of `blanks`: the tokens of the only row of `cache`, moved right by so many.
 

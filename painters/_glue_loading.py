@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from painters import models
 from painters._glue_training import seeded
+from painters._models_config import first_line
+from painters.hub import patiently
 from painters.models import ModelError
 
 DTYPES = ("auto", "float32", "bfloat16")
@@ -38,22 +39,25 @@ def load_encoder(
         raise ModelError(f"encoder {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     place = models._device(device)
     config = models._config(name, revision, trust_remote_code)
+    models.refuse_small_files(name, revision, trust_remote_code)
     source, shared = models._source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
+        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
         with _quiet(), seeded(0, torch.device("cpu")):  # what is drawn is thrown away
-            model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
-                source,
-                config=config,
-                dtype="float32" if dtype == "auto" else dtype,
-                use_safetensors=True,
-                output_loading_info=True,
-                attn_implementation="eager" if place.type == "cpu" else None,
-                **shared,
+            model, found = patiently(
+                lambda: transformers.AutoModelForSequenceClassification.from_pretrained(
+                    source,
+                    config=config,
+                    dtype="float32" if dtype == "auto" else dtype,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    attn_implementation="eager" if place.type == "cpu" else None,
+                    **shared,
+                )
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # what transformers makes of files that it did not write: anything
         raise ModelError(
-            f"model {name!r}: its config is there, and it cannot be read as an encoder: {models._first_line(error)}. "
+            f"model {name!r}: its config is there, and it cannot be read as an encoder: {first_line(error)}. "
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
         ) from error
     require_classifier(model, name)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painters.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
 
 FOLDER: Final = Path(__file__).parent / "nano" / "glue"
@@ -76,6 +77,7 @@ TASKS: Final[Mapping[str, Task]] = MappingProxyType(
         "nano_sts": _nano("nano_sts", PAIR, 1, *CORRELATED),
     }
 )
+"""The tasks by name: seven of GLUE's and the bundled five."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -178,7 +180,9 @@ def _from_hub(name: str, row: Task) -> dict[str, list[dict[str, Any]]]:
     shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        return {split: datasets.load_dataset(HUB, row.source, split=split).to_list() for split in SPLITS}
+        return patiently(
+            lambda: {split: datasets.load_dataset(HUB, row.source, split=split).to_list() for split in SPLITS}
+        )
     except Exception as error:  # datasets and the hub each raise what they like
         first = str(error).strip().partition("\n")[0][:200].rstrip(".")
         bundled = ", ".join(other for other in TASKS if isinstance(TASKS[other].source, Path))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
 from painters._glue_tasks import Encoded
+from painters.memory import MemoryExhausted, first_line, is_exhausted
 from painters.models import ModelError
 from painters.tuning import Tuning
 
@@ -34,6 +37,25 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(gpu):
                 torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def repeatable(device: torch.device) -> Iterator[None]:
+    """Nothing; on a GPU torch takes meanwhile the kernels that add up in one order, where it has such: on the CPU all
+    that is used here do.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS looks when it is first used
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*deterministic")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, tell: Tell) -> None:
@@ -143,6 +165,22 @@ def _inputs(model: Any, documents: Encoded, chosen: Tensor) -> dict[str, Tensor]
     return {name: values.to(model.device) for name, values in documents.rows(chosen).items() if name in taken}
 
 
+def with_room(answers: Iterable[K], tuning: Tuning, rows: int) -> Iterator[K]:
+    """The answers; MemoryExhausted with advice where memory does not suffice: batches are part of what is measured, for
+    smaller ones draw another dropout.
+    """
+    try:
+        yield from answers
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        raise MemoryExhausted(
+            f"fine-tuning in batches of {tuning.batch_size} and scoring in batches of {rows} has no room in memory, "
+            f"and both are part of the protocol: give smaller ones (batch_size in tuning and protocol), or fewer "
+            f"tokens (max_length, now {tuning.max_length}): {first_line(error)}"
+        ) from error
+
+
 def _descend(
     parameters: Sequence[nn.Parameter],
     loss: Callable[[Tensor], Tensor],
@@ -163,14 +201,15 @@ def _descend(
     warmup = math.ceil(tuning.warmup * steps)
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
     order = torch.Generator().manual_seed(seed)
-    for _ in range(tuning.epochs):
-        for chosen in torch.split(torch.randperm(count, generator=order), tuning.batch_size):
-            loss(chosen).backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-            tell(len(chosen))
+    with repeatable(parameters[0].device):
+        for _ in range(tuning.epochs):
+            for chosen in torch.split(torch.randperm(count, generator=order), tuning.batch_size):
+                loss(chosen).backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+                optimizer.step()
+                optimizer.zero_grad()
+                schedule.step()
+                tell(len(chosen))
 
 
 def _dropout(model: Any) -> nn.Module:

@@ -63,40 +63,65 @@ class _Row(NamedTuple):
     answers: list[tuple[int, list[int]]]
 
 
+class Part(NamedTuple):
+    """The requests of a batch by their indices, and what puts it together: the masks of all batches are large."""
+
+    requests: tuple[int, ...]
+    make: Callable[[], Batch]
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """All batches of some requests, each put together when it is its turn: the masks of all of them are large."""
+    """All batches of some requests, each put together when it is its turn."""
 
-    makers: tuple[Callable[[], Batch], ...]
+    parts: tuple[Part, ...]
+    rows: int
+    """The largest is no larger than lm-eval's largest of so many rows."""
+    cut: Callable[[Sequence[int], int], Batches]
+    """Makes batches of some of the same requests, by their indices, for another number of rows."""
     exact: bool
     trial: Batch | None = None
     """A few of the requests in one row, which tells whether a model takes such trees; None if it need not."""
 
     def __iter__(self) -> Iterator[Batch]:
-        return (make() for make in self.makers)
+        return (part.make() for part in self.parts)
 
-    def of(self, ranks: Ranks) -> Iterator[Batch]:
+    def of(self, ranks: Ranks) -> Sequence[Part]:
         """Those that are this process's share."""
-        return (make() for make in ranks.mine(self.makers))
+        return ranks.mine(self.parts)
 
 
-def as_lm_eval(requests: Sequence[Tokenised], batch_size: int, max_length: int, device: torch.device) -> Batches:
+def as_lm_eval(
+    requests: Sequence[Tokenised],
+    batch_size: int,
+    max_length: int,
+    device: torch.device,
+    chosen: Sequence[int] | None = None,
+) -> Batches:
     """lm-eval's batches of `batch_size` rows, the longest first, cut on the left to `max_length` positions.
 
     Requests that differ in the last token only share a row, that of the longest answer: its logits are the same.
+    `chosen` are the indices of the requests that are put into batches, all of them where it is left out.
     """
     sharing: dict[tuple[int, ...], list[int]] = {}
-    for index, (_, context, answer) in enumerate(requests):
+    for index in range(len(requests)) if chosen is None else chosen:
+        _, context, answer = requests[index]
         sharing.setdefault((*context, *answer[:-1]), []).append(index)
     rows = []
     for group in sharing.values():
         _, context, answer = requests[max(group, key=lambda index: len(requests[index][2]))]
         rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in group]))
     rows.sort(key=lambda row: (-len(row.tokens), row.tokens))
-    begins = range(0, len(rows), batch_size)
-    return Batches(
-        tuple(partial(_of_rows, rows[begin : begin + batch_size], max_length, device) for begin in begins), True
-    )
+    batches = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
+    parts = [
+        Part(tuple(index for row in batch for index, _ in row.answers), partial(_of_rows, batch, max_length, device))
+        for batch in batches
+    ]
+
+    def cut(chosen: Sequence[int], rows: int) -> Batches:
+        return as_lm_eval(requests, rows, max_length, device, chosen)
+
+    return Batches(tuple(parts), batch_size, cut, exact=True)
 
 
 def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Batch:

@@ -58,8 +58,16 @@ def batches(lm: HFLM, requests: Sequence[Any]) -> list[list[int]]:
     return [[place for _, _, place in batch] for batch in order.get_batched(n=lm.batch_size)]
 
 
-def answer(lm: HFLM, requests: Sequence[Any], own: Own, disable_tqdm: bool = False) -> list[str]:
+Answered = dict[tuple[int, ...], list[int]]
+"""The tokens of a prompt -> those of the first answer that was found to it."""
+
+
+def answer(
+    lm: HFLM, requests: Sequence[Any], own: Own, disable_tqdm: bool = False, answered: Answered | None = None
+) -> list[str]:
     """lm-eval's answers to the requests, in their order.
+
+    `answered` are the answers of earlier plans, drafts of this one's; new prompts are added.
 
     `own` is lm-eval's `generate_until`. It answers where a row ends at a stop string that is not in its text, such as
     a special token: lm-eval ends the rows of a batch together, and keeps what comes behind.
@@ -70,7 +78,7 @@ def answer(lm: HFLM, requests: Sequence[Any], own: Own, disable_tqdm: bool = Fal
     answers: list[str] = []
     with tqdm(total=len(requests), disable=disable_tqdm or lm.rank != 0, desc="Generating") as bar:
         for _, group in itertools.groupby(asked, key=lambda batch: batch[0][1]):
-            answers += _Group(lm, list(group), own, bar).answers()
+            answers += _Group(lm, list(group), own, bar, {} if answered is None else answered).answers()
     found = dict(zip(itertools.chain.from_iterable(order), answers, strict=True))
     return [found[place] for place in range(len(requests))]
 
@@ -78,8 +86,8 @@ def answer(lm: HFLM, requests: Sequence[Any], own: Own, disable_tqdm: bool = Fal
 class _Group:
     """Requests with the same settings, in lm-eval's batches of (prompt, settings)."""
 
-    def __init__(self, lm: HFLM, batches: list[list[Any]], own: Own, bar: Any) -> None:
-        self._lm, self._batches, self._own, self._bar = lm, batches, own, bar
+    def __init__(self, lm: HFLM, batches: list[list[Any]], own: Own, bar: Any, answered: Answered) -> None:
+        self._lm, self._batches, self._own, self._bar, self._answered = lm, batches, own, bar, answered
         kwargs = normalize_gen_kwargs(batches[0][0][1], lm.max_gen_toks)
         eos = lm.tok_decode(lm.eot_token_id, skip_special_tokens=False)
         self._until: list[str] = handle_stop_sequences(kwargs["until"], eos=eos)
@@ -94,9 +102,15 @@ class _Group:
         """The answers in the order of the batches."""
         lm = self._lm
         prompts = list(self._prompts())
+        drafts = [self._answered.get(tuple(prompt), []) for prompt in prompts]
         texts: list[str | None] = [None] * len(prompts)
+        odd: set[int] = set()  # prompts that were not always answered by a finite number
+
+        def halved(rows: int) -> None:
+            lm.rows_left = rows
 
         def done(place: int, tokens: list[int]) -> None:
+            self._answered.setdefault(tuple(prompts[place]), tokens)
             text = lm.tok_decode(tokens)
             ended = tokens[-1] in self._eos or len(tokens) == self._max_new_tokens
             if ended or any(string in text for string in self._until):
@@ -109,11 +123,15 @@ class _Group:
                 lm.model,
                 prompts if all(prompts) else [],  # lm-eval makes something of an empty prompt, by its padding
                 self._max_new_tokens,
-                batch_size=lm.batch_size,
+                batch_size=lm.rows_left or lm.batch_size,
                 eos=self._eos,
                 stop=self._stopped,
+                drafts=drafts,
                 done=done,
+                halved=halved,
+                not_finite=odd.add,
             )
+        lm.not_finite += len(odd)
         first = 0
         for batch in self._batches:
             places = range(first, first + len(batch))
@@ -143,12 +161,13 @@ class _Group:
         return [any(string in tail for string in self._until) for tail in tails]
 
     def _by_lm_eval(self, batch: list[Any]) -> list[str]:
-        """Its own answers; nobody is told of them."""
-        hook, self._lm.cache_hook = self._lm.cache_hook, CacheHook(None)
+        """Its own answers; nobody is told of them, and none is counted twice."""
+        lm = self._lm
+        hook, lm.cache_hook, not_finite = lm.cache_hook, CacheHook(None), lm.not_finite
         try:
             return self._own([_Request(args) for args in batch], disable_tqdm=True)
         finally:
-            self._lm.cache_hook = hook
+            lm.cache_hook, lm.not_finite = hook, not_finite
 
     def _tell(self, place: int, text: str | None) -> None:
         self._lm.cache_hook.add_partial("generate_until", self._requests[place], text)

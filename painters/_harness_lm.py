@@ -40,6 +40,13 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     exact_batching: bool = True
     """Whether the batches are lm-eval's: then its own loop generates, and no row leaves one early."""
 
+    answered: _harness_generation.Answered | None = None
+    """The first answers to prompts, which other plans on the same model may give too; nobody keeps them where None."""
+    rows_left: int | None = None
+    """Rows of the batches that memory sufficed for, where those that were asked for had no room."""
+    not_finite: int = 0
+    """Texts so far that were decoded from logits without a finite number to choose by."""
+
     def __init__(
         self, pretrained: Any, plan: str | int = "", kv: str = "exact", variant: str | None = None, **options: Any
     ) -> None:
@@ -92,6 +99,22 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None):
             return self.model(inps, use_cache=False).logits
 
+    def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
+        """What lm-eval's own loop generates, after counting the rows that had no finite number to choose a token by."""
+        finite = torch.ones(len(context), dtype=torch.bool)
+
+        def look(_: Any, __: Any, output: Any) -> None:
+            logits = getattr(output, "logits", None)
+            if logits is not None and len(logits) == len(finite):
+                finite.logical_and_(logits[:, -1].amax(-1).isfinite().cpu())
+
+        handle = self.model.register_forward_hook(look)
+        try:
+            return super()._model_generate(context, *args, **kwargs)
+        finally:
+            handle.remove()
+            self.not_finite += int((~finite).sum())
+
     def generates_by_itself(self, requests: Sequence[Any]) -> bool:
         """Whether our own greedy decoding answers these requests instead of lm-eval's loop."""
         return not self.exact_batching and self.kv == "exact" and _harness_generation.can_answer(self, requests)
@@ -103,9 +126,10 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         def answered(places: Sequence[int]) -> list[tuple[int, str]]:
             asked = [requests[place] for place in places]
             by_itself = self.generates_by_itself(requests)
-            texts = (
-                _harness_generation.answer(self, asked, own, disable_tqdm) if by_itself else own(asked, disable_tqdm)
-            )
+            if by_itself:
+                texts = _harness_generation.answer(self, asked, own, disable_tqdm, self.answered)
+            else:
+                texts = own(asked, disable_tqdm)
             return list(zip(places, texts, strict=True))
 
         if self.ranks.size == 1:
@@ -116,10 +140,16 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         """The answers, each from the process whose share of lm-eval's batches its request is in."""
         batches = _harness_generation.batches(self, requests)
 
-        def mine() -> list[tuple[int, str]]:
-            return answered([place for batch in self.ranks.mine(batches) for place in batch])
+        before = self.not_finite
 
-        texts = dict(pair for part in self.ranks.gathered(mine) for pair in part)
+        def mine() -> tuple[list[tuple[int, str]], int, int | None]:
+            found = answered([place for batch in self.ranks.mine(batches) for place in batch])
+            return found, self.not_finite - before, self.rows_left
+
+        parts = self.ranks.gathered(mine)
+        self.not_finite = before + sum(odd for _, odd, _ in parts)
+        self.rows_left = min((rows for _, _, rows in parts if rows is not None), default=None)
+        texts = dict(pair for found, _, _ in parts for pair in found)
         return [texts[place] for place in range(len(requests))]
 
 
@@ -146,7 +176,7 @@ def _lasting(options: dict[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in options.items() if name not in passing and value is not None}
 
 
-class Counter(CacheHook):  # type: ignore[misc]
+class Telling(CacheHook):  # type: ignore[misc]
     """Calls `tell` for every answer: lm-eval offers each to a cache, and this one only counts."""
 
     def __init__(self, tell: Callable[[], None]) -> None:

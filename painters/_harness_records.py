@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from painters import scoring
-from painters._harness_tasks import Prepared, quiet
+from painters._harness_tasks import Prepared, errors_of, quiet
 from painters.results import Record
 
 _ACCURACIES = ("acc", "acc_norm", "acc_bytes")
@@ -23,24 +23,27 @@ def give(prepared: Prepared, asked: Sequence[Any], answers: Sequence[Any]) -> No
         request.resps.append(answer)
 
 
-def records_of(prepared: Prepared, fields: dict[str, Any]) -> Iterator[Record]:
+def records_of(prepared: Prepared, fields: dict[str, Any], not_finite: int = 0) -> Iterator[Record]:
     """One record for each metric and filter of an answered task; lm-eval turns answers into outcomes and
-    values.
+    values. `not_finite` texts were generated from logits without a finite number.
+
+    Where an answer is not finite there are no values: what lm-eval makes of NaN is the first choice, and looks like a
+    score. Raises TaskError where the task's own code raises.
     """
     task = prepared.task
-    with quiet():
+    not_finite += sum(not math.isfinite(answer) for answer in _log_likelihoods(prepared))
+    with quiet(), errors_of(prepared.name, "its answers were turned into metrics"):
         task.apply_filters()
         outcomes = outcomes_of(prepared)
     filters = {name for _, name in outcomes}
     labels = {pair: pair[0] if len(filters) == 1 else ",".join(pair) for pair in outcomes}
     first = scoring.primary(list(labels.values()))
     date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    not_finite = sum(not math.isfinite(answer) for answer in _log_likelihoods(prepared))
     for pair, label in labels.items():
         by_document = outcomes[pair]
         aggregate = task.aggregation()[pair[0]]
         aggregation = str(getattr(aggregate, "__name__", aggregate))
-        value = _value(aggregate, by_document)
+        value = None if not_finite else _value(aggregate, by_document)
         known = scoring.is_scored_by_documents(aggregation) and value is not None
         shares = tuple(float(outcome) for outcome in by_document) if known else None
         yield Record(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from painters import __version__
 from painters._harness_batches import Batches
-from painters._harness_lm import Counter, PaintersLM, language_model
+from painters._harness_generation import Answered
+from painters._harness_lm import PaintersLM, Telling, language_model
 from painters._harness_records import give, records_of
 from painters._harness_shared import SharingLM
 from painters._harness_tasks import Prepared, quiet, seeded
 from painters.engine import KV, surgery
+from painters.memory import MemoryExhausted, first_line, is_exhausted
 from painters.models import describe, refuse_encoder, weights_digest
 from painters.plan import Plan, distinct
 from painters.results import Record
@@ -41,7 +44,11 @@ class Scorer:
         refuse_encoder(model.config, self.name)
         self.num_layers = LayerStack.find(model).num_layers
         self._about = _about(model, self.name, self.revision, self.num_layers)
+        self._answered: Answered = {}
         self._batches: dict[tuple[str, str, int, bool], Batches] = {}
+        self._rows: dict[tuple[str, str, int], int] = {}  # of batches that had room in memory, fewer than asked for
+        self.notes: Counter[str] = Counter()
+        """What a user should know of how it went, and how often."""
 
     @property
     def weights(self) -> str:
@@ -76,7 +83,9 @@ class Scorer:
 
         Plans share their runs on tasks of log-likelihoods (`painters.sharing`), and requests what they have in common
         at their beginning: the answers to a question follow one context (`painters.token_trees`). Where a task
-        generates, plans run in turn, and finished rows leave the batch (`painters.generation`). With `exact_batching`
+        generates, plans run in turn, the intact model first, and finished rows leave the batch (`painters.generation`);
+        in single precision its answers are drafts of the others', while in half precision, where the two likeliest
+        tokens often lie within rounding, an answer must not depend on what was answered before. With `exact_batching`
         the batches are lm-eval's own, and so are the numbers, to the last digit; otherwise they differ by rounding. A
         model that takes no trees of tokens, or decodes in a way of its own, is scored in lm-eval's batches, and its
         records say so. The seconds of a record are the plan's part, by its layer runs, of those that all plans took
@@ -84,25 +93,42 @@ class Scorer:
         """
         with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
             tell = Teller(progress, total=len(plans) * len(task.requests), step=lm.ranks.size)
-            lm.set_cache_hook(Counter(tell.one))
+            lm.set_cache_hook(Telling(tell.one))
+            lm.exact_batching = exact_batching
+            lm.rows_left = self._rows.get((task.name, task.digest, batch_size))
             if not task.is_scored_by_likelihood:
-                for plan in plans:
+                lm.answered = self._answered if self.model.dtype.itemsize >= 4 else None
+                identity = Plan.identity(self.num_layers)
+                for plan in sorted(plans, key=lambda plan: plan != identity):
                     tell.what = f"{plan} on {task.name}"
                     yield from self._alone(lm, plan, task, kv, exact_batching)
+                    self._remember(lm, task)
                 return
             tell.what = f"{len(plans)} plans on {task.name}" if len(plans) > 1 else f"{plans[0]} on {task.name}"
             asked = [request for request in task.requests for _ in range(request.repeats)]
-            with quiet(), seeded(task.seed):
+            with quiet(), seeded(task.seed), _naming(task, batch_size):
                 began = time.perf_counter()
                 batches = self._batched(lm, task, asked, exact_batching)
                 answers = lm.log_likelihoods(plans, asked, batches)
                 seconds = time.perf_counter() - began
-        about = {"batch_size": batch_size, "batching": "lm-eval" if batches.exact else "shared"}
+            self._remember(lm, task)
+            is_exact = batches.exact and lm.rows_left is None
+        about = {"batch_size": batch_size, "batching": "lm-eval" if is_exact else "shared"}
         runs = sum(plan.layer_runs for plan in plans)
         for plan in plans:
             give(task, asked, answers[plan])
             part = plan.layer_runs / runs if runs else 1 / len(plans)
             yield from records_of(task, self._about | about | _cost(plan, kv, seconds * part))
+
+    def _remember(self, lm: SharingLM, task: Prepared) -> None:
+        """Nothing; other plans begin with the rows that had room, and a note says so once."""
+        key = task.name, task.digest, int(lm.batch_size)
+        if lm.rows_left is not None and lm.rows_left != self._rows.get(key):
+            self._rows[key] = lm.rows_left
+            self.notes[
+                f"{task.name}: batches of {lm.batch_size} rows had no room in memory, so they were made smaller, of "
+                f"{lm.rows_left} in the end; the numbers are the same up to rounding"
+            ] += 1
 
     def _batched(self, lm: SharingLM, task: Prepared, asked: Sequence[Any], exact: bool) -> Batches:
         key = task.name, task.digest, int(lm.batch_size), exact
@@ -117,18 +143,34 @@ class Scorer:
         tell = Teller(progress, total=len(task.requests))
         tell.what = f"{plan} on {task.name}"
         with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
-            lm.set_cache_hook(Counter(tell.one))
+            lm.set_cache_hook(Telling(tell.one))
             yield from self._alone(lm, plan, task, kv, exact_batching=True)
 
     def _alone(self, lm: SharingLM, plan: Plan, task: Prepared, kv: str, exact_batching: bool) -> Iterator[Record]:
-        lm.kv, lm.exact_batching = kv, exact_batching
+        lm.kv, lm.exact_batching, lm.not_finite = kv, exact_batching, 0
         own = not task.is_scored_by_likelihood and lm.generates_by_itself(task.requests)
-        with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)):
+        with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)), _naming(task, int(lm.batch_size)):
             began = time.perf_counter()
             _answer(lm, task)
             seconds = time.perf_counter() - began
         about = {"batch_size": int(lm.batch_size), "batching": "shared" if own else "lm-eval"}
-        yield from records_of(task, self._about | about | _cost(plan, kv, seconds))
+        yield from records_of(task, self._about | about | _cost(plan, kv, seconds), lm.not_finite)
+
+
+@contextlib.contextmanager
+def _naming(task: Prepared, rows: int) -> Iterator[None]:
+    """Nothing; memory that does not suffice meanwhile is told with the task, and in lm-eval's own loop with advice."""
+    try:
+        yield
+    except MemoryExhausted as error:
+        raise MemoryExhausted(f"{task.name}: {error}") from error
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        raise MemoryExhausted(
+            f"{task.name}: batches of {rows} rows, which are lm-eval's own, have no room in memory: take fewer, such "
+            f"as {max(1, rows // 2)} (--batch-size, or batch_size in the protocol): {first_line(error)}"
+        ) from error
 
 
 def _cost(plan: Plan, kv: str, seconds: float) -> dict[str, Any]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 
-from painters._harness_batches import Answer, Batch, Batches, Tokenised, as_lm_eval
+from painters._harness_batches import Answer, Batch, Batches, Part, Tokenised, as_lm_eval
 from painters._harness_lm import PaintersLM
 from painters._harness_trees import as_trees
 from painters._stack_search import text_config
+from painters.memory import MemoryExhausted, first_line, free, is_exhausted, without_locals
 from painters.plan import Plan
 from painters.sharing import Sharing
 from painters.stack import LayerStack
@@ -55,27 +57,85 @@ class SharingLM(PaintersLM):
     ) -> dict[Plan, list[Answer]]:
         """For each distinct plan the answers to `requests` in their order; `batches` are what was made of these, and
         lm-eval's own where they are left out.
+
+        Where memory does not suffice the batches are halved, `rows_left` says to how many rows, and answers differ by
+        rounding. Raises MemoryExhausted with `exact_batching`, and where one row has no room.
         """
         batches = self.batches(requests, exact=True) if batches is None else batches
         together = Sharing(self.model, plans)
         number = {plan: i for i, plan in enumerate(together.trie.plans)}
 
-        def mine() -> list[list[tuple[int, Answer]]]:
-            """For each plan, what this process's batches answer."""
+        def mine() -> tuple[list[list[tuple[int, Answer]]], int | None]:
+            """For each plan, what this process's batches answer; and the rows that it had room for."""
             found: list[list[tuple[int, Answer]]] = [[] for _ in number]
-            for batch in batches.of(self.ranks):
-                for plan, answers in self._answers(together, batch):
+            for part in batches.of(self.ranks):
+                for plan, answers in self._with_room(together, batches, part):
                     for index, answer in answers:
                         found[number[plan]].append((index, answer))
                         self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
-            return found
+            return found, self.rows_left
 
         whole: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in number}
-        for part in self.ranks.gathered(mine):
-            for plan, answers in zip(number, part, strict=True):
+        parts = self.ranks.gathered(mine)
+        for found, _ in parts:
+            for plan, answers in zip(number, found, strict=True):
                 for index, answer in answers:
                     whole[plan][index] = answer
+        self.rows_left = min((rows for _, rows in parts if rows is not None), default=None)
         return whole
+
+    def _with_room(
+        self, together: Sharing, batches: Batches, part: Part
+    ) -> Iterator[tuple[Plan, list[tuple[int, Answer]]]]:
+        """What `_answers` gives for a part of the batches, cut into smaller ones as long as memory does not suffice:
+        then some answers come again, and the last ones count.
+        """
+        waiting = deque([(batches, part)])
+        while waiting:
+            batches, part = waiting.popleft()
+            if self.rows_left is None or batches.rows <= self.rows_left:
+                try:
+                    for plan, answers in self._answers(together, part.make()):
+                        yield plan, list(answers)  # now, for the softmax takes memory too
+                    continue
+                except Exception as error:
+                    if not is_exhausted(error):
+                        raise
+                    self._refuse_to_cut(together, batches, part, without_locals(error))
+                    self.rows_left = batches.rows // 2
+                free()
+            smaller = batches.cut(part.requests, self.rows_left)
+            waiting.extendleft((smaller, one) for one in reversed(smaller.parts))
+
+    def _refuse_to_cut(self, together: Sharing, batches: Batches, part: Part, error: Exception) -> None:
+        """Nothing; MemoryExhausted where the batches may not be smaller, or cannot."""
+        if batches.rows == 1:
+            raise MemoryExhausted(f"memory does not suffice for one row at a time: {first_line(error)}") from error
+        if self.exact_batching:
+            free()
+            fits = self._rows_that_fit(together, batches, part)
+            advice = f"batches of {fits} rows have it (--batch-size, or batch_size in the protocol)"
+            raise MemoryExhausted(
+                f"batches of {batches.rows} rows, which are to be lm-eval's own, have no room in memory: "
+                f"{advice if fits else 'not even one row has it'}. Without exact batching they are halved as needed: "
+                f"{first_line(error)}"
+            ) from error
+
+    def _rows_that_fit(self, together: Sharing, batches: Batches, part: Part) -> int:
+        """The largest half of a half that memory suffices for, 0 where that is none; its answers are thrown away."""
+        rows = batches.rows // 2
+        while rows:
+            try:
+                for _, answers in self._answers(together, batches.cut(part.requests, rows).parts[0].make()):
+                    list(answers)
+                return rows
+            except Exception as error:
+                if not is_exhausted(error):
+                    raise
+                without_locals(error)
+            free()
+            rows //= 2
+        return 0
 
     def _answers(self, together: Sharing, batch: Batch) -> Iterator[tuple[Plan, Iterator[tuple[int, Answer]]]]:
         mixed = self.mixed_precision_dtype
@@ -125,19 +185,15 @@ class SharingLM(PaintersLM):
         """Whether the intact model gives in trees the answers that it gives to rows."""
         intact = Sharing(self.model, [Plan.identity(LayerStack.find(self.model).num_layers)])
         asked = [index for index, _, _ in trial.spans]
-        rows = as_lm_eval([tokenised[index] for index in asked], *self._limits)
-        expected = self._log_likelihoods_of_one(intact, rows)
+        rows = as_lm_eval(tokenised, *self._limits, chosen=asked)
+        expected = dict(
+            answer for part in rows.parts for _, some in self._with_room(intact, rows, part) for answer in some
+        )
         try:
-            found = self._log_likelihoods_of_one(intact, [trial])
-        except (RuntimeError, ValueError, TypeError, IndexError):  # whatever a model says that takes no such mask
-            return False
+            found = dict(answer for _, some in self._answers(intact, trial) for answer in some)
+        except Exception as error:
+            if is_exhausted(error) or isinstance(error, (RuntimeError, ValueError, TypeError, IndexError)):
+                return False  # whatever a model says that takes no such mask
+            raise
         tolerance = HALF_TOLERANCE if self.model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
-        return sum(abs(found[index] - expected[at]) for at, index in enumerate(asked)) <= tolerance * len(asked)
-
-    def _log_likelihoods_of_one(self, together: Sharing, batches: Iterable[Batch]) -> dict[int, float]:
-        return {
-            index: log_likelihood
-            for batch in batches
-            for _, answers in self._answers(together, batch)
-            for index, (log_likelihood, _) in answers
-        }
+        return sum(abs(found[index][0] - expected[index][0]) for index in asked) <= tolerance * len(asked)

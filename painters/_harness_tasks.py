@@ -23,6 +23,7 @@ import torch
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from painters import tasks as bundled_tasks
+from painters.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
 
 SEED = 1234  # lm-eval's own, so that few-shot prompts are the ones of its command line
@@ -104,7 +105,7 @@ def _load(name: str) -> dict[str, Any]:
         hint = f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists lm-eval's"
         raise TaskError(f"task {name!r}: neither bundled ({', '.join(ours)}) nor in lm-eval; {hint}")
     try:
-        loaded: dict[str, Any] = manager.load([name if file is None else str(file)])["tasks"]
+        loaded: dict[str, Any] = patiently(lambda: manager.load([name if file is None else str(file)])["tasks"])
     except Exception as error:  # datasets, the hub and the task's own code each raise what they like
         raise TaskUnavailableError(
             f"task {name!r} is in lm-eval, and its documents cannot be had: {type(error).__name__}: "
@@ -155,13 +156,23 @@ def _index() -> Any:
     return lm_eval.tasks.TaskManager()
 
 
+@contextlib.contextmanager
+def errors_of(name: str, when: str) -> Iterator[None]:
+    """Nothing; what the task's own code raises meanwhile, which may be anything, is a TaskError."""
+    try:
+        yield
+    except Exception as error:
+        raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {_first_line(error)}") from error
+
+
 def _build(name: str, task: Any, limit: int | None, num_fewshot: int | None, seed: int) -> Prepared:
     shots = _shots(name, task, num_fewshot)
     task.set_config("num_fewshot", shots)
     # The sampler is one random stream over all documents: it starts anew here, and the prompts are built only
     # once.
     task.set_fewshot_seed(seed)
-    task.build_all_requests(limit=limit)
+    with errors_of(name, "its prompts were built"):
+        task.build_all_requests(limit=limit)
     documents = {request.doc_id: request.doc for request in task.instances}
     version = task.VERSION
     return Prepared(

@@ -11,7 +11,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from painters._harness_batches import Batch, Batches, Tokenised, cut
+from painters._harness_batches import Batch, Batches, Part, Tokenised
+from painters._harness_batches import cut as shortened
 from painters.token_trees import TokenTree, gather, grow
 from painters.tree_attention import Group
 
@@ -37,15 +38,18 @@ def as_trees(
     hidden_size: int,
     dtype: torch.dtype,
     one_row: bool,
+    chosen: Sequence[int] | None = None,
 ) -> Batches:
     """Batches of trees, the widest first, each of at most as many positions as lm-eval's largest batch of `batch_size`
     rows has. With `one_row` they lie one after the other, for attention in groups (`painters.tree_attention`);
     otherwise each has a row, and a mask [rows, 1, width, width] says what it sees. `dtype` is that of masks, the
-    model's.
+    model's. `chosen` are the indices of the requests that are put into batches; where it is left out, all of them are,
+    and some are tried.
     """
     asked: dict[tuple[int, ...], list[int]] = {}
-    for index, (_, context, answer) in enumerate(requests):
-        asked.setdefault(tuple(cut(context + answer, len(answer), max_length)), []).append(index)
+    for index in range(len(requests)) if chosen is None else chosen:
+        _, context, answer = requests[index]
+        asked.setdefault(tuple(shortened(context + answer, len(answer), max_length)), []).append(index)
     longest = max(map(len, asked), default=0)
     budget = batch_size * longest
     sequences, indices = list(asked), list(asked.values())
@@ -56,11 +60,23 @@ def as_trees(
     batches = _joined(groups, budget) if one_row else [[group] for group in groups]
     make = partial(_of_groups, requests=requests, device=device, dtype=dtype, one_row=one_row)
     trial = None
-    if one_row or any(map(_branches, trees)):
-        chosen = _like_the_widest(trees)
-        small = grown([sequences[number] for number in chosen])
-        trial = make(gather(small, sys.maxsize, slack), [indices[number][:1] for number in chosen])
-    return Batches(tuple(partial(make, batch, indices) for batch in batches), exact=False, trial=trial)
+    if chosen is None and (one_row or any(map(_branches, trees))):
+        tried = _like_the_widest(trees)
+        small = grown([sequences[number] for number in tried])
+        trial = make(gather(small, sys.maxsize, slack), [indices[number][:1] for number in tried])
+
+    def cut(chosen: Sequence[int], rows: int) -> Batches:
+        return as_trees(
+            requests, rows, max_length, device, hidden_size=hidden_size, dtype=dtype, one_row=one_row, chosen=chosen
+        )
+
+    parts = tuple(Part(_answered(batch, indices), partial(make, batch, indices)) for batch in batches)
+    return Batches(parts, batch_size, cut, exact=False, trial=trial)
+
+
+def _answered(groups: Iterable[Trees], indices: Indices) -> tuple[int, ...]:
+    """The requests that these trees answer."""
+    return tuple(index for group in groups for tree in group for number in tree.paths for index in indices[number])
 
 
 def _joined(groups: Iterable[Trees], budget: int) -> list[list[Trees]]:

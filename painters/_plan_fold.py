@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -19,7 +20,7 @@ FOLD_PASSES = 3
 """Repeats inside repeats that printing looks for; with the period this keeps printing linear."""
 
 # The shortest period at the leftmost place, repeated as often as it goes.
-_TANDEM = re.compile(rf"(.{{1,{MAX_PERIOD}}}?)\1+", re.DOTALL)
+_TANDEM = re.compile(rf"([^\0]{{1,{MAX_PERIOD}}}?)\1+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +117,13 @@ def _branch(steps: Sequence[Step], known: dict[Layer, Span]) -> tuple[Shape, ...
 
 
 def _letters(shapes: Sequence[Shape]) -> str:
-    """One character per shape, equal where the shapes are, so that repeats are found by a pattern."""
-    letters: dict[str, str] = {}
-    return "".join([letters.setdefault(shape.text, chr(len(letters))) for shape in shapes])
+    """One character per shape, equal where the shapes are, so that repeats are found by a pattern.
+
+    It is NUL for a shape that is there once, which can be in no repeat: the pattern stops there.
+    """
+    counts = Counter(shape.text for shape in shapes)
+    letters = {text: chr(number) if count > 1 else "\0" for number, (text, count) in enumerate(counts.items(), 1)}
+    return "".join([letters[shape.text] for shape in shapes])
 
 
 def _spans(shapes: Iterable[Shape]) -> tuple[Shape, ...]:

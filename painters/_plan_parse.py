@@ -13,6 +13,7 @@ from painters._plan_steps import (
     MAX_LAYERS,
     MAX_NESTING,
     MAX_TEXT,
+    MAX_TOKENS,
     MERGES,
     Half,
     Layer,
@@ -20,7 +21,6 @@ from painters._plan_steps import (
     Parallel,
     PlanError,
     Step,
-    normalised,
 )
 
 _TOKEN = re.compile(r"[ \t\r\n\f\v]*([0-9]+|[A-Za-z_][A-Za-z_0-9]*|[^ \t\r\n\f\v]|\Z)", re.DOTALL)
@@ -59,6 +59,7 @@ class _Frame:
     place: int
     items: list[tuple[Step, ...]] = field(default_factory=list)
     runs: int = 0
+    nesting: int = 0  # groups that are open, this one included
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:
@@ -76,10 +77,16 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens: list[str] = _TOKEN.findall(text)  # the last one is empty
+        if len(self.tokens) > MAX_TOKENS:
+            raise PlanError(
+                f"plan text has {len(self.tokens) - 1} numbers, words and signs: at most {MAX_TOKENS - 1} are read; "
+                f"use ranges and repeats, and no brackets that group nothing"
+            )
         self.token = self.tokens[0]
         self.place = 0  # the number of the token; the character is looked up when an error needs it
         self.runs = 0  # of all frames together, so that the limit holds before any step is built
         self.stack = [_Frame("", 0)]
+        self.known: dict[tuple[int, Half | None], tuple[Step, ...]] = {}
 
     def advance(self) -> None:
         self.place += 1
@@ -118,9 +125,10 @@ class _Reader:
     def open_bracket(self) -> None:
         if len(self.stack) > MAX_BRACKETS:
             raise self.error("too many open brackets", f"At most {MAX_BRACKETS} may be open at once.")
-        if self.token == "{" and sum(frame.bracket == "{" for frame in self.stack) == MAX_NESTING:
+        nesting = self.stack[-1].nesting + (self.token == "{")
+        if nesting > MAX_NESTING:
             raise self.error("parallel groups are nested too deep", f"A plan may nest {MAX_NESTING} groups.")
-        self.stack.append(_Frame(self.token, self.place))
+        self.stack.append(_Frame(self.token, self.place, nesting=nesting))
         self.advance()
 
     def close_bracket(self) -> None:
@@ -141,10 +149,11 @@ class _Reader:
             )
         self.stack.pop()
         self.advance()
-        if frame.bracket == "(":
+        merge = self.merge() if frame.bracket == "{" else None
+        if merge is None or len(frame.items) == 1:  # a group of one branch is that branch
             steps = tuple(chain.from_iterable(frame.items))
         else:
-            steps = normalised((Parallel(tuple(frame.items), self.merge()),), "a group")
+            steps = (Parallel(tuple(frame.items), merge),)
         self.runs -= frame.runs
         self.add([steps], frame.runs, frame.place)
 
@@ -177,7 +186,14 @@ class _Reader:
             )
         self.refuse(count, place)
         step = 1 if last >= first else -1
-        self.add([(Layer(index, half),) for index in range(first, last + step, step)], count, place)
+        self.add([self.layer(index, half) for index in range(first, last + step, step)], count, place)
+
+    def layer(self, index: int, half: Half | None) -> tuple[Step, ...]:
+        """The layer alone as a sequence, made once however often it runs."""
+        found = self.known.get((index, half))
+        if found is None:
+            found = self.known[index, half] = (Layer(index, half),)
+        return found
 
     def half(self) -> Half | None:
         if self.token != ".":

@@ -12,10 +12,14 @@ from typing import Literal, NamedTuple, TypeAlias
 from painters.errors import PaintersError
 
 Half: TypeAlias = Literal["attn", "mlp"]
+"""One of the two parts of a layer."""
 Merge: TypeAlias = Literal["mean", "sum"]
+"""How the outputs of a parallel group become one."""
 
 HALVES: tuple[Half, ...] = ("attn", "mlp")
+"""The halves of a layer, in the order in which most layers run them."""
 MERGES: tuple[Merge, ...] = ("mean", "sum")
+"""The merges, the default first."""
 
 MAX_LAYERS = 10_000
 """Layer indices are below this."""
@@ -27,6 +31,8 @@ MAX_BRACKETS = 100
 """Open brackets of either kind at one place of a text: 32 groups, their branches and 13 repeats need 77."""
 MAX_TEXT = 200_000
 """Characters in a text: 10,000 runs of layers like `9999.attn` in groups of two print with 160,000."""
+MAX_TOKENS = 80_000
+"""Numbers, words and signs in a text: 10,000 runs print with 70,000, each half a group inside the one before."""
 
 
 class PlanError(PaintersError, ValueError):
@@ -78,13 +84,16 @@ class Parallel:
         branches = tuple(normalised(branch, "a branch of a parallel group") for branch in self.branches)
         if not branches:
             raise PlanError("a parallel group has no branches: give it at least one, such as ((Layer(3),),)")
-        runs, depths, nestings = zip(*[measure(branch) for branch in branches], strict=True)
-        nesting = max(nestings) + (len(branches) > 1)
+        runs = depth = nesting = 0
+        for branch in branches:
+            more, deep, nested = measure(branch)
+            runs, depth, nesting = runs + more, max(depth, deep), max(nesting, nested)
+        nesting += len(branches) > 1
         if nesting > MAX_NESTING:
             raise PlanError(f"parallel groups are nested {nesting} deep: a plan may nest {MAX_NESTING}")
-        refuse_runs(sum(runs))
+        refuse_runs(runs)
         object.__setattr__(self, "branches", branches)
-        object.__setattr__(self, "size", Size(sum(runs), max(depths), nesting))
+        object.__setattr__(self, "size", Size(runs, depth, nesting))
 
     @classmethod
     def of(cls, *layers: int, merge: Merge = "mean") -> Parallel:
@@ -93,6 +102,7 @@ class Parallel:
 
 
 Step: TypeAlias = Layer | Parallel
+"""One element of a plan."""
 
 
 def measure(steps: Iterable[Step]) -> Size:

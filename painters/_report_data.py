@@ -69,6 +69,7 @@ def payload(records: Sequence[Record]) -> Payload:
                 "variant": variant(record),
                 "value": record.value,
                 "stderr": record.stderr,
+                "not_finite": record.not_finite,
                 "intact": compared["intact"],
                 "difference": compared["difference"],
                 "error": compared["difference_stderr"],

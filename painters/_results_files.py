@@ -1,95 +1,149 @@
-"""Files of records, one JSON object per line, that only grow."""
+"""Files of records, one JSON object per line, that only grow: nothing that is in one is ever changed or cut off."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from io import RawIOBase
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
+from painters._results_lines import FORMAT, Fault, Kind, Line, M, TooLongError, examined, sealed, sync_folder
 from painters._results_record import Record, ResultsError
+from painters.errors import PaintersWarning
+
+STAMP = re.compile(r"\d{8}T\d{6}-\d{6}Z(?=-)")
+"""How the name of a store's own file begins: with the time (UTC) at which its writer began."""
+_NAMED = 5  # places of damage in a message
+
+
+class ResultsWarning(PaintersWarning):
+    """Damaged lines in files of records, which were left out."""
 
 
 def append(path: str | Path, records: Iterable[Record]) -> None:
     """Nothing; the records are at the end of `path` and on the disk when this returns.
 
-    A last line that an interrupted writer left unfinished is cut off first. A file has one writer at a time.
+    They begin a line of their own where an interrupted writer left one unfinished. OSError names the file; the next
+    call puts right what it left. A file has one writer at a time: there are no locks.
     """
-    path = Path(path)
-    data = "".join(record.model_dump_json() + "\n" for record in records).encode()
-    if not data:
+    write_lines(Path(path), [_line(record) for record in records])
+
+
+def write_lines(path: Path, lines: Sequence[bytes]) -> None:
+    """Nothing; the lines are at the end of `path` and on the disk when this returns."""
+    if not lines:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as file:
-        _mend(file)
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    is_new = not path.exists()
+    try:
+        with path.open("a+b", buffering=0) as file:
+            left = memoryview(_lead(file) + b"".join(lines))
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    if is_new:
+        sync_folder(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Nothing; `path` holds `content`, on the disk, when this returns, and never a part of it."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    sync_folder(path.parent)
 
 
 def read(path: str | Path) -> list[Record]:
-    """The records in `path` in order, without an unfinished last line. ResultsError names the lines that are
-    wrong.
+    """The intact records in `path`, in order. A ResultsWarning names the lines that were left out.
+
+    ResultsError where there is no file, or one of another version of painters.
     """
     path = Path(path)
     if not path.is_file():
         raise ResultsError(f"records of {path}: there is no such file. `painters run --out {path}` writes one")
-    records, wrong = [], []
-    lines = path.read_bytes().split(b"\n")
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            records.append(Record.model_validate_json(line))
-        except ValidationError as error:
-            if number < len(lines) or not _is_torn(line):
-                wrong.append(f"line {number}: {_reason(error)}")
-    if wrong:
-        more = f" and {len(wrong) - 5} more lines" if len(wrong) > 5 else ""
-        raise ResultsError(
-            f"records of {path}: {'; '.join(wrong[:5])}{more}. Only the last line of an interrupted run may "
-            f"be broken: restore the file, or delete these lines and run again what they held"
+    found, faults = intact(path, Record)
+    answer_for(faults, path)
+    return found
+
+
+def intact(path: Path, model: type[M]) -> tuple[list[M], list[Fault]]:
+    """The intact records in `path`, in order, and everything else that is there."""
+    found: list[M] = []
+    faults: list[Fault] = []
+    for one in examined(path, model):
+        if isinstance(one, Line):
+            found.append(one.record)
+        else:
+            faults.append(one)
+    return found, faults
+
+
+def answer_for(faults: Sequence[Fault], where: str | Path) -> None:
+    """Nothing; a ResultsWarning says what in `where` is left out, and ResultsError what may not be."""
+    for kind in (Kind.newer, Kind.older):
+        if some := [fault for fault in faults if fault.kind == kind]:
+            raise ResultsError(f"records of {where}: {_counted(some)} {_ANOTHER[kind].format(some[0], where)}")
+    if faults:
+        warnings.warn(
+            f"records of {where}: {_counted(faults)} damaged and left out ({_places(faults)}). A sweep scores again "
+            f"what they held; `painters doctor {where}` says more",
+            ResultsWarning,
+            stacklevel=2,
         )
-    return records
 
 
-def _is_torn(line: bytes) -> bool:
-    """Whether `line` is the beginning of an object and not the whole of one."""
-    try:
-        json.loads(line)
-    except ValueError:
-        return True
-    return False
+_ANOTHER = {
+    Kind.newer: "of a newer painters ({0.reason}; {0.path.name}, line {0.line}). Update painters to read them",
+    Kind.older: (
+        "of an older painters, which wrote no checksums ({0.path.name}, line {0.line}). "
+        f"`painters doctor {{1}} --mend` checks them, and writes them anew in format {FORMAT}"
+    ),
+}
 
 
-def _mend(file: Any) -> None:
-    """Leave `file` ending in a whole line: finish one that only lacks its newline, cut off one that lacks
-    more.
+def in_order(paths: Iterable[Path]) -> list[Path]:
+    """Files of records, each after those that its writer can have read, whatever its clock said: in each folder first
+    those that somebody else named, then a store's own by their names.
     """
-    data = last_line(file)
-    if not data:
-        return
-    if _is_torn(data):
-        file.truncate(file.seek(0, os.SEEK_END) - len(data))
-    else:
-        file.write(b"\n")
+    return sorted(paths, key=lambda path: (path.parent, bool(STAMP.match(path.name)), path.name))
 
 
-def last_line(file: Any, block: int = 1 << 20) -> bytes:
-    """What follows the last newline of `file`."""
-    end = place = file.seek(0, os.SEEK_END)
-    tail = b""
-    while place and b"\n" not in tail:
-        place = max(0, place - block)
-        file.seek(place)
-        tail = file.read(end - place)
-    return tail.rpartition(b"\n")[2]
+def _line(record: Record) -> bytes:
+    try:
+        return sealed(record.model_dump_json())
+    except TooLongError as error:
+        raise ResultsError(f"record of {record.plan} on {record.task}: {error}") from error
 
 
-def _reason(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+def _lead(file: RawIOBase) -> bytes:
+    """The newline that the last line of `file` lacks."""
+    end = file.seek(0, os.SEEK_END)
+    if not end:
+        return b""
+    file.seek(end - 1)
+    return b"" if file.read(1) == b"\n" else b"\n"
+
+
+def _counted(faults: Sequence[Fault]) -> str:
+    return "1 line is" if len(faults) == 1 else f"{len(faults):,} lines are"
+
+
+def _places(faults: Sequence[Fault]) -> str:
+    """Files and lines, the first few."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for fault in faults[:_NAMED]:
+        lines[fault.path.name].append(str(fault.line))
+    told = "; ".join(f"{name}: {', '.join(numbers)}" for name, numbers in lines.items())
+    return told if len(faults) <= _NAMED else f"{told}; …"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from painters import experiment
 from painters.errors import PaintersError
-from painters.plan import Plan
+from painters.plan import MAX_LAYERS, Plan
 from painters.tuning import Tuning
 
 Batching: TypeAlias = Literal["lm-eval", "shared"]
@@ -52,7 +53,7 @@ class Record(BaseModel):
     model: str
     revision: str | None  # the commit on the hub
     weights: str | None  # a digest of the parameters: local folders and models in memory have no commit
-    num_layers: int
+    num_layers: int = Field(ge=1, le=MAX_LAYERS)
     dtype: str
     device: str
     attention: str | None  # the implementation: sdpa, eager, ...
@@ -83,6 +84,14 @@ class Record(BaseModel):
     seconds: float  # for all metrics of the cell together
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
+    command: str | None = None  # that wrote the record; "python" for a program that called painters
+
+    @model_validator(mode="after")
+    def _whole(self) -> Record:
+        # Whoever draws documents reserves room for as many as a record says that there are.
+        if self.outcomes is not None and len(self.outcomes) != self.documents:
+            raise ValueError(f"outcomes of {len(self.outcomes)} documents, where documents is {self.documents}")
+        return self
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
@@ -131,10 +140,18 @@ class _counted:
 # included.
 NOT_IN_KEY = frozenset(
     "variant params asked num_layers aggregation higher_is_better primary value stderr outcomes chance not_finite "
-    "layer_runs depth seconds date".split()
+    "layer_runs depth seconds date command".split()
 )
 
 
 def key(record: Record) -> str:
     """One text for all fields that can change the number; equal keys are the same cell and metric."""
     return json.dumps(record.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
+
+
+def digest(records: Iterable[Record]) -> str:
+    """Twelve hexadecimal digits over what these records say of which cells, whatever their order: other numbers, or a
+    record more or less, give other digits.
+    """
+    lines = sorted(f"{key(record)} {record.value!r} {record.stderr!r} {record.outcomes!r}" for record in records)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

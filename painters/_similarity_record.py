@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from painters._results_files import answer_for, intact, replace_file
+from painters._results_lines import sealed
 from painters.similarity import SimilarityError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class SimilarityRecord(BaseModel):
     profile: dict[str, tuple[float | None, ...]] | None = None  # what `measure` tells of each state
     versions: dict[str, str]
     date: str  # UTC, ISO 8601
+    command: str | None = None  # that wrote the record; "python" for a program that called painters
 
     @model_validator(mode="after")
     def _fits_the_labels(self) -> SimilarityRecord:
@@ -100,7 +102,7 @@ class SimilarityRecord(BaseModel):
 
 
 # What was measured and when; everything else belongs to the key, fields to come included.
-_NOT_IN_KEY = frozenset({"labels", "cosines", "angles", "profile", "num_layers", "documents", "tokens", "date"})
+_NOT_IN_KEY = frozenset("labels cosines angles profile num_layers documents tokens date command".split())
 
 
 def folder_of(out: str | Path) -> Path:
@@ -115,43 +117,37 @@ def folder_of(out: str | Path) -> Path:
 def keep(out: str | Path, records: Iterable[SimilarityRecord]) -> list[Path]:
     """The file of each record in the folder of records `out`, on the disk when this returns.
 
-    A file holds one record and is named after its key: what was measured before is left as it is, an interrupted
-    writer leaves no part of a record, and several may write at once.
+    A file holds one record and is named after its key: what was measured before is left as it is unless it was damaged,
+    an interrupted writer leaves no part of a record, and several may write at once.
     """
     folder = folder_of(out)
     folder.mkdir(parents=True, exist_ok=True)
     kept = []
     for record in records:
         path = folder / f"{_file_name(record)}.jsonl"
-        if not path.exists():
-            draft = path.with_suffix(f".{os.getpid()}.tmp")
-            with draft.open("w", encoding="utf-8") as file:
-                file.write(record.model_dump_json() + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+        if not (path.exists() and intact(path, SimilarityRecord)[0]):
+            replace_file(path, sealed(record.model_dump_json()))
         kept.append(path)
     return kept
 
 
 def read(path: str | Path) -> list[SimilarityRecord]:
-    """The records in `path`, in order; SimilarityError names the line that is none."""
+    """The intact records in `path`, in order; a ResultsWarning names the lines that were left out.
+
+    SimilarityError where there is no file, ResultsError where it is one of another version of painters.
+    """
     path = Path(path)
     if not path.is_file():
         raise SimilarityError(f"similarities of {path}: there is no such file. `painters similarity` writes some")
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        if line.strip():
-            try:
-                found.append(SimilarityRecord.model_validate_json(line))
-            except ValidationError as error:
-                first = error.errors()[0]
-                place = ".".join(map(str, first["loc"]))
-                raise SimilarityError(
-                    f"similarities of {path}: line {number} is none ({place + ': ' if place else ''}{first['msg']}); "
-                    f"delete it, and `painters similarity` measures it again"
-                ) from error
+    found, faults = intact(path, SimilarityRecord)
+    answer_for(faults, path)
     return found
+
+
+def holds_similarities(path: Path) -> bool:
+    """Whether the first line of `path` says so."""
+    with path.open("rb") as file:
+        return b'"kind":"similarity"' in file.read(200).replace(b" ", b"")
 
 
 def _file_name(record: SimilarityRecord) -> str:

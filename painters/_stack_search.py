@@ -20,6 +20,7 @@ class SurgeryError(PaintersError, RuntimeError):
 
 
 LayerList: TypeAlias = nn.ModuleList | nn.Sequential
+"""What a model keeps its layers in."""
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "vision": ("vision", "visual", "image", "vit"),

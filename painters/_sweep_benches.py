@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -41,6 +41,10 @@ class Loaded(Protocol):
 
 class Bench(Loaded, Protocol):
     """A loaded model that scores cells."""
+
+    @property
+    def notes(self) -> Counter[str]:
+        """What a user should know of how it went so far, and how often."""
 
     def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
         """For each of the cells of one group, in their order, one record for each metric, as the scorer makes them."""
@@ -94,6 +98,7 @@ class Decoder:
         model, tokenizer = harness.load_model(cell.model, revision=cell.revision, dtype=cell.dtype, device=device)
         self._scorer = harness.Scorer(model, tokenizer)
         self.weights = self._scorer.weights
+        self.notes = self._scorer.notes
         self._tasks = _Once()
 
     def requests(self, cell: Cell) -> str:
@@ -146,6 +151,7 @@ class Encoder:
         )
         self._scorer = glue.Scorer(self._model, self._tokenizer)
         self.weights = self._scorer.weights
+        self.notes: Counter[str] = Counter()
         self._tasks = _Once()
 
     def requests(self, cell: Cell) -> str:
@@ -187,7 +193,7 @@ class _Once:
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
-        self._failed: dict[Hashable, PaintersError] = {}
+        self._failed: dict[Hashable, Exception] = {}
 
     def get(self, name: Hashable, make: Callable[[], T]) -> T:
         if name in self._failed:
@@ -195,17 +201,8 @@ class _Once:
         if name not in self._made:
             try:
                 self._made[name] = make()
-            except PaintersError as error:
+            except Exception as error:  # a task's own code raises what it likes
                 self._failed[name] = error
                 raise
         made: T = self._made[name]
         return made
-
-
-def free() -> None:
-    """Nothing; memory that a bench held is free for the next one."""
-    gc.collect()
-    import torch
-
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Protocol, TypeAlias
 
-from painters._sweep_benches import Bench, Loaded, free, load, score
+from painters._sweep_benches import Bench, Loaded, load, score
 from painters._sweep_chunks import Chunk, Chunks
 from painters._sweep_pace import Pace
 from painters.experiment import Cell
-from painters.ranks import ranks
+from painters.memory import free, without_locals
+from painters.ranks import LostProcessError, ranks
 from painters.results import Record
 
 Scored: TypeAlias = tuple[Chunk, list[list[Record]] | Exception, float]
@@ -59,8 +60,12 @@ class Local:
             began = time.monotonic()
             try:
                 found: list[list[Record]] | Exception = score(self._bench, chunk, pace.within)
+            except LostProcessError:
+                raise
             except Exception as error:  # a plan, a task or a metric of others: one cell must not sink the rest
-                found = error
+                found = without_locals(error)
+            self.notes.update(self._bench.notes)
+            self._bench.notes.clear()
             yield chunk, found, ranks().same(time.monotonic() - began)
 
     def close(self) -> None:

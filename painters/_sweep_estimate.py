@@ -26,13 +26,17 @@ from painters.tasks import TaskError
 from painters.trie import Trie, groups
 from painters.tuning import STATES_BYTES
 
-TFLOPS = 312.0  # an A100's dense peak in half precision
-UTILISATION = 0.3  # of that peak, in batches of a few short prompts
-STEP = 0.7e-3  # seconds that one layer takes to decode one token of a batch, whatever its rows
+TFLOPS = 312.0
+"""The peak that an estimate assumes: an A100's dense one in half precision."""
+UTILISATION = 0.3
+"""The share of that peak that is reached, in batches of a few short prompts."""
+STEP = 0.7e-3
+"""Seconds that one layer takes to decode one token of a batch, whatever its rows."""
 FORMULA = (
     "seconds = layer runs x documents x (2 x parameters of a layer x tokens of a document / (TFLOPS x utilisation) "
     "+ generated tokens x seconds of a decoding step / batch size); training counts three forwards a document and epoch"
 )
+"""How an estimate is made, in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from painters import bundled
-from painters._sweep_benches import Bench, Loaded, free, load, loaded, score, told
+from painters._sweep_benches import Bench, Loaded, load, loaded, score, told
 from painters._sweep_chunks import Chunk, Chunks
 from painters._sweep_engines import Scored
 from painters._sweep_pace import Pace
 from painters.errors import PaintersError
 from painters.experiment import Cell
+from painters.memory import free
 from painters.results import Record
 
 TRIES = 3
@@ -98,10 +99,14 @@ class Actor:
         return self._at(cell).group(cell)
 
     @_as_data
-    def score(self, chunk: Chunk) -> list[list[Record]]:
-        """The records of each cell."""
+    def score(self, chunk: Chunk) -> tuple[list[list[Record]], Counter[str]]:
+        """The records of each cell, and what the bench has noted since it was asked last."""
         self._share = (0, 1)
-        return score(self._at(chunk[0]), chunk, self._tell)
+        bench = self._at(chunk[0])
+        found = score(bench, chunk, self._tell)
+        notes = Counter(bench.notes)
+        bench.notes.clear()
+        return found, notes
 
     def share(self) -> tuple[int, int]:
         """How much of the chunk is done, and how much there is of it."""
@@ -195,6 +200,9 @@ class Ray:
                     pace.stop(*job.chunk)
                     chunks.again(job.chunk)
                     continue
+            if not isinstance(found, Exception):
+                found, notes = found
+                self.notes.update(notes)
             yield job.chunk, found, time.monotonic() - job.began
 
     def close(self) -> None:
@@ -328,14 +336,18 @@ class _Remote:
         return found
 
 
+def require() -> None:
+    """Nothing; EngineError where Ray is not installed."""
+    if importlib.util.find_spec("ray") is None:
+        raise EngineError("engine ray: Ray is not installed. To have it: pip install 'painters[ray]'")
+
+
 def _imported() -> Any:
     # Read when ray is imported: nothing is reported to anybody, and no lines are held back to be printed at the end.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise EngineError("engine ray: Ray is not installed. To have it: pip install 'painters[ray]'") from error
+    require()
+    return importlib.import_module("ray")
 
 
 def _cores() -> int:

@@ -10,6 +10,7 @@ from painters import _similarity_record as kept
 from painters._similarity_record import SimilarityRecord
 from painters.experiment import Experiment, Model
 from painters.plan import Plan
+from painters.results import command
 
 Tell = Callable[[int, int, str], None]
 """Called now and then with the documents done, how many there will be, and what is measured."""
@@ -78,7 +79,7 @@ def measure(
             limit=one.limit,
             progress=None if tell is None else lambda done, total, what=what: tell(done, total, what),  # type: ignore[misc]
         )
-        named = {"model": one.model.name, "inputs": _name_of(one.inputs)}
+        named = {"model": one.model.name, "inputs": _name_of(one.inputs), "command": command()}
         kept.keep(folder, [record.model_copy(update=named) for record in records])
 
 

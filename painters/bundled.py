@@ -17,7 +17,8 @@ def num_layers(model: str) -> int | None:
     """The number of layers by the config.json of a bundled model or a folder; None where that does not say."""
     config = models().get(model, Path(model)) / "config.json"
     try:
-        count = json.loads(config.read_text()).get("num_hidden_layers")
-    except (OSError, ValueError):
+        read = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
-    return count if isinstance(count, int) else None
+    count = read.get("num_hidden_layers") if isinstance(read, dict) else None
+    return count if type(count) is int else None

@@ -25,6 +25,7 @@ from painters.stack import HALVES, LayerStack, SurgeryError
 __all__ = ["KV", "LayerStack", "Program", "SurgeryError", "surgery"]
 
 KV: TypeAlias = Literal["exact", "averaged"]
+"""The kinds of cache of a parallel group."""
 KINDS_OF_KV: Final[tuple[str, ...]] = get_args(KV)
 
 Observer: TypeAlias = Callable[[int, Tensor], None]

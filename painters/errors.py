@@ -1,8 +1,12 @@
-"""The root of painters' own errors."""
+"""The roots of painters' own errors and warnings."""
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+# Control characters but for tab and line break, marks that turn the direction of a text around, halves of characters.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class PaintersError(Exception):
@@ -12,3 +16,15 @@ class PaintersError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+
+class PaintersWarning(UserWarning):
+    """What a user should know of what was read; the command line prints its message alone."""
+
+
+def printable(text: str) -> str:
+    """`text` with what a terminal would obey, rather than show, written out: the escape character as `\\x1b`.
+
+    Whatever comes from a file, a record or the hub may hold it.
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

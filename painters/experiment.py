@@ -113,8 +113,9 @@ def cell_key(
     return json.dumps(named)
 
 
-def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int]) -> tuple[Cell, ...]:
-    """The distinct cells of the experiments in the order to score them; `layers_of` tells the size of a model.
+def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int | None]) -> tuple[Cell, ...]:
+    """The distinct cells of the experiments in the order to score them; `layers_of` tells the size of a model, and one
+    whose size is None has none.
 
     Model by model, decoders before encoders; of each the intact model first, then the variants in turn, and of each
     variant points that are spread over its grid, so that a figure takes shape early. Where plans are equal, the first
@@ -127,6 +128,8 @@ def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[M
     found: dict[str, Cell] = {}
     for called, model in models.items():
         size = layers_of(model)
+        if size is None:
+            continue
         asking = [part for part in parts if called in ((one.name, one.revision) for one in part.models)]
         intact = Point("identity", {}, Plan.identity(size), "exact")
         columns = [[(part, point) for point in spread(column)] for part in asking for column in part.columns(size)]

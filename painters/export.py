@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from painters import bundled
-from painters._export_files import ExportError, check_space, check_target, readable, written_whole
+from painters._export_files import ExportError, ExportRequestError, check_space, check_target, readable, written_whole
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SHARD_SIZE", "ExportError", "Exported", "check", "export", "readable", "stored_dtype"]
 
 MAX_SHARD_SIZE = "5GB"
+"""The most bytes in a file of weights by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +131,21 @@ def check(
     if plan.has_halves:
         what = "runs halves of layers"
     if what is not None and not with_code:
-        raise ExportError(
+        raise ExportRequestError(
             f"plan {plan} {what}, and a plain checkpoint is a sequence of whole layers: write it with its own code "
             "(--with-code, with_code=True), or run it with painters.surgery"
         )
     if what is not None and mergekit:
-        raise ExportError(f"plan {plan} {what}, and mergekit puts whole layers one after the other: leave it out")
+        raise ExportRequestError(
+            f"plan {plan} {what}, and mergekit puts whole layers one after the other: leave it out"
+        )
     is_size = (
         max_shard_size > 0 if isinstance(max_shard_size, int) else re.fullmatch("0*[1-9][0-9]*[KMG]B", max_shard_size)
     )
     if not is_size:
-        raise ExportError(f"max_shard_size {max_shard_size!r}: give a number of bytes, or one such as 500MB or 5GB")
+        raise ExportRequestError(
+            f"max_shard_size {max_shard_size!r}: give a number of bytes, or one such as 500MB or 5GB"
+        )
     check_target(to, force=force)
 
 

@@ -92,6 +92,7 @@ FIGURES: Mapping[int, Figure] = MappingProxyType(
         )
     }
 )
+"""The figures by number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from painters._glue_training import (
     seeded,
     states_of,
     states_under,
+    with_room,
 )
 from painters.engine import surgery
 from painters.models import ModelError, by_name_or_loaded, describe, weights_digest
@@ -208,7 +209,8 @@ class Scorer:
         _check_same(prepared, tuning)
         tell = self._teller(progress, wanted, prepared, tuning, seed)
         about = self._about() | {"tuning": tuning, "seed": seed, "batch_size": rows}
-        for plan, logits, seconds in answers(wanted, _Asked(prepared, tuning, seed, rows, tell)):
+        found = answers(wanted, _Asked(prepared, tuning, seed, rows, tell))
+        for plan, logits, seconds in with_room(found, tuning, rows):
             cost = {"plan": str(plan), "layer_runs": plan.layer_runs, "depth": plan.depth, "seconds": seconds}
             date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             yield from records(prepared, logits, about | cost | {"date": date})

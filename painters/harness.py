@@ -7,6 +7,8 @@ of plans.
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -160,12 +162,13 @@ def score_together(
     batch_size: int = 8,
     seed: int = SEED,
     exact_batching: bool = False,
+    notes: Counter[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
     """The records of all plans, task by task and plan by plan, at the price of what the plans do not have in common.
 
     `Scorer` says how. With `exact_batching` they are those of `score_all`, number for number; without it up to
-    rounding.
+    rounding. What a user should know of how it went is counted in `notes`, and where there are none it is a warning.
     """
     scorer = Scorer(model, tokenizer)
     wanted, prepared, tell = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
@@ -173,6 +176,11 @@ def score_together(
         yield from scorer.score(
             wanted, task, kv=kv, batch_size=batch_size, exact_batching=exact_batching, progress=tell.onwards()
         )
+    if notes is not None:
+        notes.update(scorer.notes)
+        return
+    for note in scorer.notes:
+        warnings.warn(note, stacklevel=2)
 
 
 def _asked(

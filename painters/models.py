@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.models.auto import modeling_auto
 
-from painters import bundled
-from painters.errors import PaintersError
+from painters import _models_config, bundled
+from painters._models_config import ModelError, ModelRequestError, first_line
+from painters.hub import patiently
 from painters.stack import without_wrapper
 
 __all__ = [
@@ -31,11 +31,9 @@ __all__ = [
 ]
 
 BUNDLED = bundled.models()
+"""The bundled models: name -> folder."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-class ModelError(PaintersError, ValueError):
-    """A model that cannot be had, or that cannot be scored this way."""
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 
 
 def load_model(
@@ -57,31 +55,40 @@ def load_model(
     without it ModelError says that lm-eval cannot score one.
     """
     if dtype not in DTYPES:
-        raise ModelError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
+        raise ModelRequestError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     if device is not None and device_map is not None:
-        raise ModelError(f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two")
+        raise ModelRequestError(
+            f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two"
+        )
     place = None if device_map else _device(device)
+    _check_device_map(device_map)
     config = _config(name, revision, trust_remote_code)
     if not encoders:
         refuse_encoder(config, name)
     auto = _auto_class(config)
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    refuse_small_files(name, revision, trust_remote_code)
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **shared)
-        with bars(shown=name not in BUNDLED and sys.stderr.isatty()):
-            model = auto.from_pretrained(
-                source,
-                config=config,
-                dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
-                device_map=device_map,
-                use_safetensors=True,
-                **shared,
+        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
+        with bars(shown=name not in BUNDLED and sys.stderr.isatty()), _only_errors():
+            model, found = patiently(
+                lambda: auto.from_pretrained(
+                    source,
+                    config=config,
+                    dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
+                    device_map=device_map,
+                    use_safetensors=True,
+                    ignore_mismatched_sizes=True,  # refused below, with their names
+                    output_loading_info=True,
+                    **shared,
+                )
             )
-    except (OSError, ValueError, SafetensorError) as error:
+    except Exception as error:  # what transformers makes of files that it did not write: anything
         raise ModelError(
-            f"model {name!r}: its config is there, and the rest cannot be read: {_first_line(error)}. "
+            f"model {name!r}: its config is there, and the rest cannot be read: {first_line(error)}. "
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
         ) from error
+    _models_config.require_weights(name, found)
     if place is not None:
         model.to(place)
     return model.eval(), tokenizer
@@ -105,7 +112,7 @@ def num_layers(name: str, *, revision: str | None = None, trust_remote_code: boo
     """The number of layers of the model `name`, from its configuration alone."""
     config = _config(name, revision, trust_remote_code).get_text_config()
     count = getattr(config, "num_hidden_layers", None)
-    if not isinstance(count, int):
+    if type(count) is not int or count < 1:
         raise ModelError(f"model {name!r}: its configuration states no num_hidden_layers; load the model and look")
     return count
 
@@ -116,18 +123,26 @@ def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool 
     Its class is the one that the configuration names, or the plain model.
     """
     config = _config(name, revision, trust_remote_code)
-    named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
+    named = _named_class(config)
     plain: Any = transformers.AutoModel
     with torch.device("meta"):
         try:
             if named is not None:
                 return named._from_config(config)
             return plain.from_config(config, trust_remote_code=trust_remote_code)
-        except (ImportError, ValueError, TypeError) as error:
+        except Exception as error:  # what transformers makes of a configuration that it did not write: anything
             raise ModelError(
                 f"model {name!r}: transformers cannot build a model of type {config.model_type!r} from its "
-                f"configuration: {_first_line(error)}. Load it yourself and call painters.stack.inspect_stack(model)"
+                f"configuration: {first_line(error)}. Load it yourself and call painters.stack.inspect_stack(model)"
             ) from error
+
+
+def refuse_small_files(name: str, revision: str | None, trust_remote_code: bool) -> None:
+    """Nothing; ModelError for a folder whose configuration describes far more than its weights can hold."""
+    folder = Path(name)
+    if name not in BUNDLED and folder.is_dir():
+        described = skeleton(name, revision=revision, trust_remote_code=trust_remote_code)
+        _models_config.refuse_small_files(described, name, folder)
 
 
 def refuse_encoder(config: Any, name: str) -> None:
@@ -152,9 +167,15 @@ def _auto_class(config: Any) -> Any:
     """What loads a model of this configuration: an encoder with the head that it was saved with, so that no weight is
     drawn at random."""
     if _is_encoder(config):
-        named = getattr(transformers, (getattr(config, "architectures", None) or [""])[0], None)
-        return named or transformers.AutoModelForMaskedLM
+        return _named_class(config) or transformers.AutoModelForMaskedLM
     return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
+
+
+def _named_class(config: Any) -> Any:
+    """The class of a model that the configuration names; None where transformers has none of that name."""
+    names = getattr(config, "architectures", None)
+    named = getattr(transformers, names[0], None) if isinstance(names, list) and names else None
+    return named if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel) else None
 
 
 def describe(model: Any) -> tuple[str, str | None]:
@@ -189,12 +210,13 @@ def _source(name: str) -> str:
 
 def _config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     source = _source(name)
-    if Path(source).is_dir() or name in BUNDLED:
+    if Path(source).exists() or name in BUNDLED:
         _require_files(name, Path(source))
-    try:
-        return transformers.AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise ModelError(_not_found(name, error)) from error
+        if revision is not None:
+            raise ModelRequestError(
+                f"model {name!r} at revision {revision!r}: only the hub has revisions; leave it out"
+            )
+    return _models_config.read(name, source, revision, trust_remote_code, _not_found)
 
 
 def _device(device: str | None) -> torch.device:
@@ -203,7 +225,9 @@ def _device(device: str | None) -> torch.device:
     try:
         place = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps") from error
+        raise ModelRequestError(
+            f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps"
+        ) from error
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
         raise ModelError(f"device {device!r}: torch finds {found} here; leave the device out, or choose cpu")
@@ -212,7 +236,20 @@ def _device(device: str | None) -> torch.device:
     return place
 
 
+def _check_device_map(device_map: str | None) -> None:
+    """Nothing; ModelError for a map that is neither a way to spread a model nor a device."""
+    if device_map is not None and device_map not in DEVICE_MAPS:
+        try:
+            _device(device_map)
+        except ModelRequestError as error:
+            raise ModelRequestError(
+                f"device_map {device_map!r}: choose {', '.join(DEVICE_MAPS)}, or one device"
+            ) from error
+
+
 def _require_files(name: str, folder: Path) -> None:
+    if folder.is_file():
+        raise ModelError(f"model {name!r} is a file: name the folder that config.json and *.safetensors are in")
     if not (folder / "config.json").is_file():
         if name in BUNDLED:
             raise ModelError(f"bundled model {name!r} is not in this installation: reinstall painters from a full copy")
@@ -224,7 +261,7 @@ def _require_files(name: str, folder: Path) -> None:
 
 def _not_found(name: str, error: Exception) -> str:
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    found = f"there is no folder of this name, and the hub or its local cache gave: {_first_line(error)}"
+    found = f"there is no folder of this name, and the hub or its local cache gave: {first_line(error)}"
     fetch = f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
     advice = "check the path" if looks_local else fetch
     return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {found}. To go on, {advice}"
@@ -243,6 +280,13 @@ def bars(shown: bool) -> Iterator[None]:
             transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Nothing; meanwhile transformers does not warn, such as of weights that a checkpoint lacks."""
+    log = transformers.utils.logging
+    level = log.get_verbosity()
+    log.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        log.set_verbosity(level)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from painters.errors import PaintersError
 
-__all__ = ["OtherProcessError", "Ranks", "ranks"]
+__all__ = ["OtherProcessError", "Ranks", "launched", "ranks"]
 
 T = TypeVar("T")
 
@@ -23,6 +23,10 @@ class OtherProcessError(PaintersError):
     """Another process of the run failed, and this one cannot go on without it."""
 
     exit_code = 1
+
+
+class LostProcessError(OtherProcessError):
+    """Another process of the run is gone, and nothing can be done together any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Ranks:
         import torch.distributed
 
         sent = [value]
-        torch.distributed.broadcast_object_list(sent, src=0)
+        self._exchange(lambda: torch.distributed.broadcast_object_list(sent, src=0))
         return sent[0]
 
     def gathered(self, work: Callable[[], T]) -> list[T]:
@@ -68,7 +72,7 @@ class Ranks:
         except Exception as error:
             own, sent = error, (None, f"{type(error).__name__}: {error}")
         found: list[Any] = [None] * self.size
-        torch.distributed.all_gather_object(found, sent)
+        self._exchange(lambda: torch.distributed.all_gather_object(found, sent))
         if own is not None:
             raise own
         for rank, (_, told) in enumerate(found):
@@ -76,11 +80,26 @@ class Ranks:
                 raise OtherProcessError(f"process {rank} of {self.size} failed ({told})")
         return [value for value, _ in found]
 
+    def _exchange(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except RuntimeError as error:  # whatever gloo and NCCL say of a connection that is closed
+            first = str(error).strip().partition("\n")[0][:200]
+            raise LostProcessError(
+                f"process {self.rank} of {self.size}: another process of the run is gone ({first}). What was recorded "
+                f"is kept: launch all of them again"
+            ) from error
+
+
+def launched() -> int:
+    """How many processes the launcher started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
 
 @functools.cache
 def ranks() -> Ranks:
     """The processes of this run; a single one unless it was launched as several."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if launched() < 2:
         return Ranks()
     import torch
     from accelerate import PartialState

@@ -1,7 +1,8 @@
 """Records: what a plan scored on a task, kept as one JSON object per line in files that only grow.
 
-A record holds everything that can change its number, the outcome of every document, and what the number cost.
-A number that could not be had is None, never 0.
+A record holds everything that can change its number, the outcome of every document, what the number cost, and the
+command that wrote it. A number that could not be had is None, never 0. Each line carries a checksum: what was damaged
+since is left out and told, and never read for something else (`painters._results_lines`).
 """
 
 from __future__ import annotations
@@ -11,14 +12,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from painters import scoring
-from painters._results_files import append, read
-from painters._results_record import NOT_IN_KEY, Asked, Record, ResultsError, key
+from painters._results_command import command
+from painters._results_files import ResultsWarning, append, read
+from painters._results_record import NOT_IN_KEY, Asked, Record, ResultsError, digest, key
 from painters._results_store import Answers, Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Answers", "Asked", "Record", "ResultsError", "Store", "append", "frame", "key", "read"]
+__all__ = [
+    "Answers",
+    "Asked",
+    "Record",
+    "ResultsError",
+    "ResultsWarning",
+    "Store",
+    "append",
+    "command",
+    "digest",
+    "frame",
+    "key",
+    "read",
+]
 
 
 def frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -27,7 +42,8 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 
     Columns: plan, task, metric, primary, value, stderr, intact, difference, difference_stderr (paired by
     document), normalised (0 is chance, 1 the intact model), chance, documents, layer_runs, depth, seconds,
-    kv, model, shots. A number that could not be had is NaN, as pandas has it. Notebooks show the table styled.
+    kv, model, shots, not_finite (answers that were NaN or infinite: then there is no value). A number that could not
+    be had is NaN, as pandas has it. Notebooks show the table styled.
     """
     from painters._results_table import Scores
 
@@ -39,7 +55,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
 _NUMBERS = ("value", "stderr", "intact", "difference", "difference_stderr", "normalised", "chance", "seconds")
 _COLUMNS = (
     "plan task metric primary value stderr intact difference difference_stderr normalised chance documents "
-    "layer_runs depth seconds kv model shots"
+    "layer_runs depth seconds kv model shots not_finite"
 ).split()
 
 

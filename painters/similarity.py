@@ -42,6 +42,7 @@ MODES: Final[Mapping[str, str]] = MappingProxyType(
         "centred": "as token, after subtracting each state's mean over all tokens of all documents",
     }
 )
+"""The modes by name, and what they are."""
 
 Progress = Callable[[int, int], None]
 

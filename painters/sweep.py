@@ -7,7 +7,7 @@ and the next sweep scores what is missing. Importing this loads no torch.
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,7 +23,7 @@ from painters.errors import PaintersError
 from painters.experiment import Cell, Experiment, ExperimentError, Model, cells
 from painters.progress import Bar, shown
 from painters.ranks import ranks
-from painters.results import Record, Store
+from painters.results import Record, Store, command
 
 __all__ = [
     "FORMULA",
@@ -65,8 +65,29 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)  # why scorings in the store did not count -> how many
     unchecked: dict[str, str] = field(default_factory=dict)  # model -> why what was found could not be compared with it
+    unknown: dict[str, str] = field(default_factory=dict)  # model -> why not even its cells are known
+    untried: int = 0  # cells after the first that failed, where the sweep was to end there
     notes: Counter[str] = field(default_factory=Counter)  # what else happened to workers -> how often
+    not_finite: Counter[str] = field(default_factory=Counter)  # task of a model -> cells without a value for NaN
     seconds: float = 0.0
+
+    def count(self, cell: Cell, records: Sequence[Record]) -> None:
+        """Nothing; a cell whose answers are not all finite numbers, so that it has no value, is counted."""
+        if any(record.not_finite and record.value is None for record in records):
+            self.not_finite[f"{cell.task} of {cell.model} ({records[0].dtype})"] += 1
+
+    @property
+    def lacks(self) -> bool:
+        """Whether anything that was asked for is missing."""
+        return bool(self.failures or self.unknown or self.untried)
+
+    @property
+    def reasons(self) -> dict[str, list[Failure]]:
+        """The failures by their reason, those of most cells first."""
+        found: dict[str, list[Failure]] = defaultdict(list)
+        for failure in self.failures:
+            found[failure.reason].append(failure)
+        return dict(sorted(found.items(), key=lambda item: -len(item[1])))
 
 
 def run(
@@ -76,21 +97,26 @@ def run(
     device: str | None = None,
     engine: str = "local",
     workers: int | None = None,
+    fail_fast: bool = False,
     progress: Callable[[Progress], None] | bool | None = None,
 ) -> Summary:
     """What was found, done and failed, once every cell that `store` did not answer was tried.
 
     A scoring in the store counts if it is of the very weights and requests that are there today. A cell that fails does
-    not keep the others from running. `progress` is told where the sweep stands; True shows a bar instead, False
-    nothing, and by default notebooks show one. OSError where records cannot be written.
+    not keep the others from running, unless `fail_fast` ends the sweep there; a model that cannot be loaded is tried
+    once. `progress` is told where the sweep stands; True shows a bar instead, False nothing, and by default notebooks
+    show one. OSError where records cannot be written.
 
     `engine` "ray" scores on so many `workers` of Ray's at once (`painters._sweep_ray`), into the same store. Launched
     as several processes, all have to call this; the main one writes (`painters.ranks`).
     """
     with shown(progress) as tell:
         if isinstance(tell, Bar):
-            return _run(experiments, store, device, engine, workers, lambda at: tell(at.done, at.total, at.what))
-        return _run(experiments, store, device, engine, workers, tell)
+            bar = tell
+            return _run(
+                experiments, store, device, engine, workers, fail_fast, lambda at: bar(at.done, at.total, at.what)
+            )
+        return _run(experiments, store, device, engine, workers, fail_fast, tell)
 
 
 def _run(
@@ -99,9 +125,13 @@ def _run(
     device: str | None,
     engine: str,
     workers: int | None,
+    fail_fast: bool,
     progress: Callable[[Progress], None] | None,
 ) -> Summary:
-    wanted = cells(experiments, _layers_of)
+    wanted, unknown = ranks().same(_wanted(experiments))
+    if unknown and not wanted:
+        raise PaintersError("; ".join(unknown.values()))
+    summary = Summary(store.folder, len(wanted), unknown=unknown)
     if ranks().is_main:
         store.check_writable()
     records = ranks().same(store.records())
@@ -109,11 +139,13 @@ def _run(
     pace = Pace(recorded(records, documents.training), documents.work, progress)
     missing = ranks().same({cell.key for cell in store.answers(wanted).missing})
     pace.expect(cell for cell in wanted if cell.key in missing)
-    summary = Summary(store.folder, len(wanted))
     with contextlib.closing(_engine(engine, workers, device)) as scoring:
         pace.workers = scoring.workers
         for group in _by_model(wanted):
-            _score(group, missing, scoring, store, pace, summary)
+            if fail_fast and summary.failures:
+                summary.untried += sum(cell.key in missing for cell in group)
+            else:
+                _score(group, missing, scoring, store, pace, summary, fail_fast)
         summary.notes.update(scoring.notes)
     summary.seconds = pace.elapsed
     return summary
@@ -140,6 +172,21 @@ def _layers_of(model: Model) -> int:
 
         count = num_layers(model.name, revision=model.revision)
     return count
+
+
+def _wanted(experiments: Experiments) -> tuple[tuple[Cell, ...], dict[str, str]]:
+    """The cells; and the models of which nobody knows how many layers they have, so that they have none, with why."""
+    unknown: dict[str, str] = {}
+
+    def layers_of(model: Model) -> int | None:
+        try:
+            return _layers_of(model)
+        except PaintersError as error:  # where the experiment states it, each cell will fail for this reason
+            if model.num_layers is None:
+                unknown[model.name] = str(error)
+            return model.num_layers
+
+    return cells(experiments, layers_of), unknown
 
 
 def _layers_planned(model: Model) -> int:
@@ -194,8 +241,8 @@ def _to_do(group: Sequence[Cell], store: Store, bench: Loaded, summary: Summary)
             return f"{cell.model}: scored with other weights ({record.weights}; here {bench.weights})"
         try:
             requests = bench.requests(cell)
-        except PaintersError as error:
-            summary.unchecked[cell.task] = str(error)
+        except Exception as error:  # whatever a task's own code says
+            summary.unchecked[cell.task] = told(error)
             return None
         if record.requests != requests:
             return f"{cell.task}: scored on other requests ({record.requests}; here {requests})"
@@ -204,6 +251,8 @@ def _to_do(group: Sequence[Cell], store: Store, bench: Loaded, summary: Summary)
     answers = store.answers(group, objection)
     summary.found += len(group) - len(answers.missing)
     summary.refused.update(reason for _, reason in answers.refused)
+    for cell in group:
+        summary.count(cell, answers.of(cell))
     return answers.missing
 
 
@@ -213,14 +262,20 @@ def _grouping(bench: Loaded) -> Callable[[Cell], Hashable]:
     def group(cell: Cell) -> Hashable:
         try:
             return bench.group(cell)
-        except PaintersError:
+        except Exception:  # it is met again, and told, when the cell is scored
             return cell.key
 
     return group
 
 
 def _score(
-    group: Sequence[Cell], missing: set[str], engine: Engine, store: Store, pace: Pace, summary: Summary
+    group: Sequence[Cell],
+    missing: set[str],
+    engine: Engine,
+    store: Store,
+    pace: Pace,
+    summary: Summary,
+    fail_fast: bool,
 ) -> None:
     """Nothing; the records of the cells, which ask for one model, are in the store, or failures in the summary."""
     bench = _bench(group, missing, engine, pace, summary)
@@ -228,18 +283,25 @@ def _score(
         return
     todo = ranks().same(_to_do(group, store, bench, summary))
     pace.expect(cell for cell in todo if cell.key not in missing)
-    chunks = Chunks(groups(todo, _grouping(bench)), engine.workers)
+    chunks, left = Chunks(groups(todo, _grouping(bench)), engine.workers), len(todo)
     for chunk, found, seconds in engine.scored(chunks, pace):
         if not isinstance(found, Exception):
             if ranks().is_main:
-                store.append(record for records in found for record in records)
+                by = {"command": command()}
+                store.append(record.model_copy(update=by) for records in found for record in records)
             summary.done += len(chunk)
+            left -= len(chunk)
             chunks.took(chunk, seconds)
             for cell, records in zip(chunk, found, strict=True):
+                summary.count(cell, records)
                 pace.finish(cell, records[0].seconds)
         elif len(chunk) > 1:  # one of them failed: each has to be tried by itself
             pace.stop(*chunk)
             chunks.again(*((cell,) for cell in chunk))
         else:
             summary.failures.append(Failure(chunk[0], told(found), found))
+            left -= 1
             pace.finish(chunk[0], None)
+            if fail_fast:
+                summary.untried += left
+                return

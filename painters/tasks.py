@@ -39,7 +39,7 @@ def describe(path: Path) -> dict[str, Any]:
     """What the task of the YAML `path` is: documents (how many), answer, metrics, shots, version, about."""
     read = _read(path)
     metadata = read.get("metadata", {})
-    test = path.parent / read["dataset_kwargs"]["data_files"][read["test_split"]]
+    test = _beside(path, read["dataset_kwargs"]["data_files"][read["test_split"]])
     return {
         "documents": len(_documents(test, read["task"])),
         "answer": read["output_type"],
@@ -64,7 +64,7 @@ def config(path: Path) -> dict[str, Any]:
     """
     read = _read(path)
     files = read.pop("dataset_kwargs")["data_files"]
-    read["custom_dataset"] = reader({split: path.parent / file for split, file in files.items()}, read["task"])
+    read["custom_dataset"] = reader({split: _beside(path, file) for split, file in files.items()}, read["task"])
     return read
 
 
@@ -75,12 +75,20 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         read: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         _ = read["task"], read["dataset_kwargs"]["data_files"].items()
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise TaskError(
             f"task in {path.name}: {type(error).__name__}: {error}. A task of this kind is a YAML as lm-eval "
             f"has them, with task:, and its documents under dataset_kwargs: data_files:"
         ) from error
     return read
+
+
+def _beside(path: Path, file: str) -> Path:
+    """The file of documents beside the YAML `path`, whose folder it may not leave."""
+    found = path.parent / file
+    if not found.resolve().is_relative_to(path.parent.resolve()):
+        raise TaskError(f"task in {path.name}: {file} leaves the folder of its YAML: put the documents beside it")
+    return found
 
 
 def reader(files: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
@@ -103,7 +111,7 @@ def _documents(path: Path, name: str) -> list[dict[str, Any]]:
         if line.strip():
             try:
                 documents.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise TaskError(f"task {name!r}: line {number} of {path.name} is not JSON ({error})") from error
     if not documents:
         raise TaskError(f"task {name!r}: {path.name} holds no documents")

@@ -41,6 +41,7 @@ class Group:
 
 
 Edge: TypeAlias = Run | Group
+"""What leads from one state to the next."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,8 @@ def skip(*, num_layers: int, start: int) -> Plan:
 
 def middle_repeat(*, num_layers: int, start: int) -> Plan:
     """The window replaced by as many runs of the stack's middle layer, `num_layers // 2` (Fig. 5)."""
-    return _around(num_layers, start, *[num_layers // 2] * len(window(num_layers, start)))
+    layers = window(num_layers, start)
+    return _around(num_layers, start, *[num_layers // 2] * len(layers))
 
 
 def reverse(*, num_layers: int, start: int) -> Plan:
@@ -52,7 +53,7 @@ def shuffle(*, num_layers: int, start: int, seed: int = 0) -> Plan:
     """The window in random order, the released code's for the same seed (Fig. 7)."""
     layers = list(window(num_layers, start))
     if type(seed) is not int:
-        raise VariantError(f"seed {seed!r} is not an int: give a whole number")
+        raise VariantError(f"seed {seed!r:.60} is not an int: give a whole number")
     random.Random(seed).shuffle(layers)
     return _around(num_layers, start, *layers)
 
@@ -72,7 +73,7 @@ def loop(*, num_layers: int, start: int, loops: int = 2, by: Literal["block", "l
         return _around(num_layers, start, *list(layers) * loops)
     if by == "layer":
         return _around(num_layers, start, *[layer for layer in layers for _ in range(loops)])
-    raise VariantError(f"loop cannot go by {by!r}: by is 'block' (ABAB) or 'layer' (AABB)")
+    raise VariantError(f"loop cannot go by {by!r:.60}: by is 'block' (ABAB) or 'layer' (AABB)")
 
 
 def skip_layer(*, num_layers: int, layer: int) -> Plan:
@@ -137,7 +138,7 @@ def window(num_layers: int, start: int) -> range:
     """The layers that a window rule touches; raises VariantError where there are none."""
     starts = windows(num_layers)
     if type(start) is not int:
-        raise VariantError(f"start {start!r} is not an int: give the paper's N, a whole number")
+        raise VariantError(f"start {start!r:.60} is not an int: give the paper's N, a whole number")
     if start not in starts:
         legal = f"start must be 0 to {starts[-1]}" if starts else "a window needs at least 2 layers"
         found = "comes before the first layer of" if start < 0 else "leaves no layer to touch in"
@@ -147,6 +148,7 @@ def window(num_layers: int, start: int) -> range:
 
 def default_start(num_layers: int) -> int:
     """The `start` of a window over the middle half of the stack: a quarter of its layers lie before it."""
+    _check_int("num_layers", num_layers, 1, MAX_LAYERS)
     return num_layers // 4
 
 
@@ -157,7 +159,7 @@ def find(name: str) -> Variant:
         return VARIANTS[known]
     near = get_close_matches(known, VARIANTS, n=1)
     hint = f"did you mean {near[0]!r}? The variants" if near else "the variants"
-    raise VariantError(f"no variant is called {name!r}: {hint} are {', '.join(VARIANTS)}")
+    raise VariantError(f"no variant is called {name!r:.60}: {hint} are {', '.join(VARIANTS)}")
 
 
 def build(name: str, num_layers: int, **params: Parameter) -> Plan:
@@ -167,7 +169,7 @@ def build(name: str, num_layers: int, **params: Parameter) -> Plan:
     for param in params:
         if param not in takes:
             legal = f"it takes {' and '.join(takes)}" if takes else "it takes none besides the number of layers"
-            raise VariantError(f"variant {variant.name} takes no parameter {param!r}: {legal}")
+            raise VariantError(f"variant {variant.name} takes no parameter {param!r:.60}: {legal}")
     if "start" in takes and "start" not in params:
         params["start"] = default_start(num_layers)
     for param, default in takes.items():
@@ -183,7 +185,7 @@ def _around(num_layers: int, start: int, *middle: int | Step) -> Plan:
 
 def _check_int(name: str, value: int, low: int, high: int, where: str = "") -> None:
     if type(value) is not int:
-        raise VariantError(f"{name} {value!r} is not an int: it must be {low} to {high}{where}")
+        raise VariantError(f"{name} {value!r:.60} is not an int: it must be {low} to {high}{where}")
     if not low <= value <= high:
         raise VariantError(f"{name} {value} is out of range: it must be {low} to {high}{where}")
 

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def painters(
 
     def call(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["painters", *(a.replace("{tmp}", str(tmp_path)) for a in arguments)])
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit) as stopped, mock.patch.dict(os.environ):  # commands set defaults in it
             cli.main()
         captured = capfd.readouterr()
         return Outcome(int(stopped.value.code or 0), captured.out, captured.err)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class FakeBench:
     fails: str = ""  # load, or the plan that it raises for
     odd: bool = False  # all but the first process have other weights
     meet: int = 1  # processes that have to be there before one scores
+    says: str = ""  # a note on each chunk
+    notes: Counter[str] = field(default_factory=Counter)
 
     def __call__(self, cell: Cell, device: str | None) -> FakeBench:
         self._do("load")
@@ -56,6 +59,8 @@ class FakeBench:
         return cell.task
 
     def score(self, cells: Sequence[Cell], tell: Any) -> Iterator[list[Record]]:
+        if self.says:
+            self.notes[self.says] += 1
         with (self.folder / "chunks").open("a") as file:
             file.write(f"{os.getpid()} {cells[0].task} {len(cells)}\n")
         (self.folder / f"here-{os.getpid()}").touch()

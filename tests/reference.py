@@ -38,10 +38,11 @@ def follow(steps: Sequence[Step], hidden: Tensor, run: RunLayer) -> Tensor:
         if step.merge == "mean":
             hidden = torch.stack([follow(branch, hidden, run) for branch in step.branches]).mean(0)
         else:
-            change = follow(step.branches[0], hidden, run) - hidden
+            wide = torch.float32 if hidden.dtype in (torch.bfloat16, torch.float16) else hidden.dtype
+            change = follow(step.branches[0], hidden, run).to(wide) - hidden.to(wide)
             for branch in step.branches[1:]:
-                change = change + (follow(branch, hidden, run) - hidden)
-            hidden = hidden + change
+                change = change + (follow(branch, hidden, run).to(wide) - hidden.to(wide))
+            hidden = (hidden.to(wide) + change).to(hidden.dtype)
     return hidden
 
 

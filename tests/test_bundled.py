@@ -12,7 +12,6 @@ from typing import Any
 import lm_eval.api.task
 import lm_eval.evaluator
 import pytest
-import torch
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
@@ -102,14 +101,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_python_of_the_readme_is_short() -> None:
     (code,) = blocks("python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
-    with torch.random.fork_rng():
-        exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
-    printed = capsys.readouterr().out
-    assert "####" in printed
-    assert "nano_gsm8k" in printed
 
 
 def test_the_table_of_the_readme_is_the_cards(nano: tuple[Any, Any]) -> None:

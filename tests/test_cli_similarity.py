@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def test_the_table_and_the_records(painters: Callable[..., Outcome]) -> None:
     assert found.code == 0, found.err
     records = {record.mode: record for file in Path("runs").rglob("*.jsonl") for record in read(file)}
     assert set(records) == set(MODES)
+    assert {record.command for record in records.values()} == {f"painters {shlex.join((*QUICK, '--mode', 'all'))}"}
     for words in ("nano-llama, intact: 6 documents of nano_cola", "Least influential first: ", "runs/similarity"):
         assert words in found.out
     assert max(map(len, found.out.splitlines())) <= 80

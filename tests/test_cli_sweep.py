@@ -20,7 +20,7 @@ from glue_samples import encoder, save, write_task
 from nano_samples import llama, tokenizer, write_tasks
 from test_sweep import CELLS, GRID, content
 
-from painters import _cli_sweep, sweep
+from painters import _cli_progress, _cli_sweep, sweep
 from painters.experiment import Experiment, ExperimentError, load
 from painters.results import Store
 from painters.sweep import Progress
@@ -286,14 +286,14 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr("painters._sweep_pace.EVERY", -1.0)
     monkeypatch.setattr("painters._sweep_chunks.FIRST", 4)
-    told = _cli_sweep._Lines.__call__
+    told = _cli_progress._Lines.__call__
 
     def send(self: Any, now: Progress) -> None:
         told(self, now)
         if now.done == 4 and now.share > 0:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(_cli_sweep._Lines, "__call__", send)
+    monkeypatch.setattr(_cli_progress._Lines, "__call__", send)
     handler = signal.getsignal(signal.SIGTERM)
     found = painters("sweep", f"{folder}/grid.yaml", "--out", "a store")
     assert found.code == code
@@ -301,7 +301,7 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
     assert "kept in a store; to go on:" in found.err
     assert f"painters sweep {folder}/grid.yaml --out 'a store'" in found.err
     assert signal.getsignal(signal.SIGTERM) == handler
-    monkeypatch.setattr(_cli_sweep._Lines, "__call__", told)
+    monkeypatch.setattr(_cli_progress._Lines, "__call__", told)
     again = painters("sweep", f"{folder}/grid.yaml", "--out", "a store")
     assert (rows(again.out)["found"], rows(again.out)["done"]) == ("4", "8")
     painters("sweep", f"{folder}/grid.yaml", "--out", "whole")
@@ -355,7 +355,7 @@ def test_lines_of_progress_are_few(capsys: pytest.CaptureFixture[str], monkeypat
 
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    with _cli_sweep.showing(Console(width=20)) as tell:
+    with _cli_progress.showing(Console(width=20)) as tell:
         assert tell is not None
         for done in range(200):
             now[0] += 1
@@ -378,13 +378,13 @@ def test_a_bar_in_a_terminal() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with _cli_sweep.showing(console) as tell:
+    with _cli_progress.showing(console) as tell:
         assert tell is not None
         tell(Progress(3, 12, "skip start=1 on nano_arc", 0.5, 7.0, 61.0))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("skip start=1 on nano_arc", "3/12 cells", "about 0:01:01 left"):
         assert words in text
-    with _cli_sweep.showing(None) as silent:
+    with _cli_progress.showing(None) as silent:
         assert silent is None
 
 

@@ -160,6 +160,13 @@ def test_another_model_and_fewer_documents() -> None:
     assert cell.limit == 5
 
 
+@pytest.mark.parametrize("name", ["", "x" * 301, "a\x1b[2J"])
+def test_a_model_without_a_name(name: str) -> None:
+    for ask in (experiment("identity").with_model, experiment("identity").with_encoder):
+        with pytest.raises(ExperimentError, match="a name has 1 to 300 characters"):
+            ask(name)
+
+
 def test_several_experiments_share_their_cells() -> None:
     one, two = experiment({"name": "skip", "start": "all"}), experiment({"name": "skip", "start": 1}, title="again")
     assert set(cells([one, two], of(12))) == set(cells(one, of(12)))
@@ -278,9 +285,13 @@ BAD = {
     "a tag": ("a grid", "!!python/object/apply:os.system [exit]", 1, ("tags (!)",)),
     "deep nesting": ("a grid", "[" * 9 + "]" * 9, 1, ("nested more than 8",)),
     "an include that leaves the folder": ("figure: 4", "include: [../secrets]", 2, ("include.0",)),
-    "an include that is not there": ("figure: 4", "include: [fig99]", None, ("no fig99.yaml beside",)),
-    "a task that leaves the folder": ("nano_arc", "../../t.yaml", None, ("tasks", "leaves the experiment's folder")),
-    "a date that is none": ("a grid", "2026-02-31", None, ("not YAML",)),
+    "an include that is not there": ("figure: 4", "include: [fig99]", 2, ("no fig99.yaml beside",)),
+    "a task that leaves the folder": ("nano_arc", "../../t.yaml", 4, ("tasks", "leaves the experiment's folder")),
+    "a number that is none": ("40", "0x" + "f" * 9000, 10, ("a number of 36000 bits",)),
+    "inputs that leave the folder": (
+        "figure: 4", "similarity: {models: m, inputs: ../x.txt}", 2, ("similarity.inputs", "leaves the experiment's")
+    ),
+    "a date that is none": ("a grid", "2026-02-31", 1, ("not YAML",)),
 }  # fmt: skip
 
 
@@ -294,8 +305,7 @@ def test_a_mistake_is_told_with_its_line(mistake: str, tmp_path: Path) -> None:
         load(path)
     message = str(raised.value)
     assert message.startswith("experiment grid.yaml")
-    if line is not None:
-        assert f"line {line}:" in message
+    assert f"line {line}:" in message
     for words in says:
         assert words in message, message
     assert raised.value.exit_code == 2
@@ -408,6 +418,33 @@ def test_documents_of_ones_own_stand_in_for_tasks(tmp_path: Path) -> None:
     own = {cell.source for cell in cells(found, of(12)) if cell.task == "nano_arc"}
     assert own == {str(tmp_path / "nano_arc")}
     assert {cell.key for cell in cells(found, of(12))} == {c.key for c in cells(load(tmp_path / "grid.yaml"), of(12))}
+
+
+@pytest.mark.parametrize("name", ["..", "."])
+def test_no_task_leads_out_of_the_folder_of_documents(name: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    asked = experiment("identity", tasks=name, similarity={"models": "nano-llama", "inputs": "../secret"})
+    (tmp_path / "secret").mkdir()
+    found = asked.with_data(tmp_path / "data")
+    assert [task.name for task in found.tasks] == [name]
+    assert found.similarity is not None
+    assert found.similarity.inputs == "../secret"
+
+
+def test_inputs_in_a_file_lie_beside_the_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "grid.yaml"
+    path.write_text(GOOD + "similarity: {models: nano-llama, inputs: some.txt}\n")
+    similarity = load(path).similarity
+    assert similarity is not None
+    assert similarity.inputs == str(tmp_path / "some.txt")
+
+
+def test_billions_of_cells_are_refused_before_one_is_made() -> None:
+    asked = experiment({"name": "parallel", "start": "0..9999", "loops": "1..9999"}, {"name": "skip"})
+    start = time.process_time()
+    with pytest.raises(ExperimentError, match=r"variants\.0: with 99990000 points the experiment has more than 100000"):
+        asked.grid(12)
+    assert time.process_time() - start < 0.1
 
 
 # ------------------------------------------------------------------------------------------------------------ shipped

@@ -18,6 +18,7 @@ from fake_records import DECODED, LAYERS, TUNED, record, records, similarities, 
 
 from painters import experiment, figures, variants
 from painters._figure_bands import Bootstrap, Estimate, mean, over_seeds
+from painters._results_lines import sealed
 from painters.figures import FIGURES, Data, FigureError, NothingToDraw
 from painters.plan import Plan
 from painters.results import Record, append
@@ -41,7 +42,7 @@ def drawn(measured: list[Record], tmp_path_factory: pytest.TempPathFactory) -> P
     append(store / "scores.jsonl", measured)
     (store / "similarity").mkdir()
     for number, one in enumerate(similarities()):
-        (store / "similarity" / f"{number}.jsonl").write_text(one.model_dump_json() + "\n")
+        (store / "similarity" / f"{number}.jsonl").write_bytes(sealed(one.model_dump_json()))
     folder = tmp_path_factory.mktemp("figures")
     code = f"""
 import runpy, sys
@@ -287,6 +288,21 @@ def test_the_intact_model_has_no_band_against_itself(drawn: Path) -> None:
     rows = found[(found.panel == "decoder") & (found.affected == 1)]
     assert len(rows) == len(DECODED) + 1
     assert (rows[["normalised", "low", "high"]] == 1).all(axis=None)
+
+
+def test_draws_of_many_documents_are_as_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn piece by piece, so that a million documents do not take gigabytes: the same for every plan, and as wide."""
+    one = record(Plan.parse("0-3"), "fake_arc", 0.5)
+    kept = Bootstrap().estimate(one)
+    monkeypatch.setattr("painters._figure_bands.MOST_KEPT", 1)
+    monkeypatch.setattr("painters._figure_bands.MOST_AT_ONCE", 7 * one.documents)
+    pieces = Bootstrap().estimate(one)
+    assert kept.samples is not None
+    assert pieces.samples is not None
+    assert len(pieces.samples) == len(kept.samples)
+    assert pieces.samples.std() == pytest.approx(kept.samples.std(), rel=0.1)
+    assert pieces.samples.mean() == pytest.approx(one.value, abs=0.02)
+    assert (Bootstrap().estimate(one).samples == pieces.samples).all()
 
 
 def test_seeds_are_drawn_as_documents_are() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from painters import Plan, _harness_generation, generation, harness, surgery
 from painters._generation_cache import cache_name
-from painters._harness_lm import Counter, PaintersLM, language_model
+from painters._harness_lm import PaintersLM, Telling, language_model
 from painters._harness_tasks import quiet
 
 NEW_TOKENS = 12
@@ -188,6 +188,73 @@ def test_a_finished_row_that_is_not_finite_spoils_no_other() -> None:
     assert found[1:] == [row[: row.index(0) + 1] if 0 in row else row for row in whole]
 
 
+def spoilt(row: list[int], place: int) -> list[int]:
+    """The row with another token at `place`."""
+    return [*row[:place], (row[place] + 1) % 101, *row[place + 1 :]]
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+@pytest.mark.parametrize("label", ["skip-layer-0", "parallel-1-3", "twice-in-a-group"])
+def test_drafts_change_no_token(architecture: str, label: str) -> None:
+    """Right, wrong from any place on, too short, too long, and missing ones, side by side and in every order."""
+    model, plan, prompts = shared_model(architecture, 7), few_plans(7)[label], some_prompts()
+    whole = expected(architecture, model, plan, prompts)
+    eos = {whole[0][0], whole[3][4]}
+    shorter = cut(whole, eos)
+    kinds = [
+        lambda row: row,
+        lambda row: spoilt(row, 0),
+        lambda row: spoilt(row, len(row) // 2),
+        lambda row: row[: len(row) // 2],
+        lambda row: [*row, 5, 6, 7] * 4,
+        lambda row: [],
+        lambda row: spoilt(row, len(row) - 1),
+    ]
+    with surgery(model, plan):
+        for turn in (0, 2, 5):
+            drafts = [kinds[(i + turn) % len(kinds)](row) for i, row in enumerate(whole)]
+            for batch_size in (2, 5):
+                options = {"batch_size": batch_size, "drafts": drafts}
+                assert generation.greedy(model, prompts, NEW_TOKENS, **options) == whole
+                found = generation.greedy(
+                    model, prompts, NEW_TOKENS, eos=eos, stop=lambda rows: [*map(ends, rows)], **options
+                )
+                assert found == shorter
+            assert generation.greedy(model, prompts, 1, batch_size=3, drafts=drafts) == [row[:1] for row in whole]
+
+
+def forwards(model: Any, drafts: list[list[int]], prompts: list[list[int]]) -> list[tuple[int, int]]:
+    """The rows and new tokens of each forward that greedy decoding takes, two rows at once."""
+    shapes: list[tuple[int, int]] = []
+    watch = model.register_forward_pre_hook(
+        lambda _, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    generation.greedy(model, prompts, NEW_TOKENS, batch_size=2, drafts=drafts)
+    watch.remove()
+    return shapes
+
+
+def test_what_drafts_cost_and_save() -> None:
+    """A right one leaves no step, a wrong one those from its mistake on; many wrong ones are given up."""
+    model, prompts = shared_model("llama", 7), some_prompts((9, 9, 8, 8, 7, 7))
+    whole = expected("llama", model, Plan.parse("0-6"), prompts)
+    more = NEW_TOKENS - 1  # the last token of a draft is no input of anything
+    right = forwards(model, whole, prompts)
+    assert sum(rows for rows, _ in right) == 6
+    assert max(right) == (2, 9 + more)
+    late = forwards(model, [*whole[:1], spoilt(whole[1], 8), *whole[2:]], prompts)
+    assert [width for _, width in late if width == 1] == [1] * 3  # 8 right, one in their forward, three to come
+    wrong = forwards(model, [spoilt(row, 0) for row in whole], prompts)
+    assert wrong[0] == (2, 9 + more)
+    assert {width for _, width in wrong[1:]} == {1, 8, 7}
+
+
+def test_nothing_is_drafted_where_a_window_slides() -> None:
+    model, prompts = shared_model("gemma3", 7), some_prompts()
+    whole = expected("gemma3", model, Plan.parse("0-6"), prompts)
+    assert forwards(model, whole, prompts)[0] == (2, 12)
+
+
 def test_what_is_supported() -> None:
     supported = {name for name in DECODERS if generation.is_supported(shared_model(name, 7))}
     assert supported == set(DECODERS) - {"phi3"}  # it begins anew where its rotary table changes
@@ -224,7 +291,7 @@ def same_texts(model: Any, words: Any, plan: str, requests: list[Any], batch_siz
     with quiet(), language_model(PaintersLM, model, words, batch_size) as lm, surgery(model, plan):
         lm.exact_batching = False
         assert _harness_generation.can_answer(lm, requests)
-        lm.set_cache_hook(Counter(lambda: count.append(1)))
+        lm.set_cache_hook(Telling(lambda: count.append(1)))
         found = lm.generate_until(requests, disable_tqdm=True)
         assert found == stock.generate_until(requests, disable_tqdm=True)
     assert len(count) == len(requests)
@@ -251,6 +318,50 @@ def test_texts_of_all_bundled_documents(plan: str, shots: int, bundled: Any) -> 
     (task,) = harness.prepare("nano_gsm8k", num_fewshot=shots)
     assert len(task.requests) == 500
     same_texts(*bundled, plan, task.requests, 32)
+
+
+def test_answers_of_the_intact_model_are_drafts(bundled: Any) -> None:
+    """The records are those of the plan alone, and the model runs less often."""
+    model, words = bundled
+    (task,) = harness.prepare("nano_gsm8k", limit=12)
+    scorer, calls = harness.Scorer(model, words), [0]
+    identity, plan = Plan.parse("0-11"), Plan.parse("0-3 {4-7}*3 8-11")
+
+    def score(*plans: Plan) -> list[Any]:
+        calls[0] = 0
+        records = list(scorer.score(plans, task, batch_size=6))
+        return [(record.plan, record.metric, record.outcomes) for record in records]
+
+    watch = model.register_forward_pre_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
+    intact, alone = score(identity), calls[0]
+    changed, drafted = score(plan), calls[0]
+    scorer = harness.Scorer(model, words)
+    assert sorted(score(plan, identity)) == sorted(intact + changed)  # the intact model is the first
+    assert calls[0] == alone + drafted
+    scorer = harness.Scorer(model, words)
+    assert score(plan) == changed
+    assert drafted < 0.8 * calls[0]
+    watch.remove()
+
+
+def test_no_drafts_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rounding decides between tokens, an answer must not depend on what was scored before."""
+    model, words = harness.load_model("nano-llama", device="cpu", dtype="bfloat16")
+    (task,) = harness.prepare("nano_gsm8k", limit=2)
+    given: list[Any] = []
+    own = _harness_generation.greedy
+
+    def greedy(*args: Any, **options: Any) -> Any:
+        given.append(options["drafts"])
+        return own(*args, **options)
+
+    monkeypatch.setattr(_harness_generation, "greedy", greedy)
+    list(harness.Scorer(model, words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, batch_size=2))
+    assert given == [[[], []]] * 2
+    given.clear()
+    list(harness.Scorer(model.float(), words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, batch_size=2))
+    assert given[0] == [[], []]
+    assert all(given[1])
 
 
 def ask(contexts: list[str], **settings: Any) -> list[Any]:

@@ -408,6 +408,9 @@ def test_names_that_cannot_be_loaded(tmp_path: Path) -> None:
         glue.load_encoder("nobody/nothing")
     save(encoder(), tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"describes 36,546 parameters, and its \*\.safetensors have 7 bytes"):
+        glue.load_encoder(str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(b"nothing" * 10_000)
     with pytest.raises(ModelError, match=r"its config is there, and it cannot be read as an encoder: .*no pickled"):
         glue.load_encoder(str(tmp_path))
 

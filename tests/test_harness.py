@@ -293,7 +293,8 @@ def test_answers_that_are_not_finite_are_counted_and_no_number(words: Any, yamls
     assert records["perplexity"].stderr is None
     assert records["perplexity"].outcomes is None
     assert records["perplexity"].not_finite == records["perplexity"].documents
-    assert results.frame(list(records.values()))["value"].isna().tolist() == [True, False]
+    assert records["acc"].value is None
+    assert results.frame(list(records.values()))["value"].isna().tolist() == [True, True]
 
 
 def test_lm_eval_finds_the_model_by_name(model: Any, words: Any, yamls: Any, tmp_path: Path) -> None:

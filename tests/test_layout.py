@@ -26,6 +26,8 @@ FLOORS = {
     "ranks": 1,
     "drawing": 1,
     "experiment": 1,
+    "hub": 1,
+    "memory": 1,
     "scoring": 1,
     "token_trees": 1,
     "trie": 1,
@@ -48,6 +50,7 @@ FLOORS = {
     "sweep": 6,
     "figures": 6,
     "report": 6,
+    "doctor": 6,
     "cli": 7,
     "__main__": 7,
 }
@@ -67,7 +70,14 @@ OWN_FLOOR = {
 # Private modules whose prefix is not the name of the module that they are a part of.
 PARTS = {"draw": "drawing", "figure": "figures"}
 # Modules that must not reach for a heavy library when they are imported: those below torch, lists and texts.
-LIGHT = {name for name, floor in FLOORS.items() if floor <= 1} | {"tasks", "figures", "report", "cli", "__main__"}
+LIGHT = {name for name, floor in FLOORS.items() if floor <= 1} | {
+    "tasks",
+    "figures",
+    "report",
+    "doctor",
+    "cli",
+    "__main__",
+}
 HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate", "matplotlib"}
 # Third parties that appear in one place only. `nano` is left out: how the models were made is its own affair.
 ONE_PLACE = {"lm_eval": {"harness"}, "typer": {"cli"}}

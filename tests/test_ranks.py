@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -95,7 +96,7 @@ def test_shares_cover_everything_once(tmp_path: Path) -> None:
             made = lm.batches(arc.requests, exact=exact)
             whole = [batch.spans for batch in made]
             for size in (2, 3):
-                shares = [[batch.spans for batch in made.of(Ranks(rank, size))] for rank in range(size)]
+                shares = [[part.make().spans for part in made.of(Ranks(rank, size))] for rank in range(size)]
                 assert [shares[i % size][i // size] for i in range(len(whole))] == whole
         places = [place for batch in batches(lm, gsm8k.requests) for place in batch]
         assert sorted(places) == list(range(len(gsm8k.requests)))
@@ -170,6 +171,43 @@ def test_two_processes_write_the_records_of_one(tmp_path: Path) -> None:
     assert lasting(single / "sweep") == lasting(double / "sweep")
     assert len({(r["plan"], r["task"]) for r in lasting(single / "sweep")}) >= 40
     assert len(list((double / "sweep").glob("*.jsonl"))) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_reproduce_what_one_does(tmp_path: Path) -> None:
+    """Records, similarities and figures; the second time nothing is missing, and the main process draws."""
+    asked = ["-m", "painters", "reproduce", "2", "3", "--quick", "--limit", "6", "--json"]
+    single, double = tmp_path / "one", tmp_path / "two"
+    assert launch([*asked, "--out", str(single)], 1)[0].returncode == 0
+    for scored in (24, None):
+        main, other = launch([*asked, "--out", str(double)])
+        assert (main.returncode, other.returncode) == (0, 0), main.stderr + other.stderr
+        assert other.stdout == ""
+        told = json.loads(main.stdout)
+        assert (told["sweep"] or {}).get("done") == scored
+        assert all(figure["drawn"] for figure in told["figures"])
+    assert lasting(single) == lasting(double)
+    assert len(lasting(single)) >= 24
+    similarities, drawn = (
+        [{path.name: path.read_bytes() for path in (folder / name).iterdir()} for folder in (single, double)]
+        for name in ("similarity", "figures")
+    )
+    assert similarities[0].keys() == similarities[1].keys()
+    assert drawn[0].keys() == drawn[1].keys()
+    assert all(drawn[0][name] == drawn[1][name] for name in drawn[0] if name.endswith(".csv"))
+
+
+def test_mistakes_are_told_once() -> None:
+    main, other = launch(["-m", "painters", "reproduce", "15"])
+    assert (main.returncode, other.returncode) == (2, 2)
+    assert main.stderr.startswith("painters: there is no figure '15'")
+    assert other.stderr == ""
+
+
+def test_a_model_is_not_spread_by_each_of_several_processes() -> None:
+    main, other = launch(["-m", "painters", "run", "--plan", "0-11", "--device-map", "auto"])
+    assert (main.returncode, other.returncode) == (2, 2)
+    assert "--device-map auto in 2 processes" in main.stderr
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from painters._similarity_measures import Angle, Batch, Flat, Profile
 from painters._similarity_record import SimilarityRecord, keep, read
 from painters._similarity_states import States, cosines, measured
 from painters.models import ModelError, load_model
-from painters.results import Store
+from painters.results import ResultsWarning, Store
 from painters.similarity import MODES, SimilarityError, angular_distance, block_influence, measure, norms, similarity
 from painters.tasks import TaskError
 
@@ -432,10 +432,15 @@ def test_scores_and_similarities_share_a_folder(tmp_path: Path) -> None:
 def test_files_that_hold_something_else_are_named(tmp_path: Path) -> None:
     [record] = measure(shared_model("llama", 4), TEXTS, modes=["token"], **SHARED)
     [file] = keep(tmp_path, [record])
+    [one] = read(file)
+    assert one == record
     with file.open("a") as more:
         more.write('{"kind": "similarity"}\n')
-    with pytest.raises(SimilarityError, match=r"line 2 is none \(mode: Field required\)"):
-        read(file)
+    with pytest.warns(ResultsWarning, match=r"1 line is damaged and left out \(.*jsonl: 2\)"):
+        assert read(file) == [one]
+    file.write_bytes(file.read_bytes()[:-200])
+    assert keep(tmp_path, [record]) == [file], "what was damaged is measured again"
+    assert read(file) == [one]
     with pytest.raises(SimilarityError, match="no such file"):
         read(tmp_path / "none.jsonl")
     with pytest.raises(SimilarityError, match="a file is there"):

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from damage import line
 from nano_samples import llama, tokenizer, write_tasks
 
 from painters import sweep
 from painters.experiment import Experiment, load
-from painters.results import Record, ResultsError, Store
+from painters.results import Record, ResultsError, ResultsWarning, Store
 from painters.sweep import Progress, Summary
 
 GRID = """\
@@ -61,7 +62,7 @@ def whole(grid: Experiment, tmp_path_factory: pytest.TempPathFactory) -> set[str
 def content(store: Store | Path) -> set[str]:
     """All that is recorded but how long it took and when."""
     records = (store if isinstance(store, Store) else Store(store)).records()
-    return {record.model_dump_json(exclude={"seconds", "date"}) for record in records}
+    return {record.model_dump_json(exclude={"seconds", "date", "command"}) for record in records}
 
 
 def files(folder: Path) -> bytes:
@@ -126,6 +127,14 @@ def test_records_say_what_was_asked(grid: Experiment, whole: set[str]) -> None:
     assert {(r["asked"]["limit"], r["asked"]["shots"], r["documents"], r["shots"]) for r in records} == {
         (3, None, 3, 0)
     }
+
+
+def test_records_say_which_command_wrote_them(
+    grid: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["painters", "sweep", "grid.yaml"])
+    sweep.run(grid.with_limit(1), Store(tmp_path))
+    assert {record.command for record in Store(tmp_path).records()} == {"painters sweep grid.yaml"}
 
 
 @pytest.mark.parametrize("cells", [0, 2, 8, CELLS - 2])
@@ -315,9 +324,22 @@ def test_what_is_no_store(grid: Experiment, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"exists|directory"):
         sweep.run(grid, Store(tmp_path / "file"))
-    (tmp_path / "bad.jsonl").write_text("{}\n{}\n")
-    with pytest.raises(ResultsError, match=r"bad\.jsonl"):
+    (tmp_path / "newer.jsonl").write_bytes(line('{"a":"record"}', version=3))
+    with pytest.raises(ResultsError, match=r"newer painters .*newer\.jsonl, line 1"):
         sweep.run(grid, Store(tmp_path))
+    assert len(list(tmp_path.glob("*.jsonl"))) == 1, "nothing was written"
+
+
+def test_what_was_damaged_is_scored_again(grid: Experiment, whole: set[str], tmp_path: Path) -> None:
+    sweep.run(grid, Store(tmp_path))
+    [path] = tmp_path.glob("*.jsonl")
+    damaged = bytearray(path.read_bytes())
+    damaged[len(damaged) // 2] ^= 16
+    path.write_bytes(damaged)
+    with pytest.warns(ResultsWarning, match=rf"1 line is damaged and left out \({path.name}: "):
+        assert counts(sweep.run(grid, Store(tmp_path))) == (CELLS, CELLS - 1, 1, 0)
+    with pytest.warns(ResultsWarning):
+        assert content(tmp_path) == whole
 
 
 # ------------------------------------------------------------------------------------------------------------- progress

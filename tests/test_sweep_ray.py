@@ -140,6 +140,12 @@ def test_a_cell_that_fails_fails_alone(whole: set[str], tmp_path: Path, monkeypa
     assert content(tmp_path / "store") < whole
 
 
+def test_what_a_worker_notes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each time, such as that memory did not suffice."""
+    found = swept(tmp_path / "store", FakeBench(tmp_path, says="smaller batches"), monkeypatch)
+    assert found.notes == Counter({"smaller batches": len(chunks(tmp_path))})
+
+
 @pytest.mark.parametrize(("trouble", "reason"), [("fails", "Unpicklable: no load"), ("dies", "was lost, 2 times")])
 def test_a_model_that_cannot_be_loaded(
     trouble: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from painters import variants
@@ -217,6 +219,22 @@ def test_errors(name: str, params: dict[str, int | str], message: str) -> None:
     with pytest.raises(VariantError) as caught:
         build(name, 12, **params)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "params"), [("x" * 5000, {}), ("skip", {"x" * 5000: 1}), ("loop", {"by": "x" * 5000})]
+)
+def test_a_long_name_is_cut_in_the_message(name: str, params: dict[str, Any]) -> None:
+    with pytest.raises(VariantError) as caught:
+        build(name, 12, **params)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["skip", "middle-repeat"])
+@pytest.mark.parametrize("params", [{}, {"start": 3}])
+def test_a_number_of_layers_that_is_none(name: str, params: dict[str, int]) -> None:
+    with pytest.raises(VariantError, match="num_layers 'many' is not an int: it must be 1 to 10000"):
+        build(name, "many", **params)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,9 @@ function notes(a, b, pairs) {
   if (few.length) found.push(`Too few documents: under ${FEW} on ${named(few)}. Standard errors, intervals and tests of so few say little; do not conclude from them.`);
   const alike = a === b ? [] : pairs.filter(({ test, documents }) => test && documents >= FEW && test.first + test.second < FEW_APART);
   if (alike.length) found.push(`Few documents tell the plans apart: under ${FEW_APART} on ${named(alike)}. The interval is rough there, and the test can hardly find a difference.`);
-  const unpaired = pairs.filter(({ known }) => !known);
+  const odd = pairs.filter((pair) => ROWS.not_finite[pair.a] || ROWS.not_finite[pair.b]);
+  if (odd.length) found.push(`No score: ${named(odd)}. Answers were not finite (NaN or infinite), ${odd.map(({ a: one, b: other }) => `${ROWS.not_finite[one]} of A, ${ROWS.not_finite[other]} of B`).join("; ")}.`);
+  const unpaired = pairs.filter((pair) => !pair.known && !odd.includes(pair));
   if (unpaired.length) found.push(`Not paired: ${named(unpaired)}. No mean over documents, or no outcomes of documents in the records or on this page; the bare difference is shown.`);
   for (const fact of ["device", "attention", "batch_size", "batching", "versions", "task_version"]) {
     const differing = pairs.filter((pair) => JSON.stringify(settingOf(pair.a)[fact]) !== JSON.stringify(settingOf(pair.b)[fact]));

@@ -137,6 +137,9 @@ function recordRow(row) {
       cell.append(written(value, shown(row), one.signed));
       const error = ROWS[one.error][row];
       if (!missing(error)) cell.append(make("span", { className: "error", text: ` ± ${written(error, shown(row))}` }));
+      if (one.name === "value" && ROWS.not_finite[row]) {
+        cell.append(make("span", { className: "error", text: ` ${ROWS.not_finite[row]} answers not finite` }));
+      }
     } else if (one.name === "normalised") {
       cell.textContent = scaled(value);
     } else {
