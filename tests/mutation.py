@@ -25,7 +25,10 @@ ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutation"
 BESIDE = ("experiments", "docs", "README.md", "CHANGELOG.md", "pyproject.toml")  # what tests read besides the package
 TIMED = "not at_once and not in_time and not is_fast"  # those tests measure seconds, and a busy machine has few
-LIKE_OTHERS = "mistral qwen phi3 gpt_neox roberta electra distilbert modernbert".split()  # kin of what is tried
+LONG = (
+    "plain_loop under_every_plan trainer adamw dropout"  # tests of the engine that others stand for, nearly as strict
+)
+KIN = "mistral qwen phi3 gpt_neox roberta electra distilbert modernbert"  # architectures that others stand for
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,12 @@ GROUPS = {
             "test_engine_errors.py",
             "test_engine_position_bias.py",
             "test_engine_trace.py",
+            "test_engine_proof.py",
             "test_peft.py",
+            "test_placement.py",
             "test_training.py",
         ),
-        f"not plain_loop and not trainer and not adamw and not dropout and not {' and not '.join(LIKE_OTHERS)}",
+        " and ".join(f"not {word}" for word in f"{LONG} {KIN}".split()),
     ),
     "proof": Group(("_engine_proof.py",), ("test_engine_proof.py",)),
     "results": Group(("results.py", "_results_*.py"), ("test_results.py", "test_store.py")),

@@ -194,3 +194,65 @@ def test_layers_that_return_something_else() -> None:
         pytest.raises(SurgeryError, match=PAIRS),
     ):
         model(torch.zeros(1, 3, 4))
+
+
+class Chain(nn.Module):
+    """Layers of any kind, one after the other."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, stream: Tensor) -> Tensor:
+        for layer in self.layers:
+            stream = layer(stream)
+        return stream
+
+
+WIDER = (
+    r"^Chain: the plan gives layer 2 at layers a stream of shape \(1, 3, 4\), and in the intact model it gets "
+    r"\(1, 3, 8\): some layers of this stack change the shape, and a plan must leave those where they are$"
+)
+
+
+def test_layers_that_change_the_shape_stay_where_they_are() -> None:
+    model, stream = Chain(nn.Linear(4, 4), nn.Linear(4, 8), nn.Linear(8, 8)), torch.ones(1, 3, 4)
+    with surgery(model, "0 2 1", path="layers"), pytest.raises(SurgeryError, match=WIDER) as refused:
+        model(stream)
+    assert "shapes cannot be multiplied" in str(refused.value.__cause__)
+    with surgery(model, "0 0 1 2 2", path="layers"):
+        found = model(stream)
+    first, second, third = model.layers
+    assert_same(found, third(third(second(first(first(stream))))))
+
+
+class Fussy(nn.Module):
+    """A layer that does not like what it has seen before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.seen += 1
+        if self.seen > 1:
+            raise ValueError(f"seen {self.seen} times")
+        return stream + 1
+
+
+def test_a_layers_own_error_is_the_one_to_see() -> None:
+    """Where the shapes are right, and where the layers fail on what the model gives them too."""
+    model = Chain(nn.Linear(4, 4), Fussy())
+    with surgery(model, "0 1 1", path="layers", check=False), pytest.raises(ValueError, match=r"^seen 2 times$"):
+        model(torch.ones(1, 3, 4))
+
+    class Narrow(nn.Linear):
+        def forward(self, stream: Tensor) -> Tensor:
+            if stream.mean() > 1:
+                raise ValueError("too large")
+            return super().forward(stream)
+
+    model = Chain(nn.Identity(), Narrow(4, 4))
+    model.layers[1].weight.data.fill_(1)
+    with surgery(model, "1 1", path="layers", check=False), pytest.raises(ValueError, match=r"^too large$"):
+        model(torch.ones(1, 3, 4))

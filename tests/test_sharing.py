@@ -186,6 +186,43 @@ class Twice(nn.Module):
         return self.encoder(self.encoder(stream))
 
 
+PER_LAYER = (
+    r"^LlamaForCausalLM is asked for output_hidden_states, and a layer that plans share reports to one of them only: "
+    r"leave it out, or run the plans one by one with painters\.surgery$"
+)
+NO_HEAD = r" has no output head \(get_output_embeddings\) to apply at single positions: leave positions out$"
+TRAINING = (
+    r"^LlamaForCausalLM is in training mode, and what a layer draws at random would be the same for all plans that "
+    r"share it: call model\.eval\(\), or train under one plan with painters\.surgery$"
+)
+
+
+class Towers(nn.Module):
+    """Two lists of layers, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (self.tower(scale) for scale in (2.0, 3.0))
+
+    def tower(self, scale: float) -> nn.Module:
+        tower = nn.Module()
+        tower.layers = nn.ModuleList(nn.Linear(1, 1, bias=False) for _ in range(2))
+        for layer in tower.layers:
+            layer.weight.data.fill_(scale)
+        tower.forward = lambda stream: tower.layers[1](tower.layers[0](stream))
+        return tower
+
+    def forward(self, stream: Tensor) -> Tensor:
+        return self.b(self.a(stream))
+
+
+def test_a_path_says_which_layers() -> None:
+    model, one = Towers().eval(), torch.ones(1, 1, 1)
+    for path, alone in (("a.layers", 2 * 9), ("b.layers", 4 * 3)):
+        found = {str(plan): output.item() for plan, output in Sharing(model, ["0 1", "1"], path=path).run(stream=one)}
+        assert found == {"0-1": 36, "1": alone}
+
+
 def test_messages() -> None:
     model, ids = make_model("llama", 7), tokens(2, 9)
 
@@ -200,16 +237,19 @@ def test_messages() -> None:
         run(["0.attn"], unknown)
     with pytest.raises(SurgeryError, match=r"was given a cache, and plans that share .* pass use_cache=False"):
         run(use_cache=True)
-    with pytest.raises(SurgeryError, match=r"asked for output_hidden_states, .* one by one with painters.surgery"):
+    with pytest.raises(SurgeryError, match=PER_LAYER):
         run(output_hidden_states=True)
     model.config.output_hidden_states = True
     with pytest.raises(SurgeryError, match="asked for output_hidden_states"):
         run()
     model.config.output_hidden_states = False
-    with pytest.raises(SurgeryError, match="has no output head"):
+    with pytest.raises(SurgeryError, match=NO_HEAD):
         run(model=shared_model("llama", 7, "bare"), positions=(torch.tensor([0]), torch.tensor([0])))
+    towers = Sharing(Towers().eval(), ["0 1"], path="a.layers")
+    with pytest.raises(SurgeryError, match=NO_HEAD):
+        next(towers.run((torch.tensor([0]), torch.tensor([0])), stream=torch.ones(1, 1, 1)))
     model.model.layers[2].train()
-    with pytest.raises(SurgeryError, match=r"in training mode, .* call model.eval\(\)"):
+    with pytest.raises(SurgeryError, match=TRAINING):
         run()
     together = Sharing(Twice().eval(), ["0 1", "1"], path="encoder.layers")
     with pytest.raises(SurgeryError, match="runs its layers twice in a forward"):
