@@ -36,7 +36,7 @@ def main(
     batch_size: Annotated[list[int] | None, typer.Option(help="Rows at once; several are run in turn.")] = None,
     plan: Annotated[list[str] | None, typer.Option(help="Plans for the 12 layers of nano-llama.")] = None,
 ) -> None:
-    """Print a line for each batch size and plan: tokens per second of both, their ratios."""
+    """Print a line for each batch size and plan: tokens per second of the three sides, and their ratios."""
     torch.set_num_threads(1)
     model, tokenizer = harness.load_model("nano-llama", device="cpu")
     (task,) = harness.prepare("nano_gsm8k", limit=documents, num_fewshot=0 if same_shots else shots)
