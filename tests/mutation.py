@@ -68,7 +68,19 @@ GROUPS = {
         " and ".join(f"not {word}" for word in f"{LONG} {KIN}".split()),
     ),
     "proof": Group(("_engine_proof.py",), ("test_engine_proof.py",)),
-    "results": Group(("results.py", "_results_*.py"), ("test_results.py", "test_store.py")),
+    "results": Group(
+        ("results.py", "_results_*.py"),
+        (
+            "test_damage.py",
+            "test_doctor.py",
+            "test_faults.py",
+            "test_notebook_display.py",
+            "test_results.py",
+            "test_results_command.py",
+            "test_store.py",
+        ),
+        "not four_writers and not full_disk and not have_their_command and not shows_its_bar and not follow_from",
+    ),
 }
 
 
