@@ -22,7 +22,7 @@ from painters._harness_shared import SharingLM
 from painters.cli import app
 from painters.ranks import OtherProcessError, Ranks, ranks
 
-PASSING = {"seconds", "date"}
+PASSING = {"seconds", "date", "command"}
 
 
 def launch(arguments: list[str], processes: int = 2, **environment: str) -> list[subprocess.CompletedProcess[str]]:
