@@ -1,8 +1,7 @@
 """How many of the errors that mutmut plants in the core the tests find: `make mutants`.
 
 Every group of modules is tried with the few quick tests that are about it, in a copy of its own under
-build/mutation, where `survivors.diff` then holds what no test noticed. `tests/mutants.md` explains those that
-are left.
+build/mutation, where `survivors.diff` then holds what no test noticed.
 """
 
 from __future__ import annotations
