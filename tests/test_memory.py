@@ -334,13 +334,13 @@ import collections, json, resource, sys
 from painters import harness
 model, words = harness.load_model("nano-llama")
 plans = ["0-11", "0-3 {4-8}*3 9-11"]
-task = harness.prepare("nano_hellaswag", limit=64)
+task = harness.prepare("nano_hellaswag", limit=256)
 harness.evaluate(model, plans, ["nano_arc"], tokenizer=words, limit=2)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 if sys.argv[1] != "0":
     resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]) * 2**20,) * 2)
 notes = collections.Counter()
-found = list(harness.score_together(model, words, plans, task, batch_size=256, notes=notes))
+found = list(harness.score_together(model, words, plans, task, batch_size=1024, notes=notes))
 print(json.dumps([[(r.plan, r.metric, r.value) for r in found], list(notes)]))
 """
 
@@ -354,7 +354,7 @@ print(json.dumps([[(r.plan, r.metric, r.value) for r in found], list(notes)]))
     whole, silent = score(0)
     found, notes = score(20)
     assert silent == []
-    assert [note.split(",")[0] for note in notes] == ["nano_hellaswag: batches of 256 rows had no room in memory"]
+    assert [note.split(",")[0] for note in notes] == ["nano_hellaswag: batches of 1024 rows had no room in memory"]
     assert [name for *name, _ in found] == [name for *name, _ in whole]
     assert all(math.isclose(one[2], other[2]) for one, other in zip(found, whole, strict=True))
 
