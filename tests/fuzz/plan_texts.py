@@ -97,13 +97,14 @@ def hostile(random: Random) -> str:
     """A text that would be large, deep or slow if it were taken at its word."""
     n = random.choice((10, 40, 100, 101, 1000, random.randint(1, 30_000)))
     big = random.choice(("9999", "10000", "999999999999", "1" + "0" * random.randint(5, 5000)))
+    many = min(n, 300_000 // len(big))  # so that the text itself is no hundred megabytes
     bracket = random.choice("({")
     texts: tuple[Callable[[], str], ...] = (
         lambda: f"0-{big}",
         lambda: f"{big}-0",
         lambda: f"(0)*{big}",
         lambda: f"(0)*10**{random.randint(2, 99)}",
-        lambda: "(" * n + "0" + f"*{big})" * n,
+        lambda: "(" * many + "0" + f"*{big})" * many,
         lambda: f"(((0*{big})*{big})*{big})*{big}",
         lambda: f"{{{{(0-99)*{n}}}*{n}}}*{n}",
         lambda: bracket * n,
