@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -43,6 +43,22 @@ def seeded() -> None:
     np.random.seed(0)
     if "torch" in sys.modules:  # tests that need no torch do not wait for it
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def words() -> Any:
+    """The tokenizer of the tiny models."""
+    from nano_samples import tokenizer
+
+    return tokenizer()
+
+
+@pytest.fixture(scope="module")
+def yamls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Tasks for them: name -> YAML file."""
+    from nano_samples import write_tasks
+
+    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 class Outcome(NamedTuple):

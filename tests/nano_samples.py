@@ -143,3 +143,11 @@ def write_tasks(folder: Path) -> dict[str, str]:
         for file, rows in files.items():
             (folder / name / file).write_text("".join(json.dumps(row) + "\n" for row in rows))
     return paths
+
+
+def write_grid(folder: Path, grid: str) -> None:
+    """The folder gets a tiny model, tasks for it, and the experiment grid.yaml, {model} being the model's path."""
+    llama().save_pretrained(folder / "model")
+    tokenizer().save_pretrained(folder / "model")
+    write_tasks(folder / "tasks")
+    (folder / "grid.yaml").write_text(grid.format(model=folder / "model"))

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from fake_records import records
 from faults import disk, files, kills
-from nano_samples import llama, tokenizer, write_tasks
+from nano_samples import write_grid
 from test_results import record
 from test_store import cell, scored
 from test_sweep import GRID, needs_fork
@@ -25,10 +25,7 @@ from painters.results import ResultsWarning, Store
 @pytest.fixture
 def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Twelve cells of a tiny model, kept by twos."""
-    llama().save_pretrained(tmp_path / "model")
-    tokenizer().save_pretrained(tmp_path / "model")
-    write_tasks(tmp_path / "tasks")
-    (tmp_path / "grid.yaml").write_text(GRID.format(model=tmp_path / "model"))
+    write_grid(tmp_path, GRID)
     monkeypatch.setattr("painters._sweep_chunks.FIRST", 2)
     monkeypatch.setattr("painters._sweep_chunks.SECONDS", 0.0)
     return load(tmp_path / "grid.yaml")

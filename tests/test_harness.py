@@ -22,7 +22,7 @@ from lm_eval.api.metrics import stderr_for_metric
 from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
-from nano_samples import NUM_LAYERS, llama, tokenizer, write_tasks
+from nano_samples import NUM_LAYERS, llama
 from transformers import BertConfig, BertLMHeadModel
 
 import painters
@@ -47,16 +47,6 @@ def _no_inventory() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def model() -> Any:
     return llama()
-
-
-@pytest.fixture(scope="module")
-def words() -> Any:
-    return tokenizer()
-
-
-@pytest.fixture(scope="module")
-def yamls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 def stock(model: Any, words: Any, yaml: str, **options: Any) -> dict[str, Any]:

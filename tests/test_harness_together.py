@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
-from nano_samples import NUM_LAYERS, llama, tokenizer, write_tasks
+from nano_samples import NUM_LAYERS, llama
 
 import painters
 from painters import Plan, harness, surgery, variants
@@ -32,16 +32,6 @@ PLANS = (
 @pytest.fixture(scope="module")
 def model() -> Any:
     return llama()
-
-
-@pytest.fixture(scope="module")
-def words() -> Any:
-    return tokenizer()
-
-
-@pytest.fixture(scope="module")
-def yamls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 def fields(records: list[Any]) -> dict[Any, dict[str, Any]]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 from models import ARCHITECTURES, PAD, make_model
-from nano_samples import llama, tokenizer, write_tasks
+from nano_samples import llama, tokenizer
 from test_harness_together import BATCH, LIKELIHOODS, PLANS, ask, fields
 from torch import nn
 
@@ -39,16 +39,6 @@ def either(request: Any) -> Any:
     model = llama()
     model.set_attn_implementation(request.param)
     return model
-
-
-@pytest.fixture(scope="module")
-def words() -> Any:
-    return tokenizer()
-
-
-@pytest.fixture(scope="module")
-def yamls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 def close(found: list[tuple[float, bool]], expected: list[tuple[float, bool]]) -> bool:

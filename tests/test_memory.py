@@ -19,7 +19,7 @@ import torch
 from conftest import Outcome
 from glue_samples import encoder, write_task
 from glue_samples import tokenizer as encoder_tokenizer
-from nano_samples import llama, tokenizer, write_tasks
+from nano_samples import llama, tokenizer, write_grid
 from test_sweep import CELLS, GRID, counts
 
 from painters import Plan, glue, harness, sweep
@@ -35,16 +35,6 @@ PLANS = ("0-5", "0-1 {2-4}*2 5", "0-2 4-5")
 @pytest.fixture(scope="module")
 def model() -> Any:
     return llama()
-
-
-@pytest.fixture(scope="module")
-def words() -> Any:
-    return tokenizer()
-
-
-@pytest.fixture(scope="module")
-def yamls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return write_tasks(tmp_path_factory.mktemp("tasks"))
 
 
 @contextlib.contextmanager
@@ -304,21 +294,23 @@ def test_fine_tuning_says_what_to_make_smaller(tmp_path: Path) -> None:
             scorer.score(Plan.identity(scorer.num_layers), task, tuning, batch_size=4)
 
 
-def test_a_cell_without_room_is_missing_and_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its longest prompt has none, of 18 tokens; the other task's have."""
-    llama().save_pretrained(tmp_path / "model")
-    tokenizer().save_pretrained(tmp_path / "model")
-    write_tasks(tmp_path / "tasks")
-    (tmp_path / "grid.yaml").write_text(GRID.format(model=tmp_path / "model").replace("nano_lambada", "nano_gsm8k"))
+def loading_with_room_for(monkeypatch: pytest.MonkeyPatch, tokens: int) -> contextlib.ExitStack:
+    """A context in which no forward of a model that is loaded has room for more than so many tokens."""
     whole, limits = harness.load_model, contextlib.ExitStack()
 
     def tight(*args: Any, **options: Any) -> Any:
         model, words = whole(*args, **options)
-        limits.enter_context(room_for(model, 17))
+        limits.enter_context(room_for(model, tokens))
         return model, words
 
     monkeypatch.setattr(harness, "load_model", tight)
-    with limits:
+    return limits
+
+
+def test_a_cell_without_room_is_missing_and_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its longest prompt has none, of 18 tokens; the other task's have."""
+    write_grid(tmp_path, GRID.replace("nano_lambada", "nano_gsm8k"))
+    with loading_with_room_for(monkeypatch, 17):
         found = sweep.run(load(tmp_path / "grid.yaml"), Store(tmp_path / "store"))
     assert counts(found) == (CELLS, 0, CELLS // 2, CELLS // 2), found.reasons
     (reason,) = found.reasons
@@ -365,16 +357,8 @@ def test_the_command_says_so(
 ) -> None:
     llama().save_pretrained(tmp_path / "model")
     tokenizer().save_pretrained(tmp_path / "model")
-    whole, limits = harness.load_model, contextlib.ExitStack()
-
-    def tight(*args: Any, **options: Any) -> Any:
-        model, words = whole(*args, **options)
-        limits.enter_context(room_for(model, 100))
-        return model, words
-
-    monkeypatch.setattr(harness, "load_model", tight)
     asked = ("run", "--model", f"{tmp_path}/model", "--plan", "0-2 4-5", "--tasks", yamls["nano_hellaswag"], "--quiet")
-    with limits:
+    with loading_with_room_for(monkeypatch, 100):
         table = painters(*asked)
         told = json.loads(painters(*asked, "--json").out)
     assert "nano_hellaswag: batches of 32 rows had no room in memory" in table.out

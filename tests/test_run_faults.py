@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import Outcome
-from nano_samples import llama, tokenizer, write_tasks
+from nano_samples import write_grid
 from test_sweep import CELLS, GRID, content, counts
 
 from painters import _cli_progress, _cli_stop, harness, hub, sweep
@@ -31,10 +31,7 @@ Call = Callable[..., Outcome]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faults")
-    llama().save_pretrained(folder / "model")
-    tokenizer().save_pretrained(folder / "model")
-    write_tasks(folder / "tasks")
-    (folder / "grid.yaml").write_text(GRID.format(model=folder / "model"))
+    write_grid(folder, GRID)
     return folder
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from damage import line
-from nano_samples import llama, tokenizer, write_tasks
+from nano_samples import llama, tokenizer, write_grid, write_tasks
 
 from painters import sweep
 from painters.experiment import Experiment, load
@@ -38,10 +38,7 @@ CELLS = 12  # six plans, two tasks
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, two tasks and an experiment."""
     folder = tmp_path_factory.mktemp("sweep")
-    llama().save_pretrained(folder / "model")
-    tokenizer().save_pretrained(folder / "model")
-    write_tasks(folder / "tasks")
-    (folder / "grid.yaml").write_text(GRID.format(model=folder / "model"))
+    write_grid(folder, GRID)
     return folder
 
 
