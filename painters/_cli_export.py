@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from painters import bundled
 from painters._cli_console import progress, tell
+from painters._cli_loading import spare_cores
 from painters._cli_options import (
     DEFAULT_MODEL,
     OUTPUT,
@@ -87,7 +87,7 @@ def export(
         options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
     )
     asked.check()
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    spare_cores()
     with status(f"Loading {model}, writing and checking", progress(quiet, as_json)):
         done = written(asked)
     if as_json:

@@ -45,14 +45,14 @@ SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", ric
 ByOption = Annotated[
     By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=PLAN)
 ]
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        help="Bundled model, local folder or hub name.",
-        autocompletion=_cli_complete.model_names,
-        rich_help_panel=MODEL,
-    ),
-]
+
+
+def named_model(what: str) -> Any:
+    """An option that names a model; `what` is its help."""
+    return typer.Option(help=what, autocompletion=_cli_complete.model_names, rich_help_panel=MODEL)
+
+
+ModelOption = Annotated[str, named_model("Bundled model, local folder or hub name.")]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.", rich_help_panel=MODEL)]
 DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=MODEL)]
 DeviceOption = Annotated[

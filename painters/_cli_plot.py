@@ -11,10 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from painters import _cli_complete
 from painters._cli_console import out, tell
 from painters._cli_errors import FAILURE
-from painters._cli_options import DEFAULT_OUT, MODEL, OUTPUT, JsonOption, NumbersArgument, QuietOption
+from painters._cli_options import DEFAULT_OUT, OUTPUT, JsonOption, NumbersArgument, QuietOption, named_model
 
 if TYPE_CHECKING:
     from painters.figures import Drawn
@@ -27,14 +26,8 @@ def plot(
         typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=OUTPUT),
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
-    model: Annotated[
-        str | None,
-        typer.Option(help="The decoder, of several.", autocompletion=_cli_complete.model_names, rich_help_panel=MODEL),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="The encoder, of several.", autocompletion=_cli_complete.model_names, rich_help_panel=MODEL),
-    ] = None,
+    model: Annotated[str | None, named_model("The decoder, of several.")] = None,
+    encoder: Annotated[str | None, named_model("The encoder, of several.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

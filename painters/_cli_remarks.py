@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from painters import scoring
 from painters.results import Record
@@ -24,20 +24,21 @@ def not_finite(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
+class _Beside(NamedTuple):
+    """A record beside the intact model's."""
+
+    outcomes: tuple[tuple[float, ...], tuple[float, ...]]  # of both by document
+    apart: int | None  # how many documents are discordant
+    too_few: str | None  # why documents are too few
+
+
 def comparison(record: Record, intact: Record | None) -> dict[str, Any]:
     """The bootstrap interval of the difference, the discordant documents, and why they are too few, or None each."""
-    found: dict[str, Any] = {"interval": None, "documents_apart": None, "too_few": None}
-    if intact is None or record.value is None or intact.value is None:
-        return found
-    if record.outcomes is None or intact.outcomes is None:
-        return found
-    both = record.outcomes, intact.outcomes
-    error = scoring.difference_stderr(record.aggregation, both[0], record.value, both[1], intact.value)
-    apart = scoring.discordant(*both) if record.aggregation == "mean" else None
-    found["interval"] = scoring.paired_interval(*both, record.aggregation)
-    found["documents_apart"] = apart
-    found["too_few"] = scoring.too_few(record.value - intact.value, error, record.documents, apart)
-    return found
+    both = _beside(record, intact)
+    if both is None:
+        return {"interval": None, "documents_apart": None, "too_few": None}
+    interval = scoring.paired_interval(*both.outcomes, record.aggregation)
+    return {"interval": interval, "documents_apart": both.apart, "too_few": both.too_few}
 
 
 def too_few(records: Sequence[Record]) -> Iterator[str]:
@@ -45,5 +46,17 @@ def too_few(records: Sequence[Record]) -> Iterator[str]:
     intact = {(record.task, record.metric): record for record in records if record.is_intact}
     for record in records:
         other = intact.get((record.task, record.metric))
-        if other is not record and (reason := comparison(record, other)["too_few"]):
-            yield f"  {record.task} {record.metric}: {reason}"
+        if other is not record and (both := _beside(record, other)) and both.too_few:
+            yield f"  {record.task} {record.metric}: {both.too_few}"
+
+
+def _beside(record: Record, intact: Record | None) -> _Beside | None:
+    """None where one of the two has no value, or no outcomes by document."""
+    if intact is None or record.value is None or intact.value is None:
+        return None
+    if record.outcomes is None or intact.outcomes is None:
+        return None
+    both = record.outcomes, intact.outcomes
+    error = scoring.difference_stderr(record.aggregation, both[0], record.value, both[1], intact.value)
+    apart = scoring.discordant(*both) if record.aggregation == "mean" else None
+    return _Beside(both, apart, scoring.too_few(record.value - intact.value, error, record.documents, apart))

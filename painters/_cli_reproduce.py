@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,11 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from painters import _cli_complete, bundled
 from painters import _cli_sweep as sweeping
+from painters import bundled
 from painters._cli_console import progress, tell
 from painters._cli_errors import FAILURE, UsageError
+from painters._cli_loading import spare_cores
 from painters._cli_options import (
     MODEL,
     OUTPUT,
@@ -34,6 +34,7 @@ from painters._cli_options import (
     TflopsOption,
     WorkersOption,
     check_workers,
+    named_model,
 )
 from painters._cli_plot import Plotted
 from painters._cli_progress import bar, showing
@@ -67,22 +68,8 @@ def reproduce(
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=MODEL)
     ] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Another decoder; the paper's tasks unless bundled.",
-            autocompletion=_cli_complete.model_names,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Another encoder; the paper's tasks unless bundled.",
-            autocompletion=_cli_complete.model_names,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    model: Annotated[str | None, named_model("Another decoder; the paper's tasks unless bundled.")] = None,
+    encoder: Annotated[str | None, named_model("Another encoder; the paper's tasks unless bundled.")] = None,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
     exact_batching: ExactBatchingOption = False,
@@ -136,7 +123,7 @@ def reproduce(
             tell(forecast_table(found))
             tell(similarities)
         return
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    spare_cores()
     result = reproduced(
         asked,
         device=device,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from painters import _cli_complete, bundled, variants
 from painters._cli_console import out, progress, tell
 from painters._cli_errors import UsageError
+from painters._cli_loading import load
 from painters._cli_options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
@@ -111,22 +111,16 @@ def run(
         wanted(count).check(count, model)
     check_writable(to)
     console = progress(quiet, as_json)
-    # On a machine with other work, threads that spin while they wait cost more than they win (small models: tenfold).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with status("Loading torch, transformers and lm-eval", console):
-        from painters.harness import load_model
-        from painters.ranks import ranks
-        from painters.stack import LayerStack
-    with status(f"Loading {model}", console):
-        loaded, tokenizer = load_model(
-            model,
-            revision=revision,
-            dtype=dtype,
-            device=device or (ranks().device if device_map is None else None),
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-        )
-    num_layers = LayerStack.find(loaded).num_layers
+    loaded, tokenizer, num_layers = load(
+        model,
+        console,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        to_score=True,
+    )
     result = score_beside_intact(
         loaded,
         tokenizer,

@@ -64,9 +64,10 @@ class Result:
             *("task", "metric", "primary", "documents", "shots", "chance"),
             *("intact", "value", "stderr", "difference", "difference_stderr", "normalised", "not_finite"),
         )
+        found, intact = self._found, self._intact
         rows = [
             {name: _plain(getattr(row, name)) for name in columns}
-            | _cli_remarks.comparison(self._found[row.task, row.metric], self._intact.get((row.task, row.metric)))
+            | _cli_remarks.comparison(found[row.task, row.metric], intact.get((row.task, row.metric)))
             for row in self.frame.itertuples()
         ]
         identity = Plan.identity(self.num_layers)
@@ -90,13 +91,11 @@ class Result:
     def table(self, all_metrics: bool = False) -> RenderableType:
         """One line per task: the intact model, the plan, their paired difference, the normalised value."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold underline")
-        for name in ("task", "metric"):
-            table.add_column(
-                name, min_width=6, overflow="fold"
-            )  # in a narrow terminal they break, so that no digit is lost
+        for name in ("task", "metric"):  # in a narrow terminal they break, so that no digit is lost
+            table.add_column(name, min_width=6, overflow="fold")
         for name in ("chance", "intact", "plan", "difference", "norm."):
             table.add_column(name, justify="right", no_wrap=True)
-        intact = self._intact
+        found, intact = self._found, self._intact
         for row in self.frame.itertuples():
             if not row.primary and not all_metrics:
                 continue
@@ -107,7 +106,7 @@ class Result:
                 row.metric,
                 _number(row.chance, None, scale),
                 _number(row.intact, base.stderr if base else None, scale) + _mark(base),
-                _number(row.value, row.stderr, scale) + _mark(self._found[row.task, row.metric]),
+                _number(row.value, row.stderr, scale) + _mark(found[row.task, row.metric]),
                 _number(row.difference, row.difference_stderr, scale, signed=True),
                 f"{row.normalised:.2f}" if _there(row.normalised) else "–",
                 style=None if row.primary else "dim",

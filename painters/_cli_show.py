@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from painters import _cli_complete, variants
+from painters import variants
 from painters._cli_console import out, tell
 from painters._cli_errors import UsageError
 from painters._cli_list import layers_of
@@ -24,6 +24,7 @@ from painters._cli_options import (
     StartOption,
     VariantOption,
     given,
+    named_model,
 )
 from painters.errors import printable
 from painters.plan import Plan
@@ -40,14 +41,7 @@ def show(
     layers: Annotated[
         int | None, typer.Option(min=1, help="Number of layers of the model.", rich_help_panel=MODEL)
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Take the number of layers from this model.",
-            autocompletion=_cli_complete.model_names,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    model: Annotated[str | None, named_model("Take the number of layers from this model.")] = None,
     to: Annotated[
         Path | None,
         typer.Option("--out", help="Also write the drawing: .svg or .png.", rich_help_panel=OUTPUT),

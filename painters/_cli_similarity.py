@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from rich.text import Text
 from painters import _cli_complete, bundled, variants
 from painters._cli_console import out, progress, tell
 from painters._cli_errors import UsageError
+from painters._cli_loading import load
 from painters._cli_options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
@@ -41,7 +41,7 @@ from painters._cli_options import (
     VariantOption,
     given,
 )
-from painters._cli_progress import bar, status
+from painters._cli_progress import bar
 from painters._cli_stop import stoppable
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
@@ -119,24 +119,20 @@ def similarity(
     check_inputs(inputs)
     check_out(to)
     console = progress(quiet, as_json)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with status("Loading torch and transformers", console):
-        from painters.models import load_model
-        from painters.stack import LayerStack
-    with status(f"Loading {model}", console):
-        loaded, tokenizer = load_model(
-            model,
-            revision=revision,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-            encoders=True,
-        )
+    loaded, tokenizer, num_layers = load(
+        model,
+        console,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        to_score=False,
+    )
     result = measured(
         loaded,
         tokenizer,
-        wanted(LayerStack.find(loaded).num_layers),
+        wanted(num_layers),
         inputs=inputs,
         mode=mode,
         limit=limit,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shlex
 import signal
 import sys
@@ -11,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, MappingProxyType
 from typing import ParamSpec
 
+from painters._cli_errors import HUNG_UP, STOPPED, TERMINATED
 from painters.errors import PaintersError
+from painters.ranks import launched, launched_as
 
 P = ParamSpec("P")
 
@@ -19,19 +20,19 @@ P = ParamSpec("P")
 class Stopped(PaintersError):
     """SIGINT, which is Ctrl-C."""
 
-    exit_code = 130
+    exit_code = STOPPED
 
 
 class Terminated(Stopped):
     """SIGTERM: a batch system takes the machine back, say."""
 
-    exit_code = 143
+    exit_code = TERMINATED
 
 
 class HungUp(Stopped):
     """SIGHUP: the terminal is gone."""
 
-    exit_code = 129
+    exit_code = HUNG_UP
 
 
 _NAMES: Mapping[str, type[Stopped]] = MappingProxyType({"SIGINT": Stopped, "SIGTERM": Terminated, "SIGHUP": HungUp})
@@ -84,7 +85,7 @@ def stoppable(kept: str = "") -> Iterator[Stops]:
         if heard.number is None and isinstance(error, SystemExit):
             raise
         kind = _kinds()[heard.number or signal.SIGINT]
-        if os.environ.get("RANK", "0") != "0":
+        if launched_as():
             raise SystemExit(kind.exit_code) from None
         text = f"stopped. {kept}; to go on:" if kept else "stopped. To run it again:"
         raise kind(f"{text}\n  {_command()}") from None
@@ -95,6 +96,6 @@ def stoppable(kept: str = "") -> Iterator[Stops]:
 
 def _command() -> str:
     """What was typed, as far as this process knows."""
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    processes = launched()
     launch = ["accelerate", "launch", "--num_processes", str(processes), "-m"] if processes > 1 else []
     return shlex.join([*launch, "painters", *sys.argv[1:]])

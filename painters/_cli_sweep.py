@@ -16,6 +16,7 @@ from rich.text import Text
 from painters import _cli_complete, _cli_stop
 from painters._cli_console import progress, tell, two_columns
 from painters._cli_errors import FAILURE, UsageError
+from painters._cli_loading import spare_cores
 from painters._cli_options import (
     MODEL,
     OUTPUT,
@@ -33,6 +34,7 @@ from painters._cli_options import (
     TflopsOption,
     WorkersOption,
     check_workers,
+    named_model,
 )
 from painters._cli_progress import clock, showing
 from painters._cli_stop import Stops
@@ -57,22 +59,8 @@ def sweep(
         Path | None,
         typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=OUTPUT),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Ask this decoder instead of the experiment's.",
-            autocompletion=_cli_complete.model_names,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(
-            help="Ask this encoder instead of the experiment's.",
-            autocompletion=_cli_complete.model_names,
-            rich_help_panel=MODEL,
-        ),
-    ] = None,
+    model: Annotated[str | None, named_model("Ask this decoder instead of the experiment's.")] = None,
+    encoder: Annotated[str | None, named_model("Ask this encoder instead of the experiment's.")] = None,
     no_encoder: Annotated[
         bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=MODEL)
     ] = False,
@@ -119,7 +107,7 @@ def sweep(
         forecast = sweeps.plan(asked, store, tflops=tflops or sweeps.TFLOPS)
         tell(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in `run`
+    spare_cores()
     with stoppable(store.folder) as stops, showing(progress(quiet, as_json)) as moved:
         watched = stops.watching(moved)
         summary = sweeps.run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from painters.errors import PaintersWarning
+from painters.ranks import launched_as
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def warned() -> Iterator[None]:
         ) -> None:
             if not issubclass(category, PaintersWarning):
                 others(message, category, filename, lineno, file, line)
-            elif str(message) not in told and os.environ.get("RANK", "0") == "0":  # the main process says it all
+            elif str(message) not in told and not launched_as():  # the main process says it all
                 told.add(str(message))
                 sys.stderr.write(f"painters: {message}\n")
 

@@ -39,6 +39,8 @@ class Choose:
         self.takes_positions = "position_ids" in parameters
         self._cache_name = cache_name(model)
         self._takes_keep = "logits_to_keep" in parameters
+        self.is_flexible = is_flexible(new_cache(self.config))
+        """Whether rows can be moved in the caches that it fills."""
 
     def __call__(
         self, ids: Tensor, mask: Tensor, cache: DynamicCache, tokens: int = 1
@@ -73,8 +75,9 @@ class Drafts:
 
     def tell(self, batch: Batch) -> None:
         """Nothing; how many of the tokens offered to `batch` were right is known."""
-        self._right += sum(len(new) - 1 for new in batch.new)
-        self._offered += sum(len(new) - 1 for new in batch.new) + sum(batch.wrong)
+        right = sum(len(new) - 1 for new in batch.new)
+        self._right += right
+        self._offered += right + sum(batch.wrong)
 
 
 class Shared:
@@ -86,8 +89,8 @@ class Shared:
         self._length = 0
         # Every prompt keeps a token of its own, whose logits its first new token is chosen from.
         length = min(_common(prompts), min(map(len, prompts), default=1) - 1)
-        cache = new_cache(choose.config)
-        if len(prompts) > 1 and length >= _MIN_SHARED and choose.takes_positions and is_flexible(cache):
+        if len(prompts) > 1 and length >= _MIN_SHARED and choose.takes_positions and choose.is_flexible:
+            cache = new_cache(choose.config)
             ids = torch.tensor([prompts[0][:length]], device=choose.device)
             choose(ids, torch.ones_like(ids), cache)
             self._cache, self._length = cache, length

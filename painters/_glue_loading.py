@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -39,11 +38,12 @@ def load_encoder(
         raise ModelError(f"encoder {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
     place = models._device(device)
     config = models._config(name, revision, trust_remote_code)
-    models.refuse_small_files(name, revision, trust_remote_code)
+    models.refuse_small_files(config, name, trust_remote_code)
     source, shared = models._source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
-        with _quiet(), seeded(0, torch.device("cpu")):  # what is drawn is thrown away
+        # What is drawn at random is thrown away.
+        with models.only_errors(), models.bars(shown=False), seeded(0, torch.device("cpu")):
             model, found = patiently(
                 lambda: transformers.AutoModelForSequenceClassification.from_pretrained(
                     source,
@@ -103,16 +103,3 @@ def _empty(model: nn.Module, names: set[str]) -> None:
             holder, _, last = name.rpartition(".")
             empty = nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=parameter.requires_grad)
             setattr(model.get_submodule(holder), last, empty)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Nothing; meanwhile transformers does not warn of the weights that a checkpoint lacks, and draws no bars."""
-    log = transformers.utils.logging
-    level = log.get_verbosity()
-    log.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        with models.bars(shown=False):
-            yield
-    finally:
-        log.set_verbosity(level)

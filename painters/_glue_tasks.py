@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painters.errors import first_line
 from painters.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
 
@@ -184,13 +185,12 @@ def _from_hub(name: str, row: Task) -> dict[str, list[dict[str, Any]]]:
             lambda: {split: datasets.load_dataset(HUB, row.source, split=split).to_list() for split in SPLITS}
         )
     except Exception as error:  # datasets and the hub each raise what they like
-        first = str(error).strip().partition("\n")[0][:200].rstrip(".")
         bundled = ", ".join(other for other in TASKS if isinstance(TASKS[other].source, Path))
         raise TaskUnavailableError(
-            f"task {name!r} is in {HUB}, and its documents cannot be had: {type(error).__name__}: {first}. Be online "
-            f"the first time (without HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), afterwards the cache serves them; or "
-            f"give a folder DIR/{name} with train and validation as {', '.join(SUFFIXES)}. "
-            f"Bundled tasks need no network: {bundled}"
+            f"task {name!r} is in {HUB}, and its documents cannot be had: {type(error).__name__}: "
+            f"{first_line(error)}. Be online the first time (without HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), "
+            f"afterwards the cache serves them; or give a folder DIR/{name} with train and validation as "
+            f"{', '.join(SUFFIXES)}. Bundled tasks need no network: {bundled}"
         ) from error
     finally:
         if shown:

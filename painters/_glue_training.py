@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
 from painters._glue_tasks import Encoded
-from painters.memory import MemoryExhausted, first_line, is_exhausted
+from painters.errors import first_line
+from painters.memory import MemoryExhausted, is_exhausted
 from painters.models import ModelError
 from painters.tuning import Tuning
 

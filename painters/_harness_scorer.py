@@ -17,7 +17,8 @@ from painters._harness_records import give, records_of
 from painters._harness_shared import SharingLM
 from painters._harness_tasks import Prepared, quiet, seeded
 from painters.engine import KV, surgery
-from painters.memory import MemoryExhausted, first_line, is_exhausted
+from painters.errors import first_line
+from painters.memory import MemoryExhausted, is_exhausted
 from painters.models import describe, refuse_encoder, weights_digest
 from painters.plan import Plan, distinct
 from painters.results import Record

@@ -14,7 +14,8 @@ from painters._harness_batches import Answer, Batch, Batches, Part, Tokenised, a
 from painters._harness_lm import PaintersLM
 from painters._harness_trees import as_trees
 from painters._stack_search import text_config
-from painters.memory import MemoryExhausted, first_line, free, is_exhausted, without_locals
+from painters.errors import first_line
+from painters.memory import MemoryExhausted, free, is_exhausted, without_locals
 from painters.plan import Plan
 from painters.sharing import Sharing
 from painters.stack import LayerStack

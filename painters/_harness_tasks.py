@@ -23,6 +23,7 @@ import torch
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from painters import tasks as bundled_tasks
+from painters.errors import first_line
 from painters.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
 
@@ -109,7 +110,7 @@ def _load(name: str) -> dict[str, Any]:
     except Exception as error:  # datasets, the hub and the task's own code each raise what they like
         raise TaskUnavailableError(
             f"task {name!r} is in lm-eval, and its documents cannot be had: {type(error).__name__}: "
-            f"{_first_line(error)}. They come from the hub: be online the first time (without "
+            f"{first_line(error)}. They come from the hub: be online the first time (without "
             f"HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), afterwards the cache serves them. "
             f"Bundled tasks need no network: {', '.join(ours)}"
         ) from error
@@ -162,7 +163,7 @@ def errors_of(name: str, when: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {_first_line(error)}") from error
+        raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {first_line(error)}") from error
 
 
 def _build(name: str, task: Any, limit: int | None, num_fewshot: int | None, seed: int) -> Prepared:
@@ -218,10 +219,6 @@ def _digest(task: Any) -> str:
         gold = (task.doc_to_text if task.multiple_input else task.doc_to_target)(request.doc)
         digest.update(repr((request.request_type, request.args, gold)).encode())
     return digest.hexdigest()[:12]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200].rstrip(".")
 
 
 @functools.lru_cache(maxsize=256)

@@ -18,6 +18,7 @@ from painters._cli_doctor import doctor
 from painters._cli_errors import EXIT_CODES, STOPPED, USAGE, code_of, text_of
 from painters._cli_export import export
 from painters._cli_list import list_models, list_tasks, list_variants
+from painters._cli_loading import spare_cores
 from painters._cli_plot import plot
 from painters._cli_report import report
 from painters._cli_reproduce import reproduce
@@ -27,6 +28,7 @@ from painters._cli_similarity import similarity
 from painters._cli_stop import stoppable
 from painters._cli_sweep import sweep
 from painters._cli_warned import warned
+from painters.ranks import launched_as
 
 TOGETHER = {"run", "sweep", "reproduce", "lm-eval"}
 """Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
@@ -53,7 +55,7 @@ def _root(
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(USAGE)
-    rank = int(os.environ.get("RANK", "0"))
+    rank = launched_as()
     if context.invoked_subcommand not in TOGETHER:
         os.environ.pop("WORLD_SIZE", None)
         if rank:
@@ -77,7 +79,7 @@ def lm_eval(context: typer.Context) -> None:
 
     painters lm-eval --model painters --model_args "pretrained=nano-llama,plan=0-2 {3-8} 9-11" --tasks nano_arc
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    spare_cores()
     from painters._harness_command import lm_eval_command
 
     lm_eval_command(context.args)
@@ -111,7 +113,7 @@ def main() -> NoReturn:
 
 def _stop(message: str, code: int) -> NoReturn:
     """The end; of what all processes of a run see alike, the main one tells."""
-    if code in (USAGE, STOPPED) and int(os.environ.get("RANK", "0")):
+    if code in (USAGE, STOPPED) and launched_as():
         sys.exit(code)
     # Not through rich: a caret must stay under its place, and brackets are no markup here.
     sys.stderr.write(f"painters: {message}\n")

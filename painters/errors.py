@@ -22,6 +22,11 @@ class PaintersWarning(UserWarning):
     """What a user should know of what was read; the command line prints its message alone."""
 
 
+def first_line(error: BaseException) -> str:
+    """What the error says, in short, or its name."""
+    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__
+
+
 def printable(text: str) -> str:
     """`text` with what a terminal would obey, rather than show, written out: the escape character as `\\x1b`.
 

@@ -14,9 +14,10 @@ from itertools import product, zip_longest
 from pathlib import Path
 from typing import Any
 
+from painters._experiment_fields import Model
 from painters._experiment_file import find, load, shipped
 from painters._experiment_grid import Point, spread
-from painters._experiment_model import Encoder, Experiment, Grid, Model, Similarity
+from painters._experiment_model import Encoder, Experiment, Grid, Similarity
 from painters._experiment_yaml import ExperimentError
 from painters.plan import Plan
 from painters.tuning import Tuning

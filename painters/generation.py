@@ -19,8 +19,9 @@ import torch
 from transformers import GenerationMixin, PreTrainedModel
 
 from painters._generation_batch import Batch, Choose, Drafts, Shared
-from painters._generation_cache import KINDS, cache_name, is_flexible, new_cache
-from painters.memory import MemoryExhausted, first_line, free, is_exhausted, without_locals
+from painters._generation_cache import KINDS, cache_name, new_cache
+from painters.errors import first_line
+from painters.memory import MemoryExhausted, free, is_exhausted, without_locals
 
 __all__ = ["eos_tokens", "greedy", "is_supported"]
 
@@ -116,7 +117,7 @@ def greedy(
 
     choose = Choose(model)
     shared = Shared(choose, prompts)
-    offered = Drafts(drafts if is_flexible(new_cache(choose.config)) else None, max_new_tokens)
+    offered = Drafts(drafts if choose.is_flexible else None, max_new_tokens)
 
     def decode(rows: int) -> None:
         """Nothing; what was unfinished is finished, at most so many rows at once."""

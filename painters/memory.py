@@ -8,7 +8,7 @@ import traceback
 
 from painters.errors import PaintersError
 
-__all__ = ["MemoryExhausted", "first_line", "free", "is_exhausted", "without_locals"]
+__all__ = ["MemoryExhausted", "free", "is_exhausted", "without_locals"]
 
 TEXTS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 """What devices and torch's allocator on the CPU say in errors that have no class of their own."""
@@ -40,8 +40,3 @@ def without_locals(error: Exception) -> Exception:
         traceback.clear_frames(one.__traceback__)
         one = one.__cause__ or one.__context__
     return error
-
-
-def first_line(error: BaseException) -> str:
-    """What the error says, in short."""
-    return str(error).strip().partition("\n")[0][:200].rstrip(".") or type(error).__name__

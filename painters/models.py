@@ -67,10 +67,10 @@ def load_model(
         refuse_encoder(config, name)
     auto = _auto_class(config)
     source, shared = _source(name), {"revision": revision, "trust_remote_code": trust_remote_code}
-    refuse_small_files(name, revision, trust_remote_code)
+    refuse_small_files(config, name, trust_remote_code)
     try:
         tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
-        with bars(shown=name not in BUNDLED and sys.stderr.isatty()), _only_errors():
+        with bars(shown=name not in BUNDLED and sys.stderr.isatty()), only_errors():
             model, found = patiently(
                 lambda: auto.from_pretrained(
                     source,
@@ -122,7 +122,10 @@ def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool 
 
     Its class is the one that the configuration names, or the plain model.
     """
-    config = _config(name, revision, trust_remote_code)
+    return _skeleton(_config(name, revision, trust_remote_code), name, trust_remote_code)
+
+
+def _skeleton(config: Any, name: str, trust_remote_code: bool) -> Any:
     named = _named_class(config)
     plain: Any = transformers.AutoModel
     with torch.device("meta"):
@@ -137,12 +140,11 @@ def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool 
             ) from error
 
 
-def refuse_small_files(name: str, revision: str | None, trust_remote_code: bool) -> None:
-    """Nothing; ModelError for a folder whose configuration describes far more than its weights can hold."""
+def refuse_small_files(config: Any, name: str, trust_remote_code: bool) -> None:
+    """Nothing; ModelError for a folder `name` whose configuration describes far more than its weights can hold."""
     folder = Path(name)
     if name not in BUNDLED and folder.is_dir():
-        described = skeleton(name, revision=revision, trust_remote_code=trust_remote_code)
-        _models_config.refuse_small_files(described, name, folder)
+        _models_config.refuse_small_files(_skeleton(config, name, trust_remote_code), name, folder)
 
 
 def refuse_encoder(config: Any, name: str) -> None:
@@ -281,7 +283,7 @@ def bars(shown: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_errors() -> Iterator[None]:
+def only_errors() -> Iterator[None]:
     """Nothing; meanwhile transformers does not warn, such as of weights that a checkpoint lacks."""
     log = transformers.utils.logging
     level = log.get_verbosity()

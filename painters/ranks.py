@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from painters.errors import PaintersError
+from painters.errors import PaintersError, first_line
 
-__all__ = ["OtherProcessError", "Ranks", "launched", "ranks"]
+__all__ = ["OtherProcessError", "Ranks", "launched", "launched_as", "ranks"]
 
 T = TypeVar("T")
 
@@ -84,16 +84,20 @@ class Ranks:
         try:
             call()
         except RuntimeError as error:  # whatever gloo and NCCL say of a connection that is closed
-            first = str(error).strip().partition("\n")[0][:200]
             raise LostProcessError(
-                f"process {self.rank} of {self.size}: another process of the run is gone ({first}). What was recorded "
-                f"is kept: launch all of them again"
+                f"process {self.rank} of {self.size}: another process of the run is gone ({first_line(error)}). "
+                f"What was recorded is kept: launch all of them again"
             ) from error
 
 
 def launched() -> int:
     """How many processes the launcher started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launched_as() -> int:
+    """Which of them this process is; 0 is the main one."""
+    return int(os.environ.get("RANK", "0"))
 
 
 @functools.cache
