@@ -81,7 +81,7 @@ GROUPS = {
             "test_results_command.py",
             "test_store.py",
         ),
-        "not four_writers and not full_disk and not have_their_command and not shows_its_bar and not follow_from",
+        "not four_writers and not full_disk and not have_their_command and not shows_its_bar",
     ),
 }
 
