@@ -226,6 +226,144 @@ def test_layers_that_change_the_shape_stay_where_they_are() -> None:
     assert_same(found, third(third(second(first(first(stream))))))
 
 
+def test_what_layers_are_given_by_name_tells_their_shapes_too() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, stream: Tensor, *, scale: float) -> Tensor:
+            return super().forward(stream) * scale
+
+    class Named(Chain):
+        def forward(self, stream: Tensor) -> Tensor:
+            for place, layer in enumerate(self.layers):
+                stream = layer(stream, scale=2.0 + place)
+            return stream
+
+    model = Named(Scaled(4, 4), Scaled(4, 8), Scaled(8, 8))
+    with surgery(model, "0 2 1", path="layers"), pytest.raises(SurgeryError, match=r"and in the intact model it gets"):
+        model(torch.ones(1, 3, 4))
+
+
+class RoFormerLayer(nn.Linear):
+    """By its name a layer that returns a pair, the stream first."""
+
+    def forward(self, stream: Tensor, state: Tensor | None = None) -> Any:
+        return super().forward(stream), stream if state is None else state + stream
+
+
+class Carrying(nn.Module):
+    """Hands the second of what a layer returned on to the next one."""
+
+    def __init__(self, by_name: bool) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(RoFormerLayer(4, 4) for _ in range(3))
+        self.by_name = by_name
+
+    def forward(self, stream: Tensor) -> Tensor:
+        state: Any = stream * 2
+        for layer in self.layers:
+            stream, state = layer(stream, state=state) if self.by_name else layer(stream, state)
+        return stream
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_state_that_is_handed_on(by_name: bool) -> None:
+    model = Carrying(by_name)
+    with (
+        surgery(model, "0-2", path="layers", check=False),
+        pytest.raises(
+            SurgeryError,
+            match=r"^Carrying: the layers at layers hand a state besides the stream on to the next: they run only in "
+            r"their own order$",
+        ),
+    ):
+        model(torch.ones(1, 3, 4))
+
+
+class Pairwise(nn.Module):
+    """Reads the first of what its layers return, and hands them something that is no Cache of transformers."""
+
+    def __init__(self, *layers: nn.Module, given: Any = None) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.given = given
+
+    def forward(self, stream: Tensor) -> Tensor:
+        for layer in self.layers:
+            stream = layer(stream, self.given)[0]
+        return stream
+
+
+def test_layers_that_return_pairs_run_by_their_first() -> None:
+    first, second = RoFormerLayer(4, 4), RoFormerLayer(4, 4)
+    model, stream = Pairwise(first, second), torch.ones(1, 3, 4)
+    with surgery(model, "1 0 1", path="layers"):
+        found = model(stream)
+    assert_same(found, second(first(second(stream)[0])[0])[0])
+    first.forward = lambda stream, state=None: stream  # type: ignore[method-assign]
+    with (
+        surgery(model, "1 0", path="layers", check=False),
+        pytest.raises(
+            SurgeryError, match=r"RoFormerLayer returns a Tensor, and a tuple of 2 was expected: it needs a row"
+        ),
+    ):
+        model(stream)
+
+
+class PagedCache:
+    """What continuous batching gives its layers."""
+
+
+def test_a_cache_that_is_none_of_transformers() -> None:
+    """Plans that need slots of their own are refused with it, others are not."""
+    named = type("RoFormerLayer", (RoFormerLayer,), {"forward": lambda self, stream, given: (stream * 2, None)})
+    model, stream = Pairwise(named(4, 4), named(4, 4), given=PagedCache()), torch.ones(1, 3, 4)
+    with surgery(model, "1 0", path="layers"):
+        assert_same(model(stream), stream * 4)
+    with (
+        surgery(model, "0 1 0", path="layers"),
+        pytest.raises(
+            SurgeryError,
+            match=r'^the model was given a PagedCache, in which the plan "0-1 0" \(kv=\'exact\'\) cannot place slots, as '
+            r"it has to where a layer runs more than once or kv='averaged': use `generate` with a DynamicCache, or "
+            r"use_cache=False$",
+        ),
+    ):
+        model(stream)
+
+
+EARLY = (
+    r"^LlamaForCausalLM: config\.num_hidden_layers was set to 5 of the 7 layers, as assistant_early_exit does, and a "
+    r"plan does not end early: pass prompt_lookup_num_tokens or an assistant_model$"
+)
+
+
+def test_a_depth_that_is_set_for_one_call() -> None:
+    """It is set back, as it would be if the call had not failed."""
+    model, ids = make_model("llama", 7), tokens(2, 9)
+    with torch.inference_mode(), surgery(model, "6-0"):
+        model.config.num_hidden_layers = 5
+        with pytest.raises(SurgeryError, match=EARLY):
+            model(ids)
+        assert model.config.num_hidden_layers == 7
+        model(ids)
+
+
+def test_a_list_inside_a_module_that_is_never_called() -> None:
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = nn.ModuleDict({"h": nn.ModuleList(nn.Linear(4, 4) for _ in range(2))})
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.parts["h"]:
+                stream = layer(stream)
+            return stream
+
+    model, stream = Nested(), torch.ones(1, 3, 4)
+    first, second = model.parts["h"]
+    with surgery(model, "1 0", path="parts.h"):
+        assert_same(model(stream), first(second(stream)))
+
+
 class Fussy(nn.Module):
     """A layer that does not like what it has seen before."""
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import weakref
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from models import make_model
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from painters import Plan, surgery
-from painters._engine_proof import _PROVEN, difference, first_row, is_noise, tensors, token_ids
+from painters._engine_proof import _PROVEN, difference, first_row, is_noise, tensors, token_ids, without_shared_slots
 from painters.engine import SurgeryError
 from painters.sharing import Sharing
+from painters.stack import LayerStack
 
 
 class Layer(nn.Module):
@@ -112,6 +116,28 @@ class Borrowers(Honest):
         return stream
 
 
+class Swings(nn.Module):
+    """A layer that reads which sign the stream had in the layer that ran before it."""
+
+    def __init__(self, sign: list[Tensor]) -> None:
+        super().__init__()
+        self.sign = sign
+
+    def forward(self, stream: Tensor) -> Tensor:
+        found = stream + self.sign[0]
+        self.sign[0] = stream.mean().sign()
+        return found
+
+
+class Swinging(Honest):
+    """Right as long as the stream is positive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sign = [torch.ones(())]
+        self.layers = nn.ModuleList(Swings(self.sign) for _ in range(4))
+
+
 class Reader(Honest):
     """Reads what its second layer gave, as backbones read feature maps: by their number among all executions."""
 
@@ -169,6 +195,7 @@ DECEITFUL = [
     (Gossips, "under the identity output is off by"),
     (Encore, "layer 0 runs 2 times where 1 are due"),
     (Borrowers, "layer 3 gives something else on the same stream once other layers have run"),
+    (Swinging, "layer 3 gives something else on the same stream once other layers have run"),
     (Reader, "given the last stream alone, what follows differs .*IndexError"),
     (Misread, "raises AssertionError: the stream that came in"),
 ]
@@ -432,7 +459,62 @@ def test_inputs_of_all_kinds_are_cut_to_their_first_row() -> None:
     assert cut["deep"][0][0].shape == (1,)
     assert cut["deep"][1]["scale"].shape == (2,)
     assert cut["flag"] is True
+    assert first_row({1: torch.ones(3, 2)})[1].shape == (1, 2)
+    output = first_row(BaseModelOutput(last_hidden_state=torch.ones(3, 2)))
+    assert isinstance(output, BaseModelOutput)
+    assert output.last_hidden_state.shape == (1, 2)
     assert token_ids(Honest()) is None
+
+
+class Translator(nn.Module):
+    """What is asked of an encoder-decoder."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=30, **config)
+
+    def forward(self, input_ids: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        return input_ids + decoder_input_ids
+
+
+def test_an_encoder_decoder_gets_ids_for_both() -> None:
+    both = token_ids(Translator(is_encoder_decoder=True))
+    assert both is not None
+    assert both.keys() == {"input_ids", "decoder_input_ids"}
+    assert torch.equal(both["decoder_input_ids"], both["input_ids"])
+    for config in ({}, {"is_encoder_decoder": False}):
+        one = token_ids(Translator(**config))
+        assert one is not None
+        assert one.keys() == {"input_ids"}
+
+
+def test_ids_are_where_the_weights_are_or_can_come_from() -> None:
+    with torch.device("meta"):
+        model = make_model("llama", 2)
+    given = token_ids(model)
+    assert given is not None
+    assert given["input_ids"].device.type == "cpu"
+
+
+def test_layers_that_share_a_slot_are_compared_without_a_cache() -> None:
+    model = make_model("llama", 3)
+    assert without_shared_slots(model, LayerStack.find(model)) == {}
+    model.model.layers[2].self_attn.layer_idx = 1
+    assert without_shared_slots(model, LayerStack.find(model)) == {"use_cache": False}
+    alone = Honest()
+    for layer in alone.layers:
+        layer.layer_idx = 0
+    assert without_shared_slots(alone, LayerStack.find(alone, "layers")) == {}
+
+
+def test_a_deep_copy_made_before_the_proof_is_not_compared() -> None:
+    model = Honest()
+    with surgery(model, "3-0", path="layers"):
+        twin = copy.deepcopy(model)
+        found = twin(X)
+        assert twin.forwards == 1
+        assert torch.equal(model(X), found)
+        assert model.forwards == 1 + 3
 
 
 def test_what_differs_from_run_to_run_is_no_deceit() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
+import errno
 import os
+import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from test_store import cell, scored
 from test_sweep import GRID, needs_fork
 
 from painters import results, sweep
+from painters._results_files import replace_file
+from painters._results_store import host_name
 from painters.experiment import load
 from painters.results import ResultsWarning, Store
 
@@ -81,8 +86,9 @@ def small_files() -> Iterator[None]:
 
 def test_writing_that_stops_within_a_line(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    with pytest.raises(OSError, match=r"too large: '.*store.*\.jsonl'"), small_files():
+    with pytest.raises(OSError, match=r"too large: '.*store.*\.jsonl'") as refused, small_files():
         store.append(record(seed=seed) for seed in range(20))
+    assert refused.value.errno == errno.EFBIG
     [path] = store.folder.iterdir()
     assert path.stat().st_size == 4000
     with pytest.warns(ResultsWarning, match=r"1 line is damaged"):
@@ -156,6 +162,70 @@ def test_no_place_is_left_for_records(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device", "a probe")
 
     monkeypatch.setattr("painters._results_store.write_lines", full)
-    with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / 'store'}'"):
-        Store(tmp_path / "store").check_writable()
-    assert list((tmp_path / "store").iterdir()) == []
+    for _ in range(2):
+        with pytest.raises(OSError, match=rf"No space left on device: '{tmp_path / 'a' / 'store'}'") as refused:
+            Store(tmp_path / "a" / "store").check_writable()
+        assert refused.value.errno == errno.ENOSPC
+        assert list((tmp_path / "a" / "store").iterdir()) == []
+
+
+def test_what_a_store_tries_out_is_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, bytes]] = []
+
+    def noted(path: Path, lines: Sequence[bytes]) -> None:
+        seen.append((path.suffix, b"".join(lines)))
+
+    monkeypatch.setattr("painters._results_store.write_lines", noted)
+    Store(tmp_path).check_writable()
+    assert seen == [(".tmp", b" " * 4096)]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b"before")
+    replace_file(path, b"after")
+    assert path.read_bytes() == b"after"
+
+    def full(number: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as filled:
+        filled.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=rf"^\[Errno 28\] No space left on device: '{path}'$") as refused:
+            replace_file(path, b"more")
+    assert refused.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"after"
+    assert list(tmp_path.iterdir()) == [path]
+    gone = tmp_path / "gone" / "records.jsonl"
+    with pytest.raises(FileNotFoundError, match=rf"^\[Errno 2\] No such file or directory: '{gone}'$"):
+        replace_file(gone, b"more")
+
+
+def test_two_files_of_one_moment_have_two_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(datetime.datetime):
+        @classmethod
+        def now(cls, zone: datetime.tzinfo | None = None) -> Stopped:
+            assert zone is datetime.UTC
+            return cls(2026, 1, 2, 3, 4, 5, 6, zone)
+
+    monkeypatch.setattr(datetime, "datetime", Stopped)
+    monkeypatch.setattr(socket, "gethostname", lambda: "node_1.cluster")
+    end = f"-node-1-cluster-{os.getpid()}"
+    for name in ("20260102T030405-000006Z", "20260102T030405-000007Z"):
+        assert Store(tmp_path)._new_file(".tmp").name == f"{name}{end}.tmp"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Node-7.cluster.example", "Node-7-cluster-example"),
+        ("__node__", "node"),
+        ("XX", "XX"),
+        ("n" * 39 + ".cluster", "n" * 39),
+        ("n" * 50, "n" * 40),
+        ("_", "host"),
+    ],
+)
+def test_names_of_machines_are_names_of_files(name: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    assert host_name() == told

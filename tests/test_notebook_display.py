@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import partial
 from html.parser import HTMLParser
@@ -164,6 +165,60 @@ def test_the_same_table_has_the_same_html_and_another_one_other_ids() -> None:
     assert not ids(some()) & ids(some(4))
 
 
+def test_bars_go_from_chance_to_the_intact_model() -> None:
+    table = results.frame([record(Plan.identity(12), "fake_arc", 1)] * 6)
+    table["normalised"] = [-0.5, 0.0, 0.25, 1.0, 1.5, math.nan]
+    html = table._repr_html_()
+    bars = {
+        int(row): width
+        for places, width in re.findall(
+            r"([^{}]*)\{\s*background: linear-gradient\(90deg, \S+ \S+ \S+ \S+ (\d+%)", html
+        )
+        for row in re.findall(r"_row(\d)_", places)
+    }
+    assert bars == {0: "0%", 1: "0%", 2: "25%", 3: "100%", 4: "100%"}
+
+
+def test_two_errors_are_not_bold_and_plans_are_not_broken() -> None:
+    table = some(1)
+    table["difference"], table["difference_stderr"] = [0.5, 0.5], [0.25, 0.2]
+    html = table._repr_html_()
+    [bold] = re.findall(r"([^{}]*)\{\s*font-weight: bold", html)
+    assert "_row1_" in bold
+    assert "_row0_" not in bold
+    [nowrap] = re.findall(r"([^{}]*)\{\s*white-space: nowrap;\s*\}", html)
+    assert set(re.findall(r"_col(\d+)", nowrap)) == {str(list(table.columns).index("plan"))}
+
+
+def test_the_caption_explains_what_is_shown() -> None:
+    bold, bars = (
+        "Bold: more than two paired standard errors from the intact model.",
+        "Bars: 0 is chance, 1 the intact model.",
+    )
+
+    def caption(*columns: str) -> str | None:
+        found = re.search(r"<caption>(.*)</caption>", some()[[*columns]]._repr_html_())
+        return found[1] if found else None
+
+    assert caption("difference", "difference_stderr", "normalised") == f"{bold} {bars}"
+    assert caption("difference", "difference_stderr") == bold
+    assert caption("plan", "normalised") == bars
+    assert caption("difference") is None
+
+
+def test_names_of_rows_are_escaped() -> None:
+    table = some(1).rename(index={0: HOSTILE})
+    assert HOSTILE not in table._repr_html_()
+
+
+def test_a_table_as_long_as_pandas_shows_is_styled() -> None:
+    table = some(1)
+    with pd.option_context("display.max_rows", 2):
+        assert "Bold" in table._repr_html_()
+    with pd.option_context("display.max_rows", 1):
+        assert "Bold" not in table._repr_html_()
+
+
 def test_a_long_table_is_shown_as_pandas_shows_it() -> None:
     table = pd.concat([some()] * 20)
     assert "Bold" not in table._repr_html_()
@@ -176,7 +231,13 @@ def test_a_record_shows_itself_without_its_outcomes() -> None:
     html = one._repr_html_()
     assert HOSTILE not in html
     assert "&lt;script&gt;" in html
-    assert html.index("plan") < html.index("weights")
+    rows = dict(re.findall(r"<tr><th[^>]*>([^<]*)</th><td[^>]*>([^<]*)</td></tr>", html))
+    assert html.count("<tr>") == len(rows)
+    assert re.sub("<tr>.*?</tr>", "", html) == "<table></table>"
+    assert list(rows)[:6] == ["plan", "model", "task", "metric", "value", "stderr"]
+    assert rows["outcomes"] == "&lt;60 outcomes&gt;"
+    assert set(rows) == {name for name, value in one if value is not None}
+    assert "outcomes" not in one.model_copy(update={"outcomes": None})._repr_html_()
     assert Record.model_validate_json(one.model_dump_json()) == one
 
 

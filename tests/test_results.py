@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from pydantic import ValidationError
 
 from painters import results, scoring
 from painters._results_record import NOT_IN_KEY
-from painters.results import Record, ResultsError, ResultsWarning
+from painters.results import Record, ResultsError, ResultsWarning, key
+from painters.tuning import Tuning
 
 BASE: dict[str, Any] = {
     "plan": "0-5",
@@ -75,7 +77,9 @@ def test_a_torn_last_line_is_left_out_and_nothing_else(cut: int, tmp_path: Path)
     torn = path.read_bytes()
     for seeds in ([], [2], [2, 3]):
         results.append(path, [record(seed=seed) for seed in seeds[-1:]])
-        with pytest.warns(ResultsWarning, match=r"1 line is damaged and left out \(records.jsonl: 2\)"):
+        with pytest.warns(
+            ResultsWarning, match=rf"^records of {path}: 1 line is damaged and left out \(records.jsonl: 2\)"
+        ):
             assert results.read(path) == [record(), *(record(seed=seed) for seed in seeds)]
     assert path.read_bytes().startswith(torn), "what is in a file is never changed"
     assert path.read_bytes().count(b"\n") == 4
@@ -224,3 +228,69 @@ def test_primary() -> None:
 def test_sizes_that_nobody_could_hold_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         record(**wrong)
+
+
+def test_a_digest_is_of_what_records_say_of_which_cells() -> None:
+    some = [record(), record(seed=1, value=0.5)]
+    found = results.digest(some)
+    assert len(found) == 12
+    assert int(found, 16) >= 0
+    assert (
+        found == results.digest(some[::-1]) == results.digest([one.model_copy(update={"seconds": 9}) for one in some])
+    )
+    for other in (some[:1], [*some, record(seed=2)], [some[0], record(seed=1, value=0.25)], [some[0], record(seed=3)]):
+        assert results.digest(other) != found
+    assert results.digest([record(stderr=0.5)]) != results.digest([record()])
+    assert results.digest([record(outcomes=None)]) != results.digest([record()])
+
+
+def test_keys_and_digests_stay_what_they_are() -> None:
+    """Figures state digests, and stores find cells again by keys: another text makes strangers of old records."""
+    told = json.loads(key(record()))
+    assert list(told) == sorted(told)
+    assert told["versions"] == {"torch": "2"}
+    assert results.digest([record(tuning=Tuning(protocol="retuned"))]) == "accf18559c00"
+
+
+def test_a_frame_of_records_without_outcomes_has_no_paired_errors() -> None:
+    for missing in ("0-5", "0-4"):
+        pair = [record(plan=plan, **({"outcomes": None} if plan == missing else {})) for plan in ("0-5", "0-4")]
+        table = results.frame(pair)
+        assert table["difference"].tolist() == [0, 0]
+        assert math.isnan(table["difference_stderr"][1])
+
+
+def test_a_frame_pairs_perplexities_by_their_values() -> None:
+    shared = {"aggregation": "perplexity", "metric": "perplexity", "higher_is_better": False, "chance": None}
+    one = record(plan="0-4", value=math.exp(0.75), outcomes=(-1.0, -1.0, -1.0, 0.0), **shared)
+    other = record(value=math.exp(0.5), outcomes=(-1.0, -1.0, 0.0, 0.0), **shared)
+    found = results.frame([one, other])["difference_stderr"][0]
+    assert found == scoring.difference_stderr("perplexity", one.outcomes, one.value, other.outcomes, other.value)
+    assert found != scoring.difference_stderr("perplexity", one.outcomes, other.value, other.outcomes, one.value)
+
+
+def test_a_frame_has_numbers_where_there_are_none() -> None:
+    table = results.frame([record(value=None, stderr=None, outcomes=None, chance=None)])
+    for name in ("value", "stderr", "intact", "difference", "difference_stderr", "normalised", "chance", "seconds"):
+        assert table[name].dtype == "float64", name
+    assert math.isnan(table["value"][0])
+
+
+@pytest.mark.parametrize(("count", "told"), [(5, "1, 2, 3, 4, 5"), (6, "1, 2, 3, 4, 5; …")])
+def test_the_first_five_damaged_lines_are_named(count: int, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text("nonsense\n" * count)
+    with pytest.warns(ResultsWarning, match=rf"{count} lines are damaged and left out \(records.jsonl: {told}\)"):
+        assert results.read(path) == []
+
+
+def test_a_line_may_be_as_long_as_readers_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "records.jsonl"
+    results.append(path, [record()])
+    length = path.stat().st_size - 1  # without the newline
+    monkeypatch.setattr("painters._results_lines.LONGEST", length)
+    results.append(path, [record(seed=4321)])
+    assert results.read(path) == [record(), record(seed=4321)]
+    monkeypatch.setattr("painters._results_lines.LONGEST", length - 1)
+    with pytest.raises(ResultsError, match=r"^record of 0-5 on nano_arc: a record of [0-9,]+ bytes: a line has"):
+        results.append(path, [record()])

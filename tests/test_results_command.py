@@ -26,6 +26,7 @@ COMMANDS = {
     "a token by name": (["lm-eval", "--model_args", "pretrained=x,token=abc,plan=0-1"],
                         "painters lm-eval --model_args 'pretrained=x,token=***,plan=0-1'"),
     "a password": (["run", "--model", "https://me:secret@host/x"], "painters run --model 'https://***@host/x'"),
+    "one as long as may be": (["run", "--tasks", "a" * 979], "painters run --tasks " + "a" * 979),
     "a long one": (["run", "--tasks", "a," * 900], "painters run --tasks " + "a," * 489 + "…"),
 }  # fmt: skip
 

@@ -119,6 +119,9 @@ def test_a_file_cut_anywhere_holds_a_cell_whole_or_not_at_all(cut: int, tmp_path
 def test_scorings_that_do_not_count(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.append(scored())
+    asked: list[tuple[Cell, str]] = []
+    store.answers([cell()], lambda one, record: asked.append((one, record.metric)))  # type: ignore[func-returns-value]
+    assert asked == [(cell(), "acc")]
     found = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
     assert found.missing == [cell()]
     assert found.refused == [(cell(), "other weights")]
@@ -147,7 +150,9 @@ def test_what_is_no_store(tmp_path: Path) -> None:
     assert list((tmp_path / "new").iterdir()) == []
     (tmp_path / "new" / "folder.jsonl").mkdir()
     (tmp_path / "new" / "bad.jsonl").write_text("nonsense\n{}\n")
-    with pytest.warns(ResultsWarning, match=r"2 lines are damaged and left out \(bad.jsonl: 1, 2\)"):
+    with pytest.warns(
+        ResultsWarning, match=rf"^records of {tmp_path / 'new'}: 2 lines are damaged and left out \(bad.jsonl: 1, 2\)"
+    ):
         assert Store(tmp_path / "new").records() == []
 
 
