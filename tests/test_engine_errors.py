@@ -322,8 +322,8 @@ def test_a_cache_that_is_none_of_transformers() -> None:
         surgery(model, "0 1 0", path="layers"),
         pytest.raises(
             SurgeryError,
-            match=r'^the model was given a PagedCache, in which the plan "0-1 0" \(kv=\'exact\'\) cannot place slots, as '
-            r"it has to where a layer runs more than once or kv='averaged': use `generate` with a DynamicCache, or "
+            match=r'^the model was given a PagedCache, in which the plan "0-1 0" \(kv=\'exact\'\) cannot place slots, '
+            r"as it has to where a layer runs more than once or kv='averaged': use `generate` with a DynamicCache, or "
             r"use_cache=False$",
         ),
     ):
