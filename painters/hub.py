@@ -24,6 +24,7 @@ FAULTS = frozenset(
     }
 )
 OFFLINE = "OfflineModeIsEnabled"
+"""The hub's error where the network is switched off; datasets has but its name in the message of a ConnectionError."""
 
 
 def patiently(work: Callable[[], T]) -> T:
@@ -50,7 +51,7 @@ def patiently(work: Callable[[], T]) -> T:
 def is_passing(error: BaseException) -> bool:
     """Whether `error`, or what led to it, is a fault of the network or of a server that may pass."""
     chain = list(_chain(error))
-    if any(type(one).__name__ == OFFLINE for one in chain):
+    if any(OFFLINE in f"{type(one).__name__} {one}" for one in chain):
         return False
     return any(isinstance(one, ConnectionError | TimeoutError) or _is_fault(one) or _is_down(one) for one in chain)
 

@@ -229,6 +229,7 @@ LASTING = [
     ValueError("no"), HTTPStatusError(404), HTTPStatusError(401), OfflineModeIsEnabled("offline"), MemoryError(),
     after_(OfflineModeIsEnabled("offline")), after_(FileNotFoundError("x")), of_library("mine", "TimeoutException"),
     of_library("httpx", "InvalidURL"), OSError(28, "No space left on device"),
+    ConnectionError("Couldn't reach 'glue' on the Hub (OfflineModeIsEnabled)"),
 ]  # fmt: skip
 
 
