@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,8 +26,8 @@ from painters._generation_cache import (
 _MIN_SHARED = 16
 """Tokens that all prompts must begin with for a forward of their own."""
 
-_WORTH = 4
-"""Drafts are given up once fewer than one of so many of their tokens is what the model says itself."""
+_WORTH = 0.3
+"""How likely a token of a draft has to be right, with all before it, for running it with the prompt to pay."""
 
 
 class Choose:
@@ -61,23 +62,29 @@ class Choose:
 
 
 class Drafts:
-    """What the new tokens of each prompt may turn out to be, for as long as enough of them are right."""
+    """What the new tokens of each prompt may turn out to be, as far as they are likely to be right."""
 
     def __init__(self, drafts: Sequence[Sequence[int]] | None, max_new_tokens: int) -> None:
         self._drafts, self._most = drafts, max_new_tokens - 1
-        self._offered = self._right = 0
+        self._right = self._ended = 0
 
     def of(self, place: int) -> list[int]:
         """The tokens to run with the prompt at `place`: what follows the last of a draft is the step after it."""
-        if self._drafts is None or self._right * _WORTH < self._offered:
+        if self._drafts is None:
             return []
-        return [*self._drafts[place][:-1][: self._most]]
+        return [*self._drafts[place][:-1][: self._most][: self._length]]
+
+    @property
+    def _length(self) -> int | None:
+        """Tokens that are right together often enough, if each one is as likely as the others; None for any number."""
+        if not self._ended:
+            return None
+        return int(math.log(_WORTH) / math.log(self._right / (self._right + self._ended))) if self._right else 0
 
     def tell(self, batch: Batch) -> None:
         """Nothing; how many of the tokens offered to `batch` were right is known."""
-        right = sum(len(new) - 1 for new in batch.new)
-        self._right += right
-        self._offered += right + sum(batch.wrong)
+        self._right += sum(len(new) - 1 for new in batch.new)
+        self._ended += sum(wrong > 0 for wrong in batch.wrong)
 
 
 class Shared:

@@ -80,10 +80,11 @@ def greedy(
 ) -> list[list[int]]:
     """The new tokens of each prompt, 1 to `max_new_tokens`, up to and with the first of `eos`.
 
-    `batch_size` rows at most are decoded at once, those of longer prompts first, while the keys and values of half as
-    many further prompts may wait. `stop` is given the new tokens of running rows after each step, and says which of
-    these end there. `drafts` holds for each prompt what its new tokens may turn out to be, or nothing; they change the
-    time and not the tokens. `done` is called with the index and the tokens of each prompt when it is finished.
+    `batch_size` rows at most are decoded at once, those of longer prompts and drafts first, while the keys and values
+    of half as many further prompts may wait. `stop` is given the new tokens of running rows after each step, and says
+    which of these end there. `drafts` holds for each prompt what its new tokens may turn out to be, or nothing; they
+    change the time and not the tokens. `done` is called with the index and the tokens of each prompt when it is
+    finished.
 
     Where memory does not suffice, prompts that are not finished begin again in half as many rows; `halved` is told how
     many. Raises MemoryExhausted where one row has no room. `not_finite` is told the index of a prompt for each token
@@ -121,7 +122,8 @@ def greedy(
 
     def decode(rows: int) -> None:
         """Nothing; what was unfinished is finished, at most so many rows at once."""
-        waiting = sorted(sorted(unfinished), key=lambda place: len(prompts[place]))  # the next one last
+        # The next one last. Rows that begin together are as long as each other with what is run of their drafts.
+        waiting = sorted(sorted(unfinished), key=lambda place: len(prompts[place]) + len(offered.of(place)))
 
         def begin(count: int) -> Batch:
             places = [waiting.pop() for _ in range(min(count, len(waiting)))]

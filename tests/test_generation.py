@@ -249,6 +249,23 @@ def test_what_drafts_cost_and_save() -> None:
     assert {width for _, width in wrong[1:]} == {1, 8, 7}
 
 
+def test_as_much_is_run_of_a_draft_as_is_likely_to_be_right() -> None:
+    """Two rows begin, then one at a time. Of 6 tokens tried 4 were right: two together are so more often than 3 times
+    of 10, three are not. Then 6 of 8 were right, which makes four, 8 of 11 and 10 of 14, which makes three."""
+    model, prompts = shared_model("llama", 7), some_prompts((9, 9, 8, 8, 7, 7))
+    whole = expected("llama", model, Plan.parse("0-6"), prompts)
+    found = forwards(model, [spoilt(row, 2) for row in whole], prompts)
+    assert [width for _, width in found if width > 1] == [9 + NEW_TOKENS - 1, 8 + 2, 8 + 4, 7 + 3, 7 + 3]
+
+
+def test_rows_that_begin_together_are_as_long_with_their_drafts() -> None:
+    model, prompts = shared_model("llama", 7), some_prompts((4, 9, 4, 9))
+    whole = expected("llama", model, Plan.parse("0-6"), prompts)
+    drafts = [whole[0][:8], whole[1][:3], whole[2][:2], whole[3][:1]]
+    begun = [width for _, width in forwards(model, drafts, prompts) if width > 1]
+    assert begun == [11, 9, 5]
+
+
 def test_nothing_is_drafted_where_a_window_slides() -> None:
     model, prompts = shared_model("gemma3", 7), some_prompts()
     whole = expected("gemma3", model, Plan.parse("0-6"), prompts)
