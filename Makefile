@@ -12,6 +12,9 @@ export HF_HUB_OFFLINE := 1
 export HF_DATASETS_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
+# Test files are shared out among as many processes as there are cores, up to four.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+
 .DEFAULT_GOAL := help
 .PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
 	test-ray test-faults fuzz coverage mutants notebooks docs clean
@@ -45,7 +48,7 @@ run: $(VENV)/.installed  ## set up, then score the bundled model with its middle
 test: $(VENV)/.installed-dev  ## set up with the tools, then lint, types and tests
 	@echo "Running: ruff and mypy, then the tests (some minutes)"
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .
@@ -75,7 +78,7 @@ test-oldest test-newest: test-%: $(BIN)/python
 	@$(VERSIONS)/$*/bin/python -m pip install -qq --disable-pip-version-check --no-input --upgrade \
 		--upgrade-strategy only-if-needed -c $(VERSIONS)/$*.txt -e '.[dev]' '$(WANTED)'
 	@$(VERSIONS)/$*/bin/python -c "import transformers; print('The tests on transformers', transformers.__version__)"
-	$(VERSIONS)/$*/bin/python -m pytest
+	$(VERSIONS)/$*/bin/python -m pytest $(SIDE_BY_SIDE)
 
 test-quantised: $(BIN)/python  ## the tests of weights in eight and four bits, with bitsandbytes
 	@echo "Installing bitsandbytes beside the rest into build/quantised (minutes the first time)"
@@ -103,7 +106,7 @@ coverage: $(VENV)/.installed-dev  ## the tests once more, and the lines and bran
 	@mkdir -p build/coverage
 	@echo "Running: the tests under coverage (twice as long as without); fails where they miss more than 5 %"
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q
+	$(BIN)/coverage run -m pytest -q $(SIDE_BY_SIDE)
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
