@@ -74,7 +74,7 @@ def complaining(given: int, watch: Watch) -> str:
 
 @pytest.mark.parametrize(
     ("check", "says"),
-    [(busy, "took 0.02"), (large, "MB of memory"), (raising, "KeyError: 'an odd one'"), (complaining, "three or more")],
+    [(busy, "took 0.0"), (large, "MB of memory"), (raising, "KeyError: 'an odd one'"), (complaining, "three or more")],
 )
 def test_what_is_wrong_is_told_with_how_to_see_it_again(
     check: object, says: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
