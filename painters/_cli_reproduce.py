@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,7 +223,9 @@ def request(
         data=data,
     )
     if out is None:
-        made = "-".join(Path(name).name for name in (model, encoder) if name) or ("paper" if paper else "")
+        # Of the folder that is meant: "." and ".." have no name of their own.
+        folders = [Path(name).absolute() for name in (model, encoder) if name]
+        made = "-".join(Path(os.path.normpath(folder)).name for folder in folders) or ("paper" if paper else "")
         out = Path("runs", made + ("-quick" if quick else "")) if made else QUICK if quick else COMMITTED
     return Request(numbers, found, out)
 

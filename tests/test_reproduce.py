@@ -12,7 +12,7 @@ import pytest
 from conftest import Outcome
 from real_shapes import save_bert, save_llama, write_data
 
-from painters import figures
+from painters import _cli_reproduce, figures
 from painters.results import Store
 
 Painters = Callable[..., Outcome]
@@ -131,3 +131,24 @@ def test_there_is_an_experiment_for_every_figure_that_needs_records() -> None:
     from painters.experiment import shipped
 
     assert {f"fig{number}" for number in figures.FIGURES if number > 1} <= set(shipped())
+
+
+@pytest.mark.parametrize(
+    ("named", "folder"),
+    [
+        ({"model": ".."}, "runs/outer-quick"),
+        ({"model": "."}, "runs/inner-quick"),
+        ({"model": "../"}, "runs/outer-quick"),
+        ({"model": "meta-llama/Llama-2-7b-hf"}, "runs/Llama-2-7b-hf-quick"),
+        ({"model": "../other", "encoder": "."}, "runs/other-inner-quick"),
+        ({}, "runs/quick"),
+    ],
+)
+def test_records_go_to_a_folder_with_the_name_of_the_model(
+    named: dict[str, str], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "outer" / "inner")
+    options = {"paper": False, "limit": None, "dtype": None, "exact_batching": False, "data": None, "out": None}
+    asked = _cli_reproduce.request(["all"], quick=True, **{"model": None, "encoder": None} | named, **options)
+    assert asked.out == Path(folder)
