@@ -47,6 +47,7 @@ GROUPS = {
     "plan": Group(
         ("plan.py", "_plan_*.py"),
         ("test_plan.py", "test_plan_errors.py", "test_drawing.py", "test_notebook_display.py"),
+        f"{TIMED} and not a_kernel",  # whose process does not find mutmut's settings
     ),
     "variants": Group(("variants.py",), ("test_variants.py",)),
     "trie": Group(("trie.py", "token_trees.py"), ("test_trie.py", "test_token_trees.py")),
