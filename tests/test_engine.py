@@ -194,7 +194,9 @@ def test_half_precision_mean_of_many(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(2, 17, 64), (3, 9, 160), (2, 5, 7), (1, 3, 32), (1, 1, 1), (31, 63, 33)])
+@pytest.mark.parametrize(
+    "shape", [(2, 17, 64), (3, 9, 160), (2, 5, 7), (1, 3, 32), (1, 1, 1), (31, 63, 33), (2, 3, 19)]
+)
 def test_a_running_mean_is_that_of_the_stack(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """To the bit, though few outputs are kept: torch adds in blocks of 16, and those in blocks of 16."""
     for members in [*range(1, 34), 47, 48, 49, 255, 256, 257, 300]:
@@ -229,3 +231,8 @@ def test_half_precision_sum_is_done_in_float32() -> None:
     x = outputs[0] / 3
     wide = x.float() + sum((o.float() - x.float() for o in outputs[1:]), start=outputs[0].float() - x.float())
     assert_same(MERGES["sum"](x, iter(outputs)), wide.bfloat16())
+
+
+def test_double_precision_sum_is_done_in_double_precision() -> None:
+    x, *outputs = torch.randn(4, 2, 17, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert_same(MERGES["sum"](x, iter(outputs)), x + ((outputs[0] - x) + (outputs[1] - x) + (outputs[2] - x)))
