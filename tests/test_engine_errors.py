@@ -328,6 +328,15 @@ def test_a_cache_that_is_none_of_transformers() -> None:
         ),
     ):
         model(stream)
+    for index, layer in enumerate(model.layers):
+        layer.layer_idx = index
+    with (
+        surgery(model, "{0 1}", "averaged", path="layers"),
+        pytest.raises(
+            SurgeryError, match=r"a PagedCache, in which the plan \"\{0-1\}\" \(kv='averaged'\) cannot place slots"
+        ),
+    ):
+        model(stream)
 
 
 EARLY = (
