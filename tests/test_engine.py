@@ -236,3 +236,20 @@ def test_half_precision_sum_is_done_in_float32() -> None:
 def test_double_precision_sum_is_done_in_double_precision() -> None:
     x, *outputs = torch.randn(4, 2, 17, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert_same(MERGES["sum"](x, iter(outputs)), x + ((outputs[0] - x) + (outputs[1] - x) + (outputs[2] - x)))
+
+
+def test_layers_in_a_sequential_follow_the_plan() -> None:
+    """Its forward is the loop."""
+
+    class Stage(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            return self.layers(stream) * 2
+
+    model, stream = Stage(), torch.ones(1, 3, 4)
+    first, _, third = model.layers
+    with surgery(model, "2 0", path="layers"):
+        assert_same(model(stream), first(third(stream)) * 2)

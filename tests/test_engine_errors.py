@@ -242,6 +242,22 @@ def test_what_layers_are_given_by_name_tells_their_shapes_too() -> None:
         model(torch.ones(1, 3, 4))
 
 
+def test_so_does_what_they_are_given_by_position_and_return_in_pairs() -> None:
+    def scaled(self: nn.Linear, stream: Tensor, scale: float) -> Any:
+        return nn.functional.linear(stream, self.weight, self.bias) * scale, None
+
+    class Pairs(Chain):
+        def forward(self, stream: Tensor) -> Tensor:
+            for place, layer in enumerate(self.layers):
+                stream, _ = layer(stream, 2.0 + place)
+            return stream
+
+    named: Any = type("RoFormerLayer", (nn.Linear,), {"forward": scaled})
+    model = Pairs(named(4, 4), named(4, 8), named(8, 8))
+    with surgery(model, "0 2 1", path="layers"), pytest.raises(SurgeryError, match=r"and in the intact model it gets"):
+        model(torch.ones(1, 3, 4))
+
+
 class RoFormerLayer(nn.Linear):
     """By its name a layer that returns a pair, the stream first."""
 
