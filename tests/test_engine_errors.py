@@ -268,9 +268,9 @@ class RoFormerLayer(nn.Linear):
 class Carrying(nn.Module):
     """Hands the second of what a layer returned on to the next one."""
 
-    def __init__(self, by_name: bool) -> None:
+    def __init__(self, by_name: bool, num_layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(RoFormerLayer(4, 4) for _ in range(3))
+        self.layers = nn.ModuleList(RoFormerLayer(4, 4) for _ in range(num_layers))
         self.by_name = by_name
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -280,11 +280,12 @@ class Carrying(nn.Module):
         return stream
 
 
+@pytest.mark.parametrize("num_layers", [2, 3])
 @pytest.mark.parametrize("by_name", [False, True])
-def test_a_state_that_is_handed_on(by_name: bool) -> None:
-    model = Carrying(by_name)
+def test_a_state_that_is_handed_on(by_name: bool, num_layers: int) -> None:
+    model = Carrying(by_name, num_layers)
     with (
-        surgery(model, "0-2", path="layers", check=False),
+        surgery(model, Plan.identity(num_layers), path="layers", check=False),
         pytest.raises(
             SurgeryError,
             match=r"^Carrying: the layers at layers hand a state besides the stream on to the next: they run only in "
@@ -292,6 +293,20 @@ def test_a_state_that_is_handed_on(by_name: bool) -> None:
         ),
     ):
         model(torch.ones(1, 3, 4))
+
+
+def test_what_all_layers_are_given_is_no_state() -> None:
+    class Named(Carrying):
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.layers:
+                stream, _ = layer(stream, state=torch.ones(4))
+            return stream
+
+    model, stream = Named(True, 2), torch.ones(1, 3, 4)
+    with surgery(model, "1 0", path="layers"):
+        found = model(stream)
+    first, second = model.layers
+    assert_same(found, first(second(stream)[0])[0])
 
 
 class Pairwise(nn.Module):
