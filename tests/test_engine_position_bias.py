@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from architectures.check import forward, ready
+from architectures.check import examine, forward, ready
 from models import CACHE
 from reference import assert_same, follow
 from torch import Tensor
@@ -126,6 +126,11 @@ def test_what_is_handed_on_does_not_depend_on_the_stream(model_type: str) -> Non
             two = behind_the_stream(first, found.cache_indices[0], (stream.flip(1) * 3 + 1, *rest), kwargs)
         biases = [pair for pair in zip(one, two, strict=True) if isinstance(pair[0], Tensor) and pair[0].ndim >= 3]
         assert torch.equal(*biases[0])
+
+
+def test_layers_that_return_nothing_but_the_bias_besides() -> None:
+    (row,) = examine("wavlm")
+    assert row["plans"] == "exact", row
 
 
 def test_every_class_is_in_the_table() -> None:
