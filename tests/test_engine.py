@@ -253,3 +253,21 @@ def test_layers_in_a_sequential_follow_the_plan() -> None:
     first, _, third = model.layers
     with surgery(model, "2 0", path="layers"):
         assert_same(model(stream), first(third(stream)) * 2)
+
+
+def test_layers_within_dictionaries_of_modules_follow_the_plan() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+            self.core = nn.ModuleDict({"stack": nn.ModuleDict({"layers": layers})})
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.core["stack"]["layers"]:
+                stream = layer(stream)
+            return stream
+
+    model, stream = Deep(), torch.ones(1, 3, 4)
+    first, _, third = model.core["stack"]["layers"]
+    with surgery(model, "2 0", path="core.stack.layers"):
+        assert_same(model(stream), first(third(stream)))
