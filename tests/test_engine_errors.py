@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,6 +60,24 @@ def test_a_loop_that_stops_early() -> None:
         with pytest.raises(SurgeryError, match=STOPPED):
             model(ids)
         assert isinstance(model.model.layers[0], nn.Module)
+
+
+def test_a_loop_that_ends_early_by_itself() -> None:
+    class Early(nn.Module):
+        config = SimpleNamespace()  # which says nothing of a depth
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            return self.layers[1](self.layers[0](stream))
+
+    with (
+        surgery(model := Early(), "1 0 2", path="layers", check=False),
+        pytest.raises(SurgeryError, match="the forward ended without the plan, for its loop met 2 of the 3 layers"),
+    ):
+        model(torch.zeros(1, 4))
 
 
 def test_a_model_that_bypasses_the_list() -> None:
