@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from painters import Plan, PlanError, surgery
-from painters.engine import SurgeryError
+from painters.engine import LayerStack, Program, SurgeryError
 
 
 def test_a_layer_that_is_not_there() -> None:
@@ -387,6 +387,16 @@ def test_a_cache_that_is_none_of_transformers() -> None:
         ),
     ):
         model(stream)
+
+
+def test_halves_that_keep_nothing_may_run_again_with_such_a_cache() -> None:
+    stack, stream = LayerStack.find(shared_model("llama", 7)), torch.ones(1, 3, 4)
+    given: Any = SimpleNamespace(
+        stream=stream, cache=None, foreign_cache=PagedCache(), run=lambda index, stream, half: stream * 2
+    )
+    assert_same(Program(Plan.parse("0.attn 0.mlp 0.mlp"), stack).execute(given), stream * 8)
+    with pytest.raises(SurgeryError, match="a PagedCache, in which"):
+        Program(Plan.parse("0.attn 0.attn"), stack).execute(given)
 
 
 EARLY = (
