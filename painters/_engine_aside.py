@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.cache_utils import Cache, CacheLayerMixin, EncoderDecoderCache
 
 
 def behind_the_stream(
@@ -63,6 +63,9 @@ class _LengthOnly:
         now = keys.shape[-2]
         length = now if self._slot is None else self._slot.get_mask_sizes(now)[0]
         return _zeros(keys, length), _zeros(values, length)
+
+
+CacheLayerMixin.register(_LengthOnly)  # a Cache asks other slots for no length
 
 
 def _zeros(like: Tensor, length: int) -> Tensor:

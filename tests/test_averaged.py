@@ -198,6 +198,17 @@ def test_groups_of_anything_but_whole_layers(text: str, group: str) -> None:
         surgery(shared_model("llama", 7), text, kv="averaged").__enter__()
 
 
+def test_layers_of_several_attentions() -> None:
+    model = make_model("llama", 7)
+    model.model.layers[2].mlp.layer_idx = 7
+    with pytest.raises(
+        SurgeryError, match=r"averaged' needs layers with one attention each, unlike LlamaDecoderLayer$"
+    ):
+        surgery(model, "0 {1-3} 6", kv="averaged").__enter__()
+    with surgery(model, "0 {3-4} 6", kv="averaged"):
+        pass
+
+
 def test_several_tokens_on_top_of_a_filled_cache() -> None:
     model, ids = shared_model("llama", 7), tokens(2, 9)
     with torch.inference_mode(), surgery(model, "0 {1-3} 6", kv="averaged"):

@@ -236,6 +236,15 @@ def test_generate_does_not_compile_the_model() -> None:
     assert "get_compiled_call" not in vars(model)
 
 
+def test_an_inner_plan_leaves_the_outer_one_uncompiled() -> None:
+    model = make_model("llama", 7)
+    with surgery(model, "6-0"):
+        with surgery(model, "0-6"):
+            pass
+        assert model.get_compiled_call(None) == model.__call__
+    assert "get_compiled_call" not in vars(model)
+
+
 def test_prompt_lookup_crops_every_slot() -> None:
     """Assisted decoding takes tokens back: what remains is greedy decoding."""
     model, plan = shared_model("llama", 7), few_plans(7)["nested"]

@@ -16,7 +16,7 @@ from test_results import record
 
 from painters import results
 from painters._results_files import intact as read_intact
-from painters._results_lines import FORMAT, LONGEST, Kind, TooLongError, sealed
+from painters._results_lines import FORMAT, LONGEST, Fault, Kind, TooLongError, sealed
 from painters.plan import Plan
 from painters.results import Record, ResultsError, ResultsWarning, Store
 
@@ -24,7 +24,7 @@ RECORDS = [
     record(),
     record(plan="0-2 {3 4}*3 5", value=1 / 3, command='painters sweep "a b" – {"format":2,"x":1,"checksum":"0"}'),
     record(plan="0-4", value=None, stderr=None, outcomes=None, task='nano_"arc"\n\\'),
-    record(seed=7, outcomes=tuple(i / 7 for i in range(400)), documents=400),
+    record(seed=7, outcomes=tuple(i / 7 for i in range(400)), documents=400, versions={"torch": "2", "checksum": "1"}),
     *(record(seed=seed) for seed in range(4)),
 ]
 LINES = [line(one) for one in RECORDS]
@@ -74,7 +74,7 @@ WRONG: dict[str, tuple[bytes, str]] = {
     "another format": (LINES[0].replace(b'"format":2', b'"format":3'), "its checksum is not that of its content"),
     "no checksum": (LINES[0][: LINES[0].rindex(b",")] + b"}", "its checksum is not that of its content"),
     "no format": (b"{" + LINES[0].split(b",", 1)[1], "its checksum is not that of its content"),
-    "a value twice": (line('{"value":1.0,' + RECORDS[0].model_dump_json()[1:]), "value: stated twice"),
+    "a value twice": (line(RECORDS[0].model_dump_json()[:-1] + ',"value":1.0}'), "value: stated twice"),
     "a value twice within": (
         line(RECORDS[0].model_dump_json().replace('{"torch":"2"}', '{"torch":"2","torch":"3"}')),
         "torch: stated twice",
@@ -117,6 +117,8 @@ def test_records_that_share_a_line_are_all_read(tmp_path: Path) -> None:
     found, faults = read_intact(tmp_path / "r.jsonl", Record)
     assert found == [RECORDS[number] for number in (0, 1, 3, 4, 5)]
     assert [(fault.line, fault.kind) for fault in faults] == [(1, Kind.damaged)]
+    (tmp_path / "r.jsonl").write_bytes(line(RECORDS[0], version=1) + LINES[1] + b"\n")
+    assert read_intact(tmp_path / "r.jsonl", Record)[0] == RECORDS[1:2]
 
 
 def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
@@ -131,7 +133,7 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == RECORDS[:2]
-    assert [(fault.line, fault.reason) for fault in faults] == [(2, "longer than 16,777,216 bytes")]
+    assert faults == [Fault(path, 2, Kind.damaged, "longer than 16,777,216 bytes")]
     assert most < 2.5 * LONGEST
 
 
@@ -150,7 +152,7 @@ def test_a_record_that_no_reader_would_take_is_not_written(tmp_path: Path, monke
     ("other", "message"),
     [
         (RECORDS[1].model_dump_json().encode(), r"1 line is of an older painters.*no checksums \(r.jsonl, line 2\).*"
-         r"`painters doctor .* --mend`.* format 2"),
+         r"`painters doctor RESULTS\S* --mend`.* format 2"),
         (line(RECORDS[1], version=3), r"1 line is of a newer painters \(format 3; .*up to 2; r.jsonl, line 2"),
         (line('{"unheard":"of"}', version=FORMAT + 7), "newer painters.*Update painters"),
     ],
@@ -158,7 +160,7 @@ def test_a_record_that_no_reader_would_take_is_not_written(tmp_path: Path, monke
 def test_records_of_another_version_are_refused(other: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_bytes(LINES[0] + b"\n" + other + b"\n" + b"nonsense\n")
     for read in (results.read, lambda path: Store(path.parent).records(), lambda path: figures_of(path.parent)):
-        with pytest.raises(ResultsError, match=message):
+        with pytest.raises(ResultsError, match=message.replace("RESULTS", str(tmp_path))):
             read(tmp_path / "r.jsonl")
 
 

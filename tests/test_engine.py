@@ -194,7 +194,9 @@ def test_half_precision_mean_of_many(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(2, 17, 64), (3, 9, 160), (2, 5, 7), (1, 3, 32), (1, 1, 1), (31, 63, 33)])
+@pytest.mark.parametrize(
+    "shape", [(2, 17, 64), (3, 9, 160), (2, 5, 7), (1, 3, 32), (1, 1, 1), (31, 63, 33), (2, 3, 19)]
+)
 def test_a_running_mean_is_that_of_the_stack(dtype: torch.dtype, shape: tuple[int, ...]) -> None:
     """To the bit, though few outputs are kept: torch adds in blocks of 16, and those in blocks of 16."""
     for members in [*range(1, 34), 47, 48, 49, 255, 256, 257, 300]:
@@ -229,3 +231,43 @@ def test_half_precision_sum_is_done_in_float32() -> None:
     x = outputs[0] / 3
     wide = x.float() + sum((o.float() - x.float() for o in outputs[1:]), start=outputs[0].float() - x.float())
     assert_same(MERGES["sum"](x, iter(outputs)), wide.bfloat16())
+
+
+def test_double_precision_sum_is_done_in_double_precision() -> None:
+    x, *outputs = torch.randn(4, 2, 17, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert_same(MERGES["sum"](x, iter(outputs)), x + ((outputs[0] - x) + (outputs[1] - x) + (outputs[2] - x)))
+
+
+def test_layers_in_a_sequential_follow_the_plan() -> None:
+    """Its forward is the loop."""
+
+    class Stage(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(nn.Linear(4, 4) for _ in range(3)))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            return self.layers(stream) * 2
+
+    model, stream = Stage(), torch.ones(1, 3, 4)
+    first, _, third = model.layers
+    with surgery(model, "2 0", path="layers"):
+        assert_same(model(stream), first(third(stream)) * 2)
+
+
+def test_layers_within_dictionaries_of_modules_follow_the_plan() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+            self.core = nn.ModuleDict({"stack": nn.ModuleDict({"layers": layers})})
+
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.core["stack"]["layers"]:
+                stream = layer(stream)
+            return stream
+
+    model, stream = Deep(), torch.ones(1, 3, 4)
+    first, _, third = model.core["stack"]["layers"]
+    with surgery(model, "2 0", path="core.stack.layers"):
+        assert_same(model(stream), first(third(stream)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from painters import Plan, PlanError, surgery
-from painters.engine import SurgeryError
+from painters.engine import LayerStack, Program, SurgeryError
 
 
 def test_a_layer_that_is_not_there() -> None:
@@ -59,6 +60,24 @@ def test_a_loop_that_stops_early() -> None:
         with pytest.raises(SurgeryError, match=STOPPED):
             model(ids)
         assert isinstance(model.model.layers[0], nn.Module)
+
+
+def test_a_loop_that_ends_early_by_itself() -> None:
+    class Early(nn.Module):
+        config = SimpleNamespace()  # which says nothing of a depth
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, stream: Tensor) -> Tensor:
+            return self.layers[1](self.layers[0](stream))
+
+    with (
+        surgery(model := Early(), "1 0 2", path="layers", check=False),
+        pytest.raises(SurgeryError, match="the forward ended without the plan, for its loop met 2 of the 3 layers"),
+    ):
+        model(torch.zeros(1, 4))
 
 
 def test_a_model_that_bypasses_the_list() -> None:
@@ -242,6 +261,22 @@ def test_what_layers_are_given_by_name_tells_their_shapes_too() -> None:
         model(torch.ones(1, 3, 4))
 
 
+def test_so_does_what_they_are_given_by_position_and_return_in_pairs() -> None:
+    def scaled(self: nn.Linear, stream: Tensor, scale: float) -> Any:
+        return nn.functional.linear(stream, self.weight, self.bias) * scale, None
+
+    class Pairs(Chain):
+        def forward(self, stream: Tensor) -> Tensor:
+            for place, layer in enumerate(self.layers):
+                stream, _ = layer(stream, 2.0 + place)
+            return stream
+
+    named: Any = type("RoFormerLayer", (nn.Linear,), {"forward": scaled})
+    model = Pairs(named(4, 4), named(4, 8), named(8, 8))
+    with surgery(model, "0 2 1", path="layers"), pytest.raises(SurgeryError, match=r"and in the intact model it gets"):
+        model(torch.ones(1, 3, 4))
+
+
 class RoFormerLayer(nn.Linear):
     """By its name a layer that returns a pair, the stream first."""
 
@@ -252,9 +287,9 @@ class RoFormerLayer(nn.Linear):
 class Carrying(nn.Module):
     """Hands the second of what a layer returned on to the next one."""
 
-    def __init__(self, by_name: bool) -> None:
+    def __init__(self, by_name: bool, num_layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(RoFormerLayer(4, 4) for _ in range(3))
+        self.layers = nn.ModuleList(RoFormerLayer(4, 4) for _ in range(num_layers))
         self.by_name = by_name
 
     def forward(self, stream: Tensor) -> Tensor:
@@ -264,11 +299,12 @@ class Carrying(nn.Module):
         return stream
 
 
+@pytest.mark.parametrize("num_layers", [2, 3])
 @pytest.mark.parametrize("by_name", [False, True])
-def test_a_state_that_is_handed_on(by_name: bool) -> None:
-    model = Carrying(by_name)
+def test_a_state_that_is_handed_on(by_name: bool, num_layers: int) -> None:
+    model = Carrying(by_name, num_layers)
     with (
-        surgery(model, "0-2", path="layers", check=False),
+        surgery(model, Plan.identity(num_layers), path="layers", check=False),
         pytest.raises(
             SurgeryError,
             match=r"^Carrying: the layers at layers hand a state besides the stream on to the next: they run only in "
@@ -276,6 +312,20 @@ def test_a_state_that_is_handed_on(by_name: bool) -> None:
         ),
     ):
         model(torch.ones(1, 3, 4))
+
+
+def test_what_all_layers_are_given_is_no_state() -> None:
+    class Named(Carrying):
+        def forward(self, stream: Tensor) -> Tensor:
+            for layer in self.layers:
+                stream, _ = layer(stream, state=torch.ones(4))
+            return stream
+
+    model, stream = Named(True, 2), torch.ones(1, 3, 4)
+    with surgery(model, "1 0", path="layers"):
+        found = model(stream)
+    first, second = model.layers
+    assert_same(found, first(second(stream)[0])[0])
 
 
 class Pairwise(nn.Module):
@@ -328,6 +378,25 @@ def test_a_cache_that_is_none_of_transformers() -> None:
         ),
     ):
         model(stream)
+    for index, layer in enumerate(model.layers):
+        layer.layer_idx = index
+    with (
+        surgery(model, "{0 1}", "averaged", path="layers"),
+        pytest.raises(
+            SurgeryError, match=r"a PagedCache, in which the plan \"\{0-1\}\" \(kv='averaged'\) cannot place slots"
+        ),
+    ):
+        model(stream)
+
+
+def test_halves_that_keep_nothing_may_run_again_with_such_a_cache() -> None:
+    stack, stream = LayerStack.find(shared_model("llama", 7)), torch.ones(1, 3, 4)
+    given: Any = SimpleNamespace(
+        stream=stream, cache=None, foreign_cache=PagedCache(), run=lambda index, stream, half: stream * 2
+    )
+    assert_same(Program(Plan.parse("0.attn 0.mlp 0.mlp"), stack).execute(given), stream * 8)
+    with pytest.raises(SurgeryError, match="a PagedCache, in which"):
+        Program(Plan.parse("0.attn 0.attn"), stack).execute(given)
 
 
 EARLY = (

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from architectures.check import forward, ready
+from architectures.check import examine, forward, ready
 from models import CACHE
-from reference import follow
+from reference import assert_same, follow
 from torch import Tensor
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from painters import Plan, surgery
 from painters._engine_aside import behind_the_stream
@@ -23,7 +24,7 @@ IDS = torch.arange(3, 19).reshape(2, 8)
 
 def make(kind: Any, **more: Any) -> Any:
     torch.manual_seed(0)
-    model = kind(T5Config(**SIZE, decoder_start_token_id=0, **more))
+    model = kind(T5Config(**SIZE | more, decoder_start_token_id=0))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -55,6 +56,21 @@ def test_a_decoder_generates_the_same_with_and_without_a_cache(plan: str, cache:
     with surgery(model, plan, stack="decoder"):
         found = model.generate(IDS, **options, cache_implementation="static" if cache == "static" else None)
         assert torch.equal(found, model.generate(IDS, **options, use_cache=False))
+
+
+@pytest.mark.parametrize(("layers", "plan"), [(4, "0-3"), (4, "1 0 2 3"), (1, "0"), (1, "0 0")])
+@torch.inference_mode()
+def test_a_cache_may_have_no_other_slots(layers: int, plan: str) -> None:
+    """As one that the caller made, before the first forward, and one of a single layer, at every step."""
+    model = make(T5ForConditionalGeneration, num_layers=layers)
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    with surgery(model, plan, stack="decoder"):
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        found = model.generate(IDS, **options, **{CACHE: cache})
+        assert torch.equal(found, model.generate(IDS, **options, use_cache=False))
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        given = {"input_ids": IDS, "decoder_input_ids": IDS}
+        assert_same(model(**given, **{CACHE: cache}).logits, model(**given, use_cache=False).logits)
 
 
 @torch.inference_mode()
@@ -110,6 +126,11 @@ def test_what_is_handed_on_does_not_depend_on_the_stream(model_type: str) -> Non
             two = behind_the_stream(first, found.cache_indices[0], (stream.flip(1) * 3 + 1, *rest), kwargs)
         biases = [pair for pair in zip(one, two, strict=True) if isinstance(pair[0], Tensor) and pair[0].ndim >= 3]
         assert torch.equal(*biases[0])
+
+
+def test_layers_that_return_nothing_but_the_bias_besides() -> None:
+    (row,) = examine("wavlm")
+    assert row["plans"] == "exact", row
 
 
 def test_every_class_is_in_the_table() -> None:

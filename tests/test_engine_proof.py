@@ -14,10 +14,21 @@ import pytest
 import torch
 from models import make_model
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 from transformers.modeling_outputs import BaseModelOutput
 
 from painters import Plan, surgery
-from painters._engine_proof import _PROVEN, difference, first_row, is_noise, tensors, token_ids, without_shared_slots
+from painters._engine_proof import (
+    _PROVEN,
+    difference,
+    first_row,
+    is_compiled,
+    is_noise,
+    tensors,
+    token_ids,
+    without_caches,
+    without_shared_slots,
+)
 from painters.engine import SurgeryError
 from painters.sharing import Sharing
 from painters.stack import LayerStack
@@ -138,6 +149,32 @@ class Swinging(Honest):
         self.layers = nn.ModuleList(Swings(self.sign) for _ in range(4))
 
 
+class Keeps(nn.Module):
+    """A layer that reads the least sum of a stream since the forward began."""
+
+    def __init__(self, least: list[Tensor]) -> None:
+        super().__init__()
+        self.least = least
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.least[0] = torch.minimum(self.least[0], stream.sum())
+        return stream + 1e-4 * self.least[0]
+
+
+class Keeping(Honest):
+    """Right as long as the stream is positive, and else off by so little that it would be noise if it were not the same
+    every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.least = [torch.zeros(())]
+        self.layers = nn.ModuleList(Keeps(self.least) for _ in range(4))
+
+    def forward(self, stream: Tensor) -> Tensor:
+        self.least[0] = torch.zeros(())
+        return super().forward(stream)
+
+
 class Reader(Honest):
     """Reads what its second layer gave, as backbones read feature maps: by their number among all executions."""
 
@@ -196,6 +233,7 @@ DECEITFUL = [
     (Encore, "layer 0 runs 2 times where 1 are due"),
     (Borrowers, "layer 3 gives something else on the same stream once other layers have run"),
     (Swinging, "layer 3 gives something else on the same stream once other layers have run"),
+    (Keeping, "layer 3 gives something else on the same stream once other layers have run"),
     (Reader, "given the last stream alone, what follows differs .*IndexError"),
     (Misread, "raises AssertionError: the stream that came in"),
 ]
@@ -247,6 +285,7 @@ def test_differences_in_words_and_numbers() -> None:
     one, nan = torch.ones(2), torch.tensor([1.0, float("nan")])
     assert difference({"a": one, "b": nan}, {"a": one.clone(), "b": nan.clone()}) is None
     assert difference({"a": one}, {"b": one, "c": one}) == ("it returns a instead of b, c", math.inf)
+    assert difference({"a": one, "b": one}, {"c": one}) == ("it returns a, b instead of c", math.inf)
     assert difference({}, {"b": one}) == ("it returns nothing instead of b", math.inf)
     assert difference({"b": one}, {}) == ("it returns b instead of nothing", math.inf)
     assert difference({"a": one}, {"a": one[:1]}) == ("a is of shape (2,) instead of (1,)", math.inf)
@@ -261,6 +300,7 @@ def test_differences_in_words_and_numbers() -> None:
     [
         (8.0, 1.0, 1000.0, True),
         (8.1, 1.0, 1000.0, False),
+        (0.9, 0.1, 1000.0, False),
         (2.0, 1.0, 100.0, True),
         (2.1, 1.0, 100.0, False),
         (1.0, None, 1000.0, False),
@@ -270,7 +310,7 @@ def test_noise_is_what_equal_forwards_differ_by(seen: float, own: float | None, 
     """Up to eight times that, and a fiftieth of the largest number."""
     values = {"small": torch.tensor([0.5]), "large": torch.tensor([1.0, -largest, math.nan])}
     assert is_noise(("", seen), None if own is None else ("", own), values) == noise
-    assert not is_noise(("", 0.1), ("", 0.1), {})
+    assert not is_noise(("", 0.01), ("", 0.01), {})
 
 
 def test_tensors_of_outputs_have_the_names_of_their_places() -> None:
@@ -463,7 +503,20 @@ def test_inputs_of_all_kinds_are_cut_to_their_first_row() -> None:
     output = first_row(BaseModelOutput(last_hidden_state=torch.ones(3, 2)))
     assert isinstance(output, BaseModelOutput)
     assert output.last_hidden_state.shape == (1, 2)
-    assert token_ids(Honest()) is None
+
+
+def test_the_rows_are_those_of_the_first_tensor_that_has_any() -> None:
+    given = ((True, None, torch.ones(()), [torch.ones(3, 5)]), {"scale": torch.ones(2)})
+    (flag, nothing, number, (ids,)), named = first_row(given)
+    assert (flag, nothing, number.shape, ids.shape) == (True, None, (), (1, 5))
+    assert named["scale"].shape == (2,)
+    assert first_row({"flag": True}) == {"flag": True}
+
+
+def test_a_comparison_gets_no_caches() -> None:
+    given = {"ids": X, "past": DynamicCache()}
+    assert first_row(given)["past"] is None
+    assert without_caches(given) == {"ids": X, "past": None}
 
 
 class Translator(nn.Module):
@@ -475,6 +528,22 @@ class Translator(nn.Module):
 
     def forward(self, input_ids: Tensor, decoder_input_ids: Tensor) -> Tensor:
         return input_ids + decoder_input_ids
+
+
+def test_models_that_do_not_take_token_ids_get_none() -> None:
+    class Unnamed(Honest):
+        """Says nothing of a vocabulary."""
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            return super().forward(input_ids)
+
+    class Picture(Honest):
+        """Has a vocabulary, and reads pixels."""
+
+        config = SimpleNamespace(vocab_size=30)
+
+    for model in (Honest(), Unnamed(), Picture()):
+        assert token_ids(model) is None
 
 
 def test_an_encoder_decoder_gets_ids_for_both() -> None:
@@ -534,3 +603,65 @@ def test_what_differs_from_run_to_run_is_no_deceit() -> None:
     model.size = 1.0
     with pytest.raises(SurgeryError, match="off by"), surgery(model, "0-3", path="layers"):
         model(X)
+
+
+def test_layers_that_differ_from_run_to_run_read_nothing_of_each_other() -> None:
+    class NoisyLayer(Layer):
+        runs = 0
+
+        def forward(self, stream: Tensor) -> Tensor:
+            self.runs += 1
+            return super().forward(stream) + 1e-5 * self.runs
+
+    model = Honest()
+    model.layers = nn.ModuleList(NoisyLayer() for _ in range(4))
+    with surgery(model, "0-3", path="layers"):
+        model(X)
+    assert model in _PROVEN
+
+
+def test_a_model_that_is_a_chain_on_some_inputs_only() -> None:
+    """What cannot be recorded on the tiny batch is compared on what the model is given."""
+
+    class Single(Honest):
+        config = SimpleNamespace(vocab_size=30)
+
+        def forward(self, input_ids: Tensor) -> Tensor:
+            stream = input_ids[..., None].expand(-1, -1, 4) / 30
+            if len(input_ids) == 1:
+                return super().forward(stream)
+            return torch.stack([layer(stream) for layer in self.layers]).sum(0)
+
+    model, one = Single(), torch.ones(1, 3)
+    with surgery(model, "3-0", path="layers"):
+        found = model(one)
+    assert model in _PROVEN
+    model.layers = nn.ModuleList(reversed(model.layers))
+    assert torch.equal(model(one), found)
+
+
+def test_buffers_without_numbers_are_left_alone() -> None:
+    model = Honest()
+    model.register_buffer("table", torch.empty(3, device="meta"))
+    with surgery(model, "0-3", path="layers"):
+        model(X)
+    assert model.table.is_meta
+
+
+# torch's own compiler uses what torch itself has deprecated
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_compiled_layers_are_known_and_proven() -> None:
+    plain = Honest().eval()  # so that the comparison runs what was compiled before
+    compiled, wrapped = copy.deepcopy(plain), copy.deepcopy(plain)
+    for layer in compiled.layers:
+        layer.compile(backend="eager")
+    wrapped.layers = nn.ModuleList(torch.compile(layer, backend="eager") for layer in wrapped.layers)
+    assert [is_compiled(model.layers[0]) for model in (plain, compiled, wrapped)] == [False, True, True]
+    with torch.inference_mode():
+        plain.layers = nn.ModuleList(reversed(plain.layers))
+        expected = plain(X)
+        for model in (compiled, wrapped):
+            model(X)
+            with surgery(model, "3-0", path="layers"):
+                assert torch.equal(model(X), expected)
+            assert model in _PROVEN

@@ -16,6 +16,7 @@ from reference import assert_same
 from second_device import There, TwoDevices, split
 
 from painters import Plan, surgery
+from painters._engine_merges import MERGES
 from painters.engine import LayerStack
 
 PLANS = {label: few_plans(7)[label] for label in ("reverse-0", "loop-1-block", "skip-layer-0", "nested", "sequences")}
@@ -91,6 +92,16 @@ def test_over_two_devices(architecture: str) -> None:
                 decoded, _ = reference.greedy(architecture, intact, plan, *prompt.values(), 4)
                 with TwoDevices(), surgery(model, plan):
                     assert torch.equal(model.generate(**prompt, max_new_tokens=4, do_sample=False), decoded)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("merge", MERGES)
+def test_outputs_are_merged_where_the_stream_is(merge: str, dtype: torch.dtype) -> None:
+    stream, *outputs = torch.randn(5, 2, 3, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    expected = MERGES[merge](stream, iter(outputs))
+    spread = [output if index % 2 else There(output) for index, output in enumerate(outputs)]
+    with TwoDevices():
+        assert_same(MERGES[merge](stream, iter(spread)), expected)
 
 
 def test_the_averaged_cache_over_two_devices() -> None:

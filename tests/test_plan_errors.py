@@ -71,6 +71,7 @@ ERRORS = {
     "10000": ("layer number is too large", 0),
     "9999-10000": ("layer number is too large", 5),
     "0-999999999": ("layer number is too large", 2),
+    "0 1*10000": ("plan runs layers 10001 times up to here", 2),
     "5*1 (0-9999) 3": ("plan runs layers 10001 times up to here", 5),
     "0 ((0-99)*100)*100": ("plan runs layers 10001 times up to here", 3),
     "(0-4999 1)*3": ("plan runs layers 15003 times up to here", 0),
@@ -156,6 +157,18 @@ def test_brackets_are_bounded() -> None:
             Plan.parse(bracket * (limit + 1) + "5" + close * (limit + 1))
         assert str(caught.value).startswith(f"{problem}\n")
         assert str(caught.value).endswith(f"\n{remedy}")
+
+
+def test_a_text_has_so_many_signs_at_most() -> None:
+    most = "(((0)))" * 4_996 + "((((0))))" * 5_003
+    assert len(most) == 79_999
+    assert Plan.parse(most).layer_runs == 9_999
+    with pytest.raises(PlanError) as caught:
+        Plan.parse(most + "1")
+    assert str(caught.value) == (
+        "plan text has 80000 numbers, words and signs: at most 79999 are read; use ranges and repeats, and no brackets "
+        "that group nothing"
+    )
 
 
 ADVERSARIAL = {

@@ -57,7 +57,7 @@ def record(**fields: Any) -> Record:
 
 
 def test_what_is_appended_is_read(tmp_path: Path) -> None:
-    path = tmp_path / "deeper" / "records.jsonl"
+    path = tmp_path / "new" / "deeper" / "records.jsonl"
     first = [
         record(),
         record(plan="0-2 4-5", variant="skip-layer", params={"layer": 3}, value=None, outcomes=None),
@@ -67,6 +67,14 @@ def test_what_is_appended_is_read(tmp_path: Path) -> None:
     results.append(path, [record(value=1 / 3)])
     assert results.read(path) == [*first, record(value=1 / 3)]
     assert path.read_bytes().count(b"\n") == 3
+
+
+def test_what_is_on_the_disk_is_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that fails once `append` has returned takes nothing: all was written when the disk was waited for."""
+    path, waited = tmp_path / "records.jsonl", []
+    monkeypatch.setattr("os.fsync", lambda number: waited.append(path.read_bytes()))
+    results.append(path, [record(), record(seed=1)])
+    assert waited[0] == path.read_bytes()
 
 
 @pytest.mark.parametrize("cut", range(1, 40, 6))
@@ -172,6 +180,12 @@ def test_frame_compares_within_a_protocol() -> None:
     assert row["difference_stderr"] == pytest.approx(0.25)  # differences 1 0 0 0: sd 0.5 over the root of 4
 
 
+def test_the_order_of_versions_is_no_protocol() -> None:
+    one, other = {"torch": "2", "transformers": "5"}, {"transformers": "5", "torch": "2"}
+    table = results.frame([record(versions=one), record(plan="0-4", versions=other)])
+    assert table["intact"].tolist() == [0.75, 0.75]
+
+
 def test_frame_of_nothing_has_its_columns() -> None:
     table = results.frame([])
     assert len(table) == 0
@@ -250,6 +264,7 @@ def test_keys_and_digests_stay_what_they_are() -> None:
     assert list(told) == sorted(told)
     assert told["versions"] == {"torch": "2"}
     assert results.digest([record(tuning=Tuning(protocol="retuned"))]) == "accf18559c00"
+    assert results.digest([record(), record(seed=1)]) == "dfa6cc96ccbf"
 
 
 def test_a_frame_of_records_without_outcomes_has_no_paired_errors() -> None:
@@ -291,6 +306,10 @@ def test_a_line_may_be_as_long_as_readers_take(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("painters._results_lines.LONGEST", length)
     results.append(path, [record(seed=4321)])
     assert results.read(path) == [record(), record(seed=4321)]
+    path.write_bytes(path.read_bytes()[:-1])
+    assert len(results.read(path)) == 2, "the last line needs no end"
     monkeypatch.setattr("painters._results_lines.LONGEST", length - 1)
     with pytest.raises(ResultsError, match=r"^record of 0-5 on nano_arc: a record of [0-9,]+ bytes: a line has"):
         results.append(path, [record()])
+    with pytest.warns(ResultsWarning, match=r"2 lines are damaged and left out \(records.jsonl: 1, 2\)"):
+        assert results.read(path) == []

@@ -223,6 +223,15 @@ def test_a_path_says_which_layers() -> None:
         assert found == {"0-1": 36, "1": alone}
 
 
+def test_a_forward_that_does_not_run_the_layers() -> None:
+    class Second(Towers):
+        def forward(self, stream: Tensor) -> Tensor:
+            return self.b(stream)
+
+    with pytest.raises(SurgeryError, match=r"ended without the plan, for its loop met 0 of the 2 layers at a\.layers"):
+        next(Sharing(Second().eval(), ["0 1"], path="a.layers").run(stream=torch.ones(1, 1, 1)))
+
+
 def test_messages() -> None:
     model, ids = make_model("llama", 7), tokens(2, 9)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from models import make_model, padded_batch, tokens
 from reference import assert_same
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, TrainingArguments
@@ -161,6 +163,23 @@ def test_steps_under_several_plans_in_turn() -> None:
             optimizer.step()
     for found, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert_same(found, expected)
+
+
+def test_what_is_kept_for_backward_may_be_packed_by_anything() -> None:
+    """By what has no name, too: only the hooks of a checkpoint are looked for."""
+    model, ids = make_learner("llama"), tokens(2, 9)
+
+    def gradients() -> list[Any]:
+        model.zero_grad()
+        model(ids, use_cache=False).logits.sum().backward()
+        return [parameter.grad for parameter in model.parameters()]
+
+    with surgery(model, "1 0"):
+        plain = gradients()
+        with saved_tensors_hooks(partial(torch.clone), lambda kept: kept):
+            packed = gradients()
+    assert sum(gradient is not None for gradient in plain) > 10
+    assert all(a is b or torch.equal(a, b) for a, b in zip(packed, plain, strict=True))
 
 
 def test_a_checkpoint_around_the_whole_model() -> None:

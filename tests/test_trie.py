@@ -190,6 +190,14 @@ def test_live_states_of_chains_grow_with_the_logarithm_of_the_plans() -> None:
     assert Trie.of([Plan.identity(100)]).live_states == 2
 
 
+def test_live_states_do_not_depend_on_the_order_of_the_plans() -> None:
+    bushy = [Plan.of(0, *(place >> bit & 1 for bit in range(3))) for place in range(8)]
+    chain = [Plan.of(*range(9, 0, -1))]
+    assert Trie.of(bushy).live_states == 4
+    assert Trie.of(chain).live_states == 2
+    assert Trie.of(bushy + chain).live_states == Trie.of(chain + bushy).live_states == 4
+
+
 def test_order_of_groups() -> None:
     """A group comes before its members, and of these only those are kept that other plans go on from."""
     trie = Trie.of(Plan.parse(text) for text in ("0 1 2 3 4", "0 {1-9} 3 4"))
