@@ -56,7 +56,7 @@ def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], 
         yield
         return
     ids = token_ids(model)
-    if ids is not None and _compare(model, stack, identity, (), ids | without_shared_slots(model, stack), False):
+    if ids is not None and _compare(model, stack, identity, (), ids, False):
         _PROVEN.setdefault(model, WeakSet()).add(stack.layers)
         yield
         return
@@ -227,14 +227,6 @@ def token_ids(model: nn.Module) -> dict[str, Any] | None:
     if "use_cache" in taken:
         given["use_cache"] = False  # with one, layers that share a slot are wrong in the plain forward
     return given
-
-
-def without_shared_slots(model: nn.Module, stack: LayerStack) -> dict[str, bool]:
-    """What keeps the plain forward right where layers share a cache slot: without a cache they do not, and a plan parts
-    them. So it is in models merged of layers that keep the old `layer_idx`."""
-    slots = [index for indices in stack.cache_indices for index in indices]
-    shared = len(slots) > len(set(slots)) and "use_cache" in inspect.signature(model.forward).parameters
-    return {"use_cache": False} if shared else {}
 
 
 def first_row(given: Any) -> Any:

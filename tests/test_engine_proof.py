@@ -27,11 +27,9 @@ from painters._engine_proof import (
     tensors,
     token_ids,
     without_caches,
-    without_shared_slots,
 )
 from painters.engine import SurgeryError
 from painters.sharing import Sharing
-from painters.stack import LayerStack
 
 
 class Layer(nn.Module):
@@ -566,14 +564,14 @@ def test_ids_are_where_the_weights_are_or_can_come_from() -> None:
 
 
 def test_layers_that_share_a_slot_are_compared_without_a_cache() -> None:
+    """So it is in models merged of layers that keep the old `layer_idx`."""
     model = make_model("llama", 3)
-    assert without_shared_slots(model, LayerStack.find(model)) == {}
     model.model.layers[2].self_attn.layer_idx = 1
-    assert without_shared_slots(model, LayerStack.find(model)) == {"use_cache": False}
-    alone = Honest()
-    for layer in alone.layers:
-        layer.layer_idx = 0
-    assert without_shared_slots(alone, LayerStack.find(alone, "layers")) == {}
+    given = token_ids(model)
+    assert given is not None
+    assert given["use_cache"] is False
+    with surgery(model, "0 2 1"):
+        model(**given)
 
 
 def test_a_deep_copy_made_before_the_proof_is_not_compared() -> None:
