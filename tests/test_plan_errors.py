@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable
 
@@ -211,9 +212,8 @@ LEGAL = {
 }
 
 
-# What is read again and again takes minutes. That nothing takes 0.1 s is measured by `make fuzz`, where the machine's
-# present speed is known.
-LIMIT = 1.0
+# Under `make coverage` every line is traced, and takes several times as long.
+LIMIT = 0.1 if sys.gettrace() is None else 1.0
 
 
 def seconds(text: str) -> float:
