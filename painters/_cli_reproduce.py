@@ -224,8 +224,8 @@ def request(
     )
     if out is None:
         # Of the folder that is meant: "." and ".." have no name of their own.
-        folders = [Path(name).absolute() for name in (model, encoder) if name]
-        made = "-".join(Path(os.path.normpath(folder)).name for folder in folders) or ("paper" if paper else "")
+        folders = [Path(os.path.normpath(Path.cwd() / name)) for name in (model, encoder) if name]
+        made = "-".join(folder.name for folder in folders) or ("paper" if paper else "")
         out = Path("runs", made + ("-quick" if quick else "")) if made else QUICK if quick else COMMITTED
     return Request(numbers, found, out)
 

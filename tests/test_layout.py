@@ -217,7 +217,7 @@ def test_help_is_light() -> None:
 
 
 # Home folders, scratch folders and drives: what a path looks like on the machine that wrote it.
-MACHINE = re.compile(r"(?<![\w.:/~-])(/home/\w|/root/|/Users/\w|/work/\w|/tmp/\w|/opt/\w|/mnt/\w|[A-Z]:\\\\?Users)")
+MACHINE = re.compile(r"(?<![\w.:/~-])(/(?:(?:home|Users|work|tmp|opt|mnt)/\w|root/)|[A-Z]:\\\\?Users)")
 
 
 def tracked() -> list[Path]:
