@@ -85,13 +85,13 @@ test-quantised: $(BIN)/python  ## the tests of weights in eight and four bits, w
 	@$(BIN)/python -m venv build/quantised
 	@build/quantised/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt \
 		-e '.[dev,quantised]'
-	build/quantised/bin/python -m pytest tests/test_quantised.py
+	build/quantised/bin/python -m pytest tests/engine/test_quantised.py
 
 test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this machine
 	@echo "Installing ray beside the rest into build/ray (minutes the first time)"
 	@$(BIN)/python -m venv build/ray
 	@build/ray/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,ray]'
-	build/ray/bin/python -m pytest tests/test_sweep_ray.py tests/test_sweep_ray_command.py -m 'slow or not slow'
+	build/ray/bin/python -m pytest tests/sweep/test_ray.py tests/sweep/test_ray_command.py -m 'slow or not slow'
 
 test-faults: $(VENV)/.installed-dev  ## writers that are killed, files that are damaged, disks that are full
 	@echo "Setting a store on fire (about 20 minutes on two cores; at most an hour)"
@@ -119,7 +119,7 @@ mutants: $(BIN)/python  ## plant errors in the core and count those that the tes
 	build/mutation/venv/bin/python tests/mutation.py $(MUTANTS)
 
 notebooks: $(VENV)/.installed-dev  ## run the notebooks and keep what they show
-	$(BIN)/python tests/notebook_runs.py
+	$(BIN)/python tests/support/notebook_runs.py
 
 build/docs/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing painters with mkdocs into build/docs (minutes the first time)"

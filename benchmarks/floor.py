@@ -12,7 +12,7 @@ import timing
 import torch
 
 from painters import Plan
-from painters.trie import Trie
+from painters.sharing.trie import Trie
 
 
 @dataclass(frozen=True)

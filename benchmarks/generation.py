@@ -20,8 +20,8 @@ import typer
 from lm_eval.models.huggingface import HFLM
 
 from painters import harness, surgery
-from painters._harness_lm import PaintersLM, language_model
-from painters._harness_tasks import quiet
+from painters.harness.lm import PaintersLM, language_model
+from painters.harness.tasks import quiet
 
 PLANS = ("0-11", "0-5 7-11", "0-4 6 5 7-11", "0-3 8-11", "1-11", "0-3 {4-7}*3 8-11", "0-3 5*4 8-11")
 """The intact model, one layer skipped, two swapped, several skipped, the first one, a middle in parallel three times

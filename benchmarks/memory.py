@@ -36,7 +36,7 @@ from torch.utils._pytree import tree_leaves
 from painters import Plan
 from painters.harness import load_model, prepare, score_together
 from painters.plan import Merge, Parallel
-from painters.trie import Trie, Walk
+from painters.sharing.trie import Trie, Walk
 
 
 class PeakBytes(TorchDispatchMode):

@@ -24,7 +24,7 @@ from floor import Positions, floor, tokenised, unit
 
 from painters import Plan, experiment, variants
 from painters.harness import load_model, prepare, score_together
-from painters.trie import Trie
+from painters.sharing.trie import Trie
 
 TASKS = {
     "mc": ("nano_arc", "nano_hellaswag"),

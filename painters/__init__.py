@@ -1,14 +1,14 @@
 """Operate on the layers of frozen transformers ("Transformer Layers as Painters", arXiv 2407.09298).
 
-Importing it loads no torch: the names in `_LAZY` bring their libraries when they are first asked for.
+Importing it loads no torch: names that need a library bring it when they are first asked for.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from painters import variants
+from painters._lazy import attach
 from painters.errors import PaintersError
 from painters.plan import Plan, PlanError
 
@@ -33,23 +33,14 @@ __all__ = [
     "variants",
 ]
 
-_LAZY = {
-    "SurgeryError": "painters.stack",
-    "evaluate": "painters.harness",
-    "export": "painters.export",
-    "report": "painters.report",
-    "similarity": "painters.similarity",
-    "surgery": "painters.engine",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'painters' has no attribute {name!r}")
-    value = getattr(import_module(_LAZY[name]), name)
-    # A module of this very name is there by now, put by its import: it stays, and is callable as its function is.
-    return globals().setdefault(name, value)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        "SurgeryError": "painters.stack",
+        "evaluate": "painters.harness",
+        "export": "painters.export",
+        "report": "painters.report",
+        "similarity": "painters.similarity",
+        "surgery": "painters.engine",
+    },
+)

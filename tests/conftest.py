@@ -15,11 +15,12 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
+from support.outcome import Outcome
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -48,7 +49,7 @@ def seeded() -> None:
 @pytest.fixture(scope="module")
 def words() -> Any:
     """The tokenizer of the tiny models."""
-    from nano_samples import tokenizer
+    from support.nano_samples import tokenizer
 
     return tokenizer()
 
@@ -56,15 +57,9 @@ def words() -> Any:
 @pytest.fixture(scope="module")
 def yamls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Tasks for them: name -> YAML file."""
-    from nano_samples import write_tasks
+    from support.nano_samples import write_tasks
 
     return write_tasks(tmp_path_factory.mktemp("tasks"))
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

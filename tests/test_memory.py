@@ -16,18 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Outcome
-from glue_samples import encoder, write_task
-from glue_samples import tokenizer as encoder_tokenizer
-from nano_samples import llama, tokenizer, write_grid
-from test_sweep import CELLS, GRID, counts
+from support.glue_samples import encoder, write_task
+from support.glue_samples import tokenizer as encoder_tokenizer
+from support.nano_samples import llama, tokenizer, write_grid
+from support.outcome import Outcome
+from support.sweeps import CELLS, GRID, counts
 
 from painters import Plan, glue, harness, sweep
 from painters.experiment import load
+from painters.experiment.tuning import Tuning
 from painters.generation import greedy
 from painters.memory import MemoryExhausted, is_exhausted, without_locals
 from painters.results import Record, Store
-from painters.tuning import Tuning
 
 PLANS = ("0-5", "0-1 {2-4}*2 5", "0-2 4-5")
 
@@ -166,7 +166,7 @@ def test_rows_of_models_that_take_no_trees_are_halved_too(
     model: Any, words: Any, yamls: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In lm-eval's batches, whose records say so, but no longer once they are smaller than asked for."""
-    monkeypatch.setattr("painters._harness_shared.SharingLM._takes_trees", lambda *_: False)
+    monkeypatch.setattr("painters.harness.shared_lm.SharingLM._takes_trees", lambda *_: False)
     options: dict[str, Any] = {"batch_size": 8, "limit": 12}
     whole = list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], **options))
     limit = largest(model, words, yamls["nano_hellaswag"], **options) // 2

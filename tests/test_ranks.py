@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nano_samples import llama, tokenizer, write_tasks
+from support.nano_samples import llama, tokenizer, write_tasks
 from typer.testing import CliRunner
 
 from painters import Plan, harness, results
-from painters._harness_generation import batches
-from painters._harness_lm import language_model
-from painters._harness_scorer import Teller
-from painters._harness_shared import SharingLM
 from painters.cli import app
+from painters.harness.generation import batches
+from painters.harness.lm import language_model
+from painters.harness.scorer import Teller
+from painters.harness.shared_lm import SharingLM
 from painters.ranks import OtherProcessError, Ranks, ranks
 
 PASSING = {"seconds", "date", "command"}

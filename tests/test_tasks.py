@@ -9,10 +9,11 @@ from typing import Any
 import lm_eval.tasks
 import pytest
 import torch
-from nano_samples import documents, llama, tokenizer, write_tasks
+from support.nano_samples import documents, llama, tokenizer, write_tasks
 from transformers import BertConfig, BertForMaskedLM
 
-from painters import _harness_records, harness, models, tasks
+from painters import harness, models, tasks
+from painters.harness import records as _harness_records
 from painters.models import ModelError
 from painters.tasks import TaskError
 
@@ -107,7 +108,7 @@ def test_tasks_resolve_from_any_working_directory(tmp_path: Path, monkeypatch: p
 
 
 def test_lm_evals_own_task_is_found_without_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    from painters import _harness_tasks
+    from painters.harness import tasks as _harness_tasks
 
     for name in ("arc_challenge", "hellaswag", "gsm8k", "winogrande", "lambada_openai"):
         path = _harness_tasks._file_of(name)
@@ -128,7 +129,7 @@ class FakeIndex:
 
 
 def test_an_unknown_task_names_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    from painters import _harness_tasks
+    from painters.harness import tasks as _harness_tasks
 
     monkeypatch.setattr(_harness_tasks, "_index", FakeIndex)  # the real one takes many seconds
     with pytest.raises(TaskError, match=r"neither bundled .*; did you mean nano_winogrande or winogrande"):

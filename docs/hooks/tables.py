@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from painters import bundled, experiment, plan, variants
+from painters import experiment, plan, variants
 from painters.experiment import Encoder, Experiment, Grid, Model, Similarity
 from painters.figures import FIGURES
+from painters.models import bundled
 from painters.similarity import MODES
 
 MARK = re.compile(r"^<!-- table: ([\w-]+)(?: (\S+))? -->$", re.MULTILINE)

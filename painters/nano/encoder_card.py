@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from painters import glue
+from painters.experiment.tuning import Tuning
 from painters.nano.make_glue import TASKS
 from painters.nano.masking import HIDE
 from painters.nano.publish import ENCODER_FOLDER
 from painters.plan import Plan
 from painters.results import Record
-from painters.tuning import Tuning
 
 SEEDS = (42, 43)
 TUNING = Tuning(protocol="operated", epochs=8, rate=2e-4, warmup=0.1, weight_decay=0.01, precision="bfloat16")

@@ -10,7 +10,7 @@ import copy
 from typing import Any
 
 import torch
-from reference import follow
+from support.reference import follow
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 

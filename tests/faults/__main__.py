@@ -34,8 +34,8 @@ def main(names: list[str]) -> int:
 
 def _kills(folder: Path) -> bool:
     """Writers on what this process has imported, so that kills fall into loading, scoring and writing."""
-    from painters import _sweep_chunks, harness  # noqa: F401 (torch and lm-eval, which every writer needs)
     from painters.results import Store
+    from painters.sweep import chunks as _sweep_chunks
 
     # Sixty small cells would be done in four chunks; kept by twos they are written in thirty.
     _sweep_chunks.FIRST, _sweep_chunks.SECONDS = 2, 0.0
@@ -73,7 +73,7 @@ def _command(folder: Path) -> Callable[[Path], None]:
 
 
 def _files(folder: Path) -> bool:
-    from fake_records import records
+    from support.fake_records import records
 
     made = records()
     tally = files.damaged(folder, made[:: max(1, len(made) // 60)], files=FILES, seed=SEED)

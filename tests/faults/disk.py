@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fake_records import records
+from support.fake_records import records
 
 from faults import GRID
 from faults.kills import content
-from painters._cli_errors import text_of as message
-from painters._results_lines import Kind
-from painters.doctor import examine
+from painters.cli._errors import text_of as message
 from painters.results import ResultsWarning, Store, key
+from painters.results.doctor.examining import examine
+from painters.results.lines import Kind
 
 SOME = 60  # records that are appended
 ALONE = ("unshare", "--map-root-user", "--mount")

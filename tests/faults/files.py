@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from damage import DAMAGES, intact, leftovers, line
+from support.damage import DAMAGES, intact, leftovers, line
 
-from painters._results_lines import Fault, Line, examined
-from painters.doctor import examine, mend
 from painters.results import Record, ResultsWarning, Store, key
+from painters.results.doctor.examining import examine, mend
+from painters.results.lines import Fault, Line, examined
 
 
 @dataclass(slots=True)

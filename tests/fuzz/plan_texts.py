@@ -8,8 +8,8 @@ from random import Random
 
 from fuzz.running import Part, Watch, Wrong
 from painters import variants
-from painters._plan_fold import text_of
 from painters.plan import MAX_LAYER_RUNS, Plan, PlanError
+from painters.plan.shapes import text_of
 from painters.variants import VARIANTS, VariantError
 
 CORPUS = (

@@ -1,8 +1,9 @@
 """Random plans on random architectures, padded, cached and in any number type, against models that know no surgery.
 
-Three oracles: the plain loop of tests/reference.py without a cache, bit for bit; a stock model whose list of layers is
-the plan (tests/unrolled.py), bit for bit with every kind of cache; and, where no stock model can stand for a plan (one
-half of a layer, or layers of several kinds side by side), the plain loop without a cache, up to rounding.
+Three oracles: the plain loop of tests/support/reference.py without a cache, bit for bit; a stock model whose list of
+layers is the plan (tests/support/unrolled.py), bit for bit with every kind of cache; and, where no stock model can
+stand for a plan (one half of a layer, or layers of several kinds side by side), the plain loop without a cache, up to
+rounding.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-import reference
 import torch
-from cache_rows import rounded_cache
-from models import ARCHITECTURES, CACHE, PAD, VOCABULARY, make_model
+from support import reference
+from support.cache_rows import rounded_cache
+from support.models import ARCHITECTURES, CACHE, PAD, VOCABULARY, make_model
+from support.unrolled import unrolled
 from torch import Tensor
 from transformers import DynamicCache, StaticCache
-from unrolled import unrolled
 
 from fuzz.running import Part, Watch, Wrong
 from painters import Plan, surgery

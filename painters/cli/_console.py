@@ -1,0 +1,62 @@
+"""Where the command line prints: results to stdout, as tables or as JSON, and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from painters.cli._terminal import Terminal
+
+
+def plain() -> bool:
+    """Whether a terminal gets no escape codes: NO_COLOR is set (no-color.org), or it is a dumb one."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
+
+
+def _console(stderr: bool) -> Terminal:
+    return Terminal(stderr=stderr, force_terminal=False if plain() else None)
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+
+def progress(quiet: bool, as_json: bool) -> Console | None:
+    """Where progress goes; None, and no bars of libraries either, where nothing but the result is wanted."""
+    if not quiet and not as_json:
+        return err
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers goes by it too; read when they are imported
+    return None
+
+
+def tell(what: Any) -> None:
+    """Nothing; dictionaries and lists are printed as JSON, anything else as rich prints it."""
+    if isinstance(what, dict | list):
+        typer.echo(json.dumps(_finite(what), indent=2, allow_nan=False))
+    else:
+        out.print(what)
+
+
+def _finite(what: Any) -> Any:
+    """The same with null for NaN and infinities, which JSON does not have."""
+    if isinstance(what, float):
+        return what if math.isfinite(what) else None
+    if isinstance(what, Mapping):
+        return {name: _finite(value) for name, value in what.items()}
+    return [_finite(value) for value in what] if isinstance(what, list | tuple) else what
+
+
+def two_columns(rows: dict[str, str]) -> Table:
+    """Names and what they are, a line each."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    return table

@@ -1,0 +1,121 @@
+"""The command line: arguments in, one call, tables out.
+
+A mistake gets one message and no traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from painters import __version__
+from painters.cli import _complete as _cli_complete
+from painters.cli._console import err, plain
+from painters.cli._errors import EXIT_CODES, STOPPED, USAGE, code_of, text_of
+from painters.cli._loading import spare_cores
+from painters.cli._stop import stoppable
+from painters.cli._warned import warned
+from painters.cli.doctor import doctor
+from painters.cli.export import export
+from painters.cli.list import list_models, list_tasks, list_variants
+from painters.cli.plot import plot
+from painters.cli.report import report
+from painters.cli.reproduce import reproduce
+from painters.cli.run import run
+from painters.cli.show import show
+from painters.cli.similarity import similarity
+from painters.cli.sweep import sweep
+from painters.ranks import launched_as
+
+TOGETHER = {"run", "sweep", "reproduce", "lm-eval"}
+"""Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
+
+app = typer.Typer(
+    add_completion=False,  # ours take the shell's name
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Operate on the layers of frozen transformers, and score what it costs.",
+    epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    show_completion: _cli_complete.ShowOption = None,
+    install_completion: _cli_complete.InstallOption = None,
+) -> None:
+    if version:
+        typer.echo(f"painters {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+        raise typer.Exit(USAGE)
+    rank = launched_as()
+    if context.invoked_subcommand not in TOGETHER:
+        os.environ.pop("WORLD_SIZE", None)
+        if rank:
+            raise typer.Exit
+    elif rank:  # the main process says it all
+        err.quiet = True
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
+
+
+for command in (run, show, similarity, sweep, plot, report, reproduce, doctor):
+    app.command()(command)
+
+
+@app.command(
+    name="lm-eval",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
+)
+def lm_eval(context: typer.Context) -> None:
+    """lm-eval's own command line, where `--model painters` runs a plan and the bundled tasks are known.
+
+    painters lm-eval --model painters --model_args "pretrained=nano-llama,plan=0-2 {3-8} 9-11" --tasks nano_arc
+    """
+    spare_cores()
+    from painters.harness.lm_eval_cli import lm_eval_command
+
+    lm_eval_command(context.args)
+
+
+app.command()(export)
+app.command(name="variants")(list_variants)
+app.command(name="models")(list_models)
+app.command(name="tasks")(list_tasks)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code."""
+    if plain():
+        from typer import rich_utils  # which help is printed by
+
+        rich_utils.FORCE_TERMINAL = False
+    _cli_complete.register()
+    try:
+        with warned(), stoppable():
+            code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
+            if code == STOPPED:  # what typer makes of it
+                raise KeyboardInterrupt
+    except Exception as error:
+        code = code_of(error)
+        if code is None or os.environ.get("PAINTERS_TRACEBACK"):
+            raise
+        _stop(text_of(error), code)
+    sys.exit(code or 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    """The end; of what all processes of a run see alike, the main one tells."""
+    if code in (USAGE, STOPPED) and launched_as():
+        sys.exit(code)
+    # Not through rich: a caret must stay under its place, and brackets are no markup here.
+    sys.stderr.write(f"painters: {message}\n")
+    sys.exit(code)

@@ -1,0 +1,243 @@
+"""`painters variants`, `models` and `tasks`. None of them loads torch, unless a model is looked into."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from painters import tasks, variants
+from painters.cli import _complete as _cli_complete
+from painters.cli._console import out, tell
+from painters.cli._errors import UsageError
+from painters.cli._options import JsonOption, QuietOption
+from painters.models import bundled
+
+
+def list_variants(
+    layers: Annotated[
+        int | None, typer.Option(min=2, help="Also list the windows of a model of this many layers.")
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the named rules that build plans."""
+    if as_json:
+        tell(variants_json(layers))
+        return
+    first, *more = variants_tables(layers)
+    out.print(first)
+    for table in more:
+        out.print("", table, sep="\n")
+
+
+def list_models(
+    inspect: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME|DIR",
+            help="Say where this model keeps its layers, from its configuration alone.",
+            autocompletion=_cli_complete.model_names,
+        ),
+    ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(
+            help='With --inspect: "encoder", "decoder", "vision" or a path.', autocompletion=_cli_complete.stacks
+        ),
+    ] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="With --inspect: run the code that the model brings.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the bundled models, and say how to use others; or look into one."""
+    if inspect is not None:
+        told = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
+        if stack is not None and told["stack"] is None:
+            paths = ", ".join(found["path"] for found in told["lists"]) or "none"
+            raise UsageError(f"--stack {stack}: {told['refused']}. The lists of {inspect} are {paths}")
+        if as_json:
+            tell(told)
+        else:
+            about, lists = inspected_tables(told)
+            out.print(about, "", lists, sep="\n")
+        return
+    if stack is not None:
+        raise UsageError("--stack chooses among the lists of layers of one model: give --inspect NAME too")
+    if as_json:
+        tell(models_json())
+        return
+    out.print(models_table())
+    if not quiet:
+        out.print("\nAny causal language model of the hub or a folder works too:\n--model meta-llama/Llama-2-7b-hf")
+
+
+def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
+    """List the bundled tasks, and say how to use lm-eval's."""
+    if as_json:
+        tell(tasks_json())
+        return
+    out.print(tasks_table())
+    if not quiet:
+        out.print("\nEvery task of lm-eval works too (`lm_eval ls tasks` lists them):\n--tasks arc_challenge,hellaswag")
+
+
+def layers_of(model: str) -> int:
+    """The number of layers of a bundled model, a local folder or a hub model, read from its configuration."""
+    count = bundled.num_layers(model)
+    if count is not None:
+        return count
+    from painters.models import num_layers
+
+    return num_layers(model)
+
+
+def variants_json(layers: int | None) -> list[dict[str, Any]]:
+    """The rules with their parameters, and with `layers` their windows."""
+    return [
+        {
+            "name": variant.name,
+            "parameters": {name: _default(value) for name, value in variant.parameters.items()},
+            "summary": variant.summary,
+            "paper": variant.paper,
+        }
+        | ({"starts": _starts(variant.name, layers)} if layers else {})
+        for variant in variants.VARIANTS.values()
+    ]
+
+
+def variants_tables(layers: int | None) -> list[Table]:
+    """The table of the rules, and with `layers` the table of windows."""
+    table = _table("variant", "options", "what it does", "paper")
+    for variant in variants.VARIANTS.values():
+        options = [f"--{n}" if _default(v) is None else f"--{n} {_default(v)}" for n, v in variant.parameters.items()]
+        table.add_row(variant.name, "\n".join(options), variant.summary, variant.paper)
+    if layers is None:
+        return [table]
+    windows = _table("--start", f"layers touched of {layers}", "how many")
+    for start in variants.windows(layers):
+        touched = list(variants.window(layers, start))
+        span = str(touched[0]) if len(touched) == 1 else f"{touched[0]}-{touched[-1]}"
+        default = " (default)" if start == variants.default_start(layers) else ""
+        windows.add_row(f"{start}{default}", span, str(len(touched)))
+    return [table, windows]
+
+
+def models_json() -> list[dict[str, Any]]:
+    """The bundled models: name, architecture, layers, parameters, bytes of weights, folder."""
+    found = []
+    for name, folder in bundled.models().items():
+        config = json.loads((folder / "config.json").read_text())
+        weights = folder / "model.safetensors"
+        found.append(
+            {
+                "name": name,
+                "architecture": config["architectures"][0],
+                "layers": config["num_hidden_layers"],
+                "hidden_size": config["hidden_size"],
+                "parameters": _parameters(weights),
+                "bytes": weights.stat().st_size,
+                "card": str(folder / "README.md"),
+            }
+        )
+    return found
+
+
+def models_table() -> Table:
+    """The bundled models."""
+    table = _table("model", "architecture", "layers", "hidden", "parameters", "weights")
+    for model in models_json():
+        table.add_row(
+            model["name"],
+            model["architecture"],
+            str(model["layers"]),
+            str(model["hidden_size"]),
+            f"{model['parameters'] / 1e6:.2f} M",
+            f"{model['bytes'] / 1e6:.2f} MB",
+        )
+    return table
+
+
+def inspected_json(model: str, stack: str | None, **options: Any) -> dict[str, Any]:
+    """What is known of the stack of `model`, from its configuration alone."""
+    from painters.models import skeleton
+    from painters.stack import inspect_stack
+
+    return {"model": model, **inspect_stack(skeleton(model, **options), stack)}
+
+
+def inspected_tables(told: dict[str, Any]) -> list[Table]:
+    """The same for people: what was found or refused, then the lists of layers to choose from."""
+    about = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
+    about.add_row("model", f"{told['model']} ({told['class']})")
+    if told["stack"] is None:
+        about.add_row("refused", told["refused"])
+    else:
+        cached = sorted({index for indices in told["cache_indices"] for index in indices})
+        about.add_row("stack", told["stack"])
+        about.add_row("layers", f"{told['layers']} of {' and '.join(told['layer_classes'])}")
+        about.add_row("a layer returns", told["returns"])
+        about.add_row("halves", "known: 3.attn and 3.mlp work" if told["halves"] else "not known: whole layers only")
+        about.add_row("cache slots", f"{cached[0]} to {cached[-1]}" if cached else "none: its layers name no slot")
+    lists = _table("lists of layers", "stack=", "layers", "classes", "parameters")
+    for found in told["lists"]:
+        lists.add_row(
+            found["path"],
+            found["stack"] or "",
+            str(found["layers"]),
+            " and ".join(found["layer_classes"]),
+            f"{found['parameters'] / 1e6:.2f} M",
+        )
+    return [about, lists]
+
+
+def tasks_json() -> list[dict[str, Any]]:
+    """The bundled tasks: name, documents, kind of answer, metrics, what is asked."""
+    found = []
+    for name, path in tasks.bundled().items():
+        about = tasks.describe(path)
+        found.append({"name": name, **about})
+    return found
+
+
+def tasks_table() -> Table:
+    """The bundled tasks."""
+    table = _table("task", "documents", "metrics", "what it asks")
+    for task in tasks_json():
+        table.add_row(task["name"], str(task["documents"]), ", ".join(task["metrics"]), task["about"])
+    return table
+
+
+def _table(*columns: str) -> Table:
+    """Columns that in a narrow terminal break words rather than lose letters, the first one whole."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
+    for number, name in enumerate(columns):
+        table.add_column(name, no_wrap=not number, overflow="fold")
+    return table
+
+
+def _parameters(weights: Path) -> int:
+    """Numbers in a safetensors file, from its header alone."""
+    with weights.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return sum(_product(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+
+
+def _product(shape: list[int]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total
+
+
+def _starts(name: str, layers: int) -> list[int]:
+    return list(variants.windows(layers)) if "start" in variants.find(name).parameters else []
+
+
+def _default(value: Any) -> int | str | None:
+    return value if isinstance(value, int | str) else None

@@ -1,0 +1,94 @@
+"""`painters plot`: figures from records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from painters.cli._console import out, tell
+from painters.cli._errors import FAILURE
+from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, NumbersArgument, QuietOption, named_model
+
+if TYPE_CHECKING:
+    from painters.figures import Drawn
+
+
+def plot(
+    numbers: NumbersArgument = None,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=OUTPUT),
+    ] = None,
+    to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
+    model: Annotated[str | None, named_model("The decoder, of several.")] = None,
+    encoder: Annotated[str | None, named_model("The encoder, of several.")] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw figures from records: each as SVG and PNG, with its numbers (CSV) and its caption. Loads no torch.
+
+    painters plot 4 11 --from runs --to figures
+    """
+    from painters import figures
+
+    names = numbers or []
+    wanted = figures.numbers(names)
+    places = sources or [DEFAULT_OUT.parent]
+    records, similarities = figures.read(places)
+    if not records and not similarities:
+        told = ", ".join(map(str, places))
+        raise figures.FigureError(f"records of {told}: there are none in it. `painters sweep` writes some")
+    data = figures.Data.of(records, similarities, model=model, encoder=encoder)
+    result = Plotted(figures.draw_all(data, to, wanted), by_number=bool(names) and "all" not in names)
+    if as_json:
+        tell(result.as_json())
+    else:
+        out.print(result.table())
+        if not quiet and any(figure.files for figure in result.drawn):
+            out.print(Text(f"\nThe files are in {to}"), soft_wrap=True)
+    if result.failed:
+        raise typer.Exit(FAILURE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plotted:
+    """What became of the figures, and whether each was asked for by its number."""
+
+    drawn: Sequence[Drawn]
+    by_number: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether a figure that was asked for by its number was not drawn, or none at all."""
+        done = [bool(figure.files) for figure in self.drawn]
+        return not (all(done) if self.by_number else any(done))
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [
+            {"figure": figure.number, "title": figure.title, "drawn": bool(figure.files)}
+            | {"files": [str(path) for path in figure.files], "missing": list(figure.missing)}
+            for figure in self.drawn
+        ]
+
+    def table(self) -> Table:
+        """One row per figure."""
+        table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+        table.add_column("figure", justify="right")
+        table.add_column("files", no_wrap=True)
+        table.add_column("missing")
+        for figure in self.drawn:
+            table.add_row(str(figure.number), Text(_files(figure.files)), Text("; ".join(figure.missing) or "nothing"))
+        return table
+
+
+def _files(files: Sequence[Path]) -> str:
+    """`fig04.{svg,png,csv,md}` for files that only differ in their suffixes."""
+    if not files:
+        return "none"
+    return f"{files[0].stem}.{{{','.join(path.suffix[1:] for path in files)}}}"

@@ -1,0 +1,227 @@
+"""`painters run`: the intact model and one plan, scored side by side."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from painters import variants
+from painters.cli import _complete as _cli_complete
+from painters.cli._console import out, progress, tell
+from painters.cli._errors import UsageError
+from painters.cli._loading import load
+from painters.cli._options import (
+    DEFAULT_MODEL,
+    DEFAULT_OUT,
+    OUTPUT,
+    PLAN,
+    SCORE,
+    ByOption,
+    DeviceMapOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    ExactBatchingOption,
+    JsonOption,
+    Kv,
+    LayerOption,
+    LimitOption,
+    LoopsOption,
+    ModelOption,
+    PlanOption,
+    QuietOption,
+    RevisionOption,
+    SeedOption,
+    StartOption,
+    TrustOption,
+    VariantOption,
+    given,
+    wanted_plan,
+)
+from painters.cli._progress import bar, status
+from painters.cli._stop import stoppable
+from painters.models import bundled
+from painters.plan import Plan
+from painters.ranks import launched
+
+if TYPE_CHECKING:
+    from painters.cli.run_result import Result
+
+
+def run(
+    plan: PlanOption = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    kv: Annotated[
+        Kv,
+        typer.Option(help="Cache of parallel groups: exact, or the paper's averaged.", rich_help_panel=PLAN),
+    ] = Kv.exact,
+    model: ModelOption = DEFAULT_MODEL,
+    revision: RevisionOption = None,
+    dtype: DtypeOption = Dtype.auto,
+    device: DeviceOption = None,
+    device_map: DeviceMapOption = None,
+    trust_remote_code: TrustOption = False,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
+            autocompletion=_cli_complete.task_names,
+            rich_help_panel=SCORE,
+        ),
+    ] = None,
+    limit: LimitOption = None,
+    shots: Annotated[
+        int | None,
+        typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=SCORE),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=SCORE)] = 32,
+    exact_batching: ExactBatchingOption = False,
+    to: Annotated[
+        Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=OUTPUT)
+    ] = DEFAULT_OUT,
+    all_metrics: Annotated[
+        bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score the intact model and one plan side by side, and keep the records.
+
+    painters run --variant parallel --loops 3
+    """
+    if device_map is not None and launched() > 1:
+        raise UsageError(
+            f"--device-map {device_map} in {launched()} processes: each would spread its model over all devices. "
+            "Launch one process, or leave it out"
+        )
+    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    wanted = wanted_plan(plan, variant, options)
+    name = None if variant is None else variants.find(variant).name
+    # What can be wrong is found before minutes of loading.
+    count = bundled.num_layers(model)
+    if count is not None:
+        wanted(count).check(count, model)
+    check_writable(to)
+    console = progress(quiet, as_json)
+    loaded, tokenizer, num_layers = load(
+        model,
+        console,
+        revision=revision,
+        dtype=dtype,
+        device=device,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        to_score=True,
+    )
+    result = score_beside_intact(
+        loaded,
+        tokenizer,
+        wanted(num_layers),
+        variant=name,
+        params=_with_default_start(name, num_layers, options) if name else None,
+        num_layers=num_layers,
+        name=model,
+        tasks=_names(tasks),
+        kv=str(kv),
+        limit=limit,
+        shots=shots,
+        batch_size=batch_size,
+        exact_batching=exact_batching,
+        out=to,
+        console=console,
+    )
+    if as_json:
+        tell(result.as_json())
+    else:
+        for part in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
+            out.print(part)
+
+
+def score_beside_intact(
+    model: Any,
+    tokenizer: Any,
+    plan: Plan,
+    *,
+    variant: str | None,
+    params: dict[str, int | str] | None,
+    num_layers: int,
+    name: str,
+    tasks: Sequence[str],
+    kv: str,
+    limit: int | None,
+    shots: int | None,
+    batch_size: int,
+    exact_batching: bool,
+    out: Path,
+    console: Console | None,
+) -> Result:
+    """Both scored, each record on the disk as soon as its task is done."""
+    from painters import results
+    from painters.cli.run_result import Result
+    from painters.harness import prepare, score_together
+    from painters.ranks import ranks
+    from painters.results import Record
+
+    plan.check(num_layers, name)
+    identity = Plan.identity(num_layers)
+    with status("Building the requests", console):
+        prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
+    records: list[Record] = []
+    notes: Counter[str] = Counter()
+    kept = f"The records of finished tasks are kept in {out}; `run` scores all of them again"
+    with stoppable(kept) as stops, bar(console) as moved:
+        for record in score_together(
+            model,
+            tokenizer,
+            [identity, plan],
+            prepared,
+            kv=kv,
+            batch_size=batch_size,
+            exact_batching=exact_batching,
+            notes=notes,
+            progress=stops.watching(moved),
+        ):
+            named = {"variant": variant, "params": params} if record.plan == str(plan) else {}
+            record = record.model_copy(update={"command": results.command(), **named})
+            if ranks().is_main:
+                results.append(out, [record])
+            records.append(record)
+    return Result(plan, variant, name, num_layers, records, out, list(notes))
+
+
+def check_writable(path: Path) -> None:
+    """Nothing; OSError now rather than after an hour if records cannot be written to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    existed = path.exists()
+    with path.open("ab"):
+        pass
+    if not existed:
+        path.unlink()
+
+
+def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:
+    """The options, with the default window where the variant has one and none was asked for."""
+    takes = variants.find(variant).parameters
+    missing = "start" in takes and "start" not in options
+    return {"start": variants.default_start(num_layers), **options} if missing else options
+
+
+def _names(tasks: str | None) -> list[str]:
+    if tasks is None:
+        from painters.tasks import bundled
+
+        return list(bundled())
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
+    return names

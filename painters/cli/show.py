@@ -1,0 +1,84 @@
+"""`painters show`: a plan drawn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from painters import variants
+from painters.cli._console import out, tell
+from painters.cli._errors import UsageError
+from painters.cli._options import (
+    DEFAULT_MODEL,
+    MODEL,
+    OUTPUT,
+    ByOption,
+    JsonOption,
+    LayerOption,
+    LoopsOption,
+    QuietOption,
+    SeedOption,
+    StartOption,
+    VariantOption,
+    given,
+    named_model,
+)
+from painters.cli.list import layers_of
+from painters.errors import printable
+from painters.plan import Plan
+
+
+def show(
+    plan: Annotated[str | None, typer.Argument(help="A plan, such as '0-2 {3-8}*3 9-11'.")] = None,
+    variant: VariantOption = None,
+    start: StartOption = None,
+    layer: LayerOption = None,
+    loops: LoopsOption = None,
+    seed: SeedOption = None,
+    by: ByOption = None,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Number of layers of the model.", rich_help_panel=MODEL)
+    ] = None,
+    model: Annotated[str | None, named_model("Take the number of layers from this model.")] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Also write the drawing: .svg or .png.", rich_help_panel=OUTPUT),
+    ] = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw a plan, in the terminal or as a picture, with what it costs. Loads no weights.
+
+    painters show --variant parallel --loops 3 --layers 32 --out plan.svg
+    """
+    from painters.drawing import plan_text, save_plan
+
+    if (plan is None) == (variant is None):
+        raise UsageError("give either a plan or --variant; `painters variants` lists the variants")
+    if layers is not None and model is not None:
+        raise UsageError("give --layers or --model, not both")
+    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    if plan is not None and options:
+        raise UsageError(f"--{next(iter(options))} belongs to a --variant: a plan says everything itself")
+    count = layers
+    if count is None and (model is not None or variant is not None):
+        count = layers_of(model or DEFAULT_MODEL)
+    made = Plan.parse(plan) if plan is not None else variants.build(variant or "", count or 0, **options)
+    if count is not None:
+        made.check(count, model or ("the model" if layers is not None or plan is not None else DEFAULT_MODEL))
+    written = None if to is None else save_plan(made, to, count)
+    cost = {"layer_runs": made.layer_runs, "depth": made.depth, "distinct_layers": len(made.layers)}
+    if as_json:
+        tell({"plan": str(made), "num_layers": count, **cost, "file": None if written is None else str(written)})
+    else:
+        plain = not (out.encoding or "").lower().startswith("utf")
+        typer.echo(f"{made}\n")
+        typer.echo(plan_text(made, count, width=out.width, ascii_only=plain, dim=out.is_terminal))
+        typer.echo(
+            f"\n{made.layer_runs} layer runs, depth {made.depth} (longest chain), {len(made.layers)} distinct layers"
+            + (f" of {count}" if count else "")
+        )
+        if written is not None and not quiet:
+            typer.echo(printable(f"Drawn to {written}"))

@@ -1,0 +1,246 @@
+"""`painters sweep`: the missing cells of experiments."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from painters.cli import _complete as _cli_complete
+from painters.cli import _stop as _cli_stop
+from painters.cli._console import progress, tell, two_columns
+from painters.cli._errors import FAILURE, UsageError
+from painters.cli._loading import spare_cores
+from painters.cli._options import (
+    MODEL,
+    OUTPUT,
+    SCORE,
+    DeviceOption,
+    Engine,
+    EngineOption,
+    ExactBatchingOption,
+    FailFastOption,
+    FileDtypeOption,
+    JsonOption,
+    LimitOption,
+    PlanOnlyOption,
+    QuietOption,
+    TflopsOption,
+    WorkersOption,
+    check_workers,
+    named_model,
+)
+from painters.cli._progress import clock, showing
+from painters.cli._stop import Stops
+
+if TYPE_CHECKING:
+    from painters.experiment import Experiment
+    from painters.sweep import Summary
+
+SHOWN = 5  # reasons for failures
+
+
+def sweep(
+    experiments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="EXPERIMENT",
+            help="Names such as fig4 or paper/fig4, or paths of YAML files.",
+            autocompletion=_cli_complete.experiment_names,
+        ),
+    ],
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=OUTPUT),
+    ] = None,
+    model: Annotated[str | None, named_model("Ask this decoder instead of the experiment's.")] = None,
+    encoder: Annotated[str | None, named_model("Ask this encoder instead of the experiment's.")] = None,
+    no_encoder: Annotated[
+        bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=MODEL)
+    ] = False,
+    dtype: FileDtypeOption = None,
+    device: DeviceOption = None,
+    exact_batching: ExactBatchingOption = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=SCORE)
+    ] = False,
+    limit: LimitOption = None,
+    engine: EngineOption = Engine.local,
+    workers: WorkersOption = None,
+    fail_fast: FailFastOption = False,
+    plan_only: PlanOnlyOption = False,
+    tflops: TflopsOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Score the cells of experiments whose records are missing. Run it again after any interruption.
+
+    painters sweep fig4 --quick
+    """
+    from painters import sweep as sweeps
+    from painters.cli.forecast import forecast_json, forecast_table
+    from painters.results import Store
+
+    check_workers(engine, workers)
+    if encoder is not None and no_encoder:
+        raise UsageError("--encoder and --no-encoder: give one of the two")
+    if tflops is not None and not plan_only:
+        raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
+    asked = asked_for(
+        experiments,
+        model=model,
+        encoder=encoder,
+        encoders=not no_encoder,
+        quick=quick,
+        limit=limit,
+        dtype=None if dtype is None else str(dtype),
+        exact_batching=exact_batching,
+    )
+    store = Store(to or folder(experiments))
+    if plan_only:
+        forecast = sweeps.plan(asked, store, tflops=tflops or sweeps.TFLOPS)
+        tell(forecast_json(forecast) if as_json else forecast_table(forecast))
+        return
+    spare_cores()
+    with stoppable(store.folder) as stops, showing(progress(quiet, as_json)) as moved:
+        watched = stops.watching(moved)
+        summary = sweeps.run(
+            asked, store, device=device, engine=engine, workers=workers, fail_fast=fail_fast, progress=watched
+        )
+    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else asked))
+    if summary.lacks:
+        if summary.failures and os.environ.get("PAINTERS_TRACEBACK"):
+            raise summary.failures[0].error
+        raise typer.Exit(FAILURE)
+
+
+def asked_for(
+    names: Sequence[str],
+    *,
+    model: str | None,
+    encoder: str | None,
+    encoders: bool,
+    quick: bool,
+    limit: int | None,
+    dtype: str | None,
+    exact_batching: bool = False,
+    data: Path | None = None,
+) -> list[Experiment]:
+    """The experiments as asked for; ExperimentError where an option finds nothing to change."""
+    from painters.experiment import ExperimentError, load
+
+    found = [load(name) for name in names]
+    if quick:
+        found = [one.quickened() for one in found]
+    if not encoders:
+        found = [one.without_encoders() for one in found]
+    if data is not None:
+        found = [one.with_data(data) for one in found]
+    for option, given, kind in (("--model", model, False), ("--encoder", encoder, True)):
+        if given is not None and not any(one.asks(encoders=kind) for one in found):
+            raise ExperimentError(f"{option} {given}: {', '.join(names)} asks nothing of such a model: leave it out")
+    if model is not None:
+        found = [one.with_model(model) for one in found]
+    if encoder is not None:
+        found = [one.with_encoder(encoder) for one in found]
+    if limit is not None:
+        found = [one.with_limit(limit) for one in found]
+    if exact_batching:
+        found = [one.with_exact_batching() for one in found]
+    return found if dtype is None else [one.with_dtype(dtype) for one in found]
+
+
+def folder(names: Sequence[str]) -> Path:
+    """Where the records of these experiments go: a folder with the name of the one, or one for several."""
+    from painters.experiment import find
+
+    if len(set(names)) > 1:
+        return Path("runs/sweep")
+    name = names[0] if not names[0].endswith((".yaml", ".yml")) else find(names[0]).stem
+    return Path("runs") / name.replace("/", "-")
+
+
+def stoppable(out: Path) -> AbstractContextManager[Stops]:
+    """What hears signals, which end the block with what is kept in `out` and the command to go on."""
+    return _cli_stop.stoppable(f"The records of finished cells are kept in {out}")
+
+
+def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableType:
+    """What was found, done and failed, where the records are, and what to do with them."""
+    rows = {
+        "cells": f"{summary.cells}",
+        "found": f"{summary.found}",
+        "done": f"{summary.done}",
+        "failed": f"{len(summary.failures)}",
+        "time": clock(summary.seconds),
+        "store": str(summary.folder),
+    }
+    lines: list[RenderableType] = [two_columns(rows)]
+    for reason, count in summary.refused.items():
+        lines.append(Text(f"{_counted(count, 'scoring')} in the store did not count: {reason}"))
+    for what, reason in summary.unchecked.items():
+        lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
+    for note, count in summary.notes.items():
+        lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
+    for what, count in summary.not_finite.items():
+        lines.append(Text(f"No value: {_counted(count, 'cell')} on {what}: answers were not finite (NaN or infinite)"))
+    reasons = summary.reasons
+    for reason, failures in list(reasons.items())[:SHOWN]:
+        more = f" and {_counted(len(failures) - 1, 'other cell')}" if len(failures) > 1 else ""
+        lines.append(Text(f"Failed: {failures[0]}{more}: {reason}", style="red"))
+    if len(reasons) > SHOWN:
+        lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
+    for model, reason in summary.unknown.items():
+        lines.append(Text(f"Failed: every cell of {model}, however many: {reason}", style="red"))
+    if summary.untried:
+        lines.append(Text(f"Not tried after the failure: {_counted(summary.untried, 'cell')}", style="red"))
+    if asked and (summary.found or summary.done):
+        numbers = sorted({one.figure for one in asked if one.figure is not None})
+        plot = ["painters", "plot", *map(str, numbers), "--from", str(summary.folder)]
+        lines.append(Text(f"Next: {shlex.join(plot)}"))
+    return Group(*lines)
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """Everything in the table, each failed cell by itself."""
+    failures = [
+        {
+            "model": failure.cell.model,
+            "plan": str(failure.cell.plan),
+            "kv": failure.cell.kv,
+            "task": failure.cell.task,
+            "tuning": failure.cell.tuning.model_dump() if failure.cell.tuning else None,
+            "reason": failure.reason,
+        }
+        for failure in summary.failures
+    ]
+    return {
+        "cells": summary.cells,
+        "found": summary.found,
+        "done": summary.done,
+        "failed": len(summary.failures),
+        "seconds": round(summary.seconds, 3),
+        "store": str(summary.folder),
+        "refused": dict(summary.refused),
+        "unchecked": summary.unchecked,
+        "notes": dict(summary.notes),
+        "not_finite": dict(summary.not_finite),
+        "untried": summary.untried,
+        "missing": [
+            {"reason": reason, "cells": len(failures), "such_as": str(failures[0])}
+            for reason, failures in summary.reasons.items()
+        ],
+        "models_unknown": summary.unknown,
+        "failures": failures,
+    }
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,16 @@
+"""Drawings of plans: text for a terminal, SVG for a notebook, a figure in the manner of the paper."""
+
+from __future__ import annotations
+
+from painters.drawing.draw import (
+    DrawingError,
+    gallery,
+    never_run,
+    plan_figure,
+    plan_html,
+    plan_svg,
+    plan_text,
+    save_plan,
+)
+
+__all__ = ["DrawingError", "gallery", "never_run", "plan_figure", "plan_html", "plan_svg", "plan_text", "save_plan"]

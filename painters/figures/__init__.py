@@ -1,0 +1,24 @@
+"""Figures from records alone, without torch: the paper's 1 to 11, and three more."""
+
+from __future__ import annotations
+
+from painters.figures.board import FigureError, NothingToDraw
+from painters.figures.data import Data, read
+from painters.figures.output import Drawing, svg
+from painters.figures.registry import FIGURES, Drawn, Figure, draw, draw_all, drawing, numbers
+
+__all__ = [
+    "FIGURES",
+    "Data",
+    "Drawing",
+    "Drawn",
+    "Figure",
+    "FigureError",
+    "NothingToDraw",
+    "draw",
+    "draw_all",
+    "drawing",
+    "numbers",
+    "read",
+    "svg",
+]

@@ -1,0 +1,146 @@
+"""Figure 13: what depth costs, the longest chain of layers of every plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from painters.figures.bands import Estimate, median
+from painters.figures.board import Board, NothingToDraw
+from painters.figures.data import Data
+from painters.figures.output import Drawing, bands_note, numbers, provenance, short
+from painters.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PINK,
+    RED,
+    SKY,
+    canvas,
+    legend_below,
+    reference,
+    styled,
+    whole_ticks,
+)
+from painters.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLUMNS = "model plan kind depth layer_runs median low high front".split()
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A plan that was scored on all tasks."""
+
+    plan: str
+    kind: str
+    depth: int
+    layer_runs: int
+    score: Estimate
+    front: bool = False
+
+
+# kind -> label, colour, marker
+KINDS = {
+    "intact": ("intact", BLACK, "*"),
+    "skip": ("skip", BLUE, "o"),
+    "skip-layer": ("skip one layer", SKY, "<"),
+    "swap": ("swap", BLACK, "x"),
+    "middle-repeat": ("middle repeat", ORANGE, "s"),
+    "reverse": ("reverse", GREEN, "D"),
+    "shuffle": ("shuffle", RED, "^"),
+    "parallel": ("parallel", PINK, "v"),
+    "looped": ("looped parallel", SKY, "P"),
+    "other": ("other plans", GREY, "h"),
+}
+
+
+def depths(data: Data) -> Drawing:
+    """Figure 13: the median of every plan against its longest chain of layers, and the plans that none beats."""
+    board = data.decoder
+    spots, partial = _spots(board) if board else ([], 0)
+    if board is None or len(spots) < 2:
+        raise NothingToDraw("no two plans were scored on all tasks")
+    front = [spot for spot in spots if spot.front]
+    with styled():
+        figure, [axes] = canvas(1, 6.4, width=7.6)
+        _paint(axes, spots, front)
+        axes.set(xlabel="depth: layers on the longest chain", ylabel="normalised score, median", title=board.model)
+    rows: list[dict[str, Any]] = [
+        {"model": board.model, "plan": spot.plan, "kind": spot.kind, "depth": spot.depth}
+        | {"layer_runs": spot.layer_runs, "front": spot.front}
+        | numbers(spot.score, "median", "low", "high")
+        for spot in spots
+    ]
+    about = [
+        "Every plan that was scored on all tasks with the exact cache. y: the normalised median over tasks. On the "
+        "front are the plans than which no other of their depth or less scores more.",
+        "The front was picked from these very scores, so its upper end is flattered: read it with its bars.",
+        f"On the front: {short([f'{spot.plan} (depth {spot.depth})' for spot in front], 20)}.",
+        provenance(board, board.comparable),
+        bands_note([board]),
+    ]
+    missing = [f"{partial} plans that were scored on some of the tasks only"] if partial else []
+    return Drawing(figure, rows, COLUMNS, about, missing)
+
+
+def _paint(axes: Axes, spots: Sequence[Spot], front: Sequence[Spot]) -> None:
+    ends = [*(spot.depth for spot in front), max(spot.depth for spot in spots)]
+    heights = [*(spot.score.value for spot in front), front[-1].score.value]
+    axes.step(ends, heights, where="post", color=GREY, linewidth=2, zorder=2)
+    for kind, (label, color, marker) in KINDS.items():
+        some = [spot for spot in spots if spot.kind == kind]
+        if some:
+            intact = kind == "intact"
+            edges: dict[str, Any] = {} if marker == "x" else {"edgecolor": "white", "linewidth": 0.5}
+            axes.scatter(
+                [spot.depth for spot in some], [spot.score.value for spot in some], s=200 if intact else 46,
+                color=color, marker=marker, alpha=0.85, label=label, zorder=5 if intact else 4, **edges,
+            )  # fmt: skip
+    for spot in front:
+        if spot.score.band:
+            axes.plot([spot.depth] * 2, spot.score.band, color=GREY, linewidth=1.4, zorder=3)
+    axes.plot([], [], color=GREY, linewidth=2, label="front, 95 % bars")
+    reference(axes, 1.0, "intact")
+    reference(axes, 0.0, "random", (0, (1, 2)))
+    depths = [spot.depth for spot in spots]
+    whole_ticks(axes, range(min(depths), max(depths) + 1), most=14)
+    legend_below(axes, 3)
+
+
+def _spots(board: Board) -> tuple[list[Spot], int]:
+    """The plans scored on all tasks, by depth, and how many others there are."""
+    plans = {record.plan: record for record in board.records if record.kv == "exact"}
+    kinds = _kinds(board)
+    spots = []
+    for text, record in plans.items():
+        scores = [score for task in board.comparable if (score := board.scaled(task, text))]
+        if scores and len(scores) == len(board.comparable):
+            kind = kinds.get(text, "other")
+            spots.append(Spot(text, kind, record.depth, record.layer_runs, median(scores)))
+    spots.sort(key=lambda spot: (spot.depth, -spot.score.value, spot.layer_runs, spot.plan))
+    return _with_front(spots), len(plans) - len(spots)
+
+
+def _with_front(spots: Sequence[Spot]) -> list[Spot]:
+    """The spots in order of depth, marked where no spot before scores as much."""
+    best, marked = float("-inf"), []
+    for spot in spots:
+        marked.append(replace(spot, front=spot.score.value > best))
+        best = max(best, spot.score.value)
+    return marked
+
+
+def _kinds(board: Board) -> dict[str, str]:
+    """Plan -> kind: by the rule that the records name."""
+    found = {}
+    for record in board.records:
+        loops = int((record.params or {}).get("loops", 1))
+        kind = "looped" if record.variant == "parallel" and loops > 1 else record.variant
+        found[record.plan] = kind if kind in KINDS else "other"
+    return found | {str(Plan.identity(board.num_layers)): "intact"}

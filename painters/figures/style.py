@@ -1,0 +1,134 @@
+"""How figures look: colours that colour-blind eyes tell apart, sizes that survive halving, legends beside the data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from painters.figures.bands import Estimate
+
+# Okabe and Ito's palette without its yellow, which is too light for a line on white.
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK = "#000000 #E69F00 #56B4E9 #009E73 #0072B2 #D55E00 #CC79A7".split()
+COLORS = (BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK)
+MARKERS = "osD^vPX"
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 2)), "-", "-.")
+GREY = "#6b6b6b"
+SIZE = 13  # points, in panels of about 5 inches
+WIDTH = 5.2
+STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": SIZE,
+    "axes.titlesize": SIZE,
+    "axes.labelsize": SIZE,
+    "xtick.labelsize": SIZE - 1,
+    "ytick.labelsize": SIZE - 1,
+    "legend.fontsize": SIZE - 1,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 1.0,
+    "text.parse_math": False,  # a dollar in a model's name is a dollar
+    "svg.hashsalt": "painters",
+    "svg.fonttype": "path",
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """What drawings and files are made in: the style here, whatever the user's own is."""
+    import matplotlib
+
+    return matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": matplotlib.rcParams["backend"]})
+
+
+def canvas(panels: int, height: float, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
+    """A figure of up to three panels in a row, four in two rows; it belongs to no window and to no global state."""
+    from matplotlib.figure import Figure
+
+    columns = panels if panels <= 3 else 2
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr,call-arg]
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[panels:]:
+        unused.remove()
+    return figure, axes[:panels]
+
+
+def look(number: int) -> tuple[str, Any, str]:
+    """Colour, dashes and marker of the line `number`."""
+    return COLORS[number % len(COLORS)], DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)]
+
+
+def reference(axes: Axes, height: float, label: str, dashes: Any = (0, (4, 3))) -> None:
+    """A horizontal line, named beyond the right edge."""
+    axes.axhline(height, color=GREY, linewidth=1.4, linestyle=dashes, zorder=1)
+    axes.annotate(
+        label,
+        (1.0, height),
+        xycoords=("axes fraction", "data"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        color=GREY,
+        va="center",
+        fontsize=SIZE - 1,
+        annotation_clip=False,
+    )
+
+
+def line(
+    axes: Axes, points: Sequence[tuple[float, Estimate]], style: tuple[str, Any, str], label: str,
+    *, width: float = 2.8, faint: float = 0.18,
+) -> None:  # fmt: skip
+    """A line through the estimates at their x, and their bands, `faint` 0 for none."""
+    xs, ys = [x for x, _ in points], [estimate.value for _, estimate in points]
+    color, dashes, marker = style
+    bold = width > 2
+    axes.plot(
+        xs, ys, color=color, linestyle=dashes, marker=marker, linewidth=width,
+        markersize=6.5 if bold else 5, label=label, zorder=4 if bold else 3,
+    )  # fmt: skip
+    bands = [(x, *band) for x, estimate in points if (band := estimate.band)]
+    if bands and faint:
+        places, lows, highs = zip(*bands, strict=True)
+        axes.fill_between(places, lows, highs, color=color, alpha=faint, linewidth=0, zorder=2)
+
+
+def whole_ticks(axes: Axes, values: Sequence[int], most: int = 12) -> None:
+    """Ticks at the values that occur, thinned out to about `most`."""
+    ordered = sorted(set(values))
+    step = -(-len(ordered) // most)
+    axes.set_xticks(ordered[::step])
+
+
+def legend_below(axes: Axes, columns: int) -> None:
+    """The legend under the x axis, where no data is."""
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.17),
+        ncols=columns,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=2.6,
+        handletextpad=0.5,
+    )
+
+
+def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """One legend under all panels, for lines that mean the same in each."""
+    handles: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, handlelength=3.2
+    )
+
+
+def spread(axes: Axes, heights: Sequence[float]) -> None:
+    """Limits of the y axis around what is drawn, with air for markers."""
+    air = 0.06 * max(max(heights) - min(heights), 0.1)
+    axes.set_ylim(min(heights) - air, max(heights) + air)

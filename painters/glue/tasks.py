@@ -1,0 +1,274 @@
+"""The tasks on which encoders are fine-tuned, and their documents tokenised once for all plans."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from painters.errors import first_line
+from painters.models.hub import patiently
+from painters.tasks import TaskError, TaskUnavailableError
+
+FOLDER: Final = Path(__file__).parents[1] / "nano" / "glue"
+HUB: Final = "nyu-mll/glue"
+SUFFIXES: Final = (".jsonl", ".csv", ".tsv", ".parquet")
+SPLITS: Final = ("train", "validation")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A row: the columns with the texts, the number of classes (1: a number is predicted), the metrics, and where the
+    documents come from: a bundled folder, or a configuration of GLUE on the hub.
+
+    The first metric stands for the task. For GLUE's own tasks it is GLUE's score, because the paper follows GLUE's
+    evaluation protocol: Matthews' correlation for CoLA, accuracy, and the mean of the metrics ("combined", as in
+    run_glue) for the two tasks that have two. All of them are recorded.
+    """
+
+    fields: tuple[str, ...]
+    labels: int
+    metrics: tuple[str, ...]
+    source: Path | str
+    version: str
+
+    @property
+    def kind(self) -> Literal["classification", "regression"]:
+        return "regression" if self.labels == 1 else "classification"
+
+    @property
+    def primary(self) -> str:
+        return self.metrics[0]
+
+
+ONE, PAIR = ("sentence",), ("sentence1", "sentence2")
+CORRELATED = ("pearson", "spearman")
+
+
+def _real(name: str, fields: tuple[str, ...], labels: int, *metrics: str) -> Task:
+    return Task(fields, labels, metrics, name, "1.0.0")
+
+
+def _nano(name: str, fields: tuple[str, ...], labels: int, *metrics: str) -> Task:
+    return Task(fields, labels, metrics, FOLDER / name, "1.0")
+
+
+TASKS: Final[Mapping[str, Task]] = MappingProxyType(
+    {
+        "cola": _real("cola", ONE, 2, "matthews", "accuracy"),
+        "mrpc": _real("mrpc", PAIR, 2, "combined", "accuracy", "f1"),
+        "qnli": _real("qnli", ("question", "sentence"), 2, "accuracy"),
+        "rte": _real("rte", PAIR, 2, "accuracy"),
+        "sst2": _real("sst2", ONE, 2, "accuracy"),
+        "stsb": _real("stsb", PAIR, 1, "combined", *CORRELATED),
+        "wnli": _real("wnli", PAIR, 2, "accuracy"),
+        "nano_cola": _nano("nano_cola", ONE, 2, "accuracy", "matthews"),
+        "nano_sst2": _nano("nano_sst2", ONE, 2, "accuracy"),
+        "nano_rte": _nano("nano_rte", PAIR, 2, "accuracy"),
+        "nano_paraphrase": _nano("nano_paraphrase", PAIR, 2, "accuracy", "f1"),
+        "nano_sts": _nano("nano_sts", PAIR, 1, *CORRELATED),
+    }
+)
+"""The tasks by name: seven of GLUE's and the bundled five."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """Documents as a model takes them: `inputs` [documents, longest] by name, padded on the right."""
+
+    inputs: Mapping[str, Tensor]
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each document, [documents]."""
+        return self.inputs["attention_mask"].sum(-1)
+
+    def rows(self, chosen: Tensor) -> dict[str, Tensor]:
+        """The inputs of the chosen documents, without the columns that are padding in all of them."""
+        length = int(self.inputs["attention_mask"][chosen].sum(-1).max())
+        return {name: values[chosen, :length] for name, values in self.inputs.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A task whose documents are read and tokenised; any number of plans can be fine-tuned and scored on it."""
+
+    name: str
+    version: str
+    task: Task
+    train: Encoded
+    validation: Encoded
+    training_documents: int | None  # that were asked for; None: all
+    max_length: int
+    digest: str  # twelve hexadecimal digits over every text, label and token of both splits
+
+    @property
+    def documents(self) -> int:
+        """The number of documents that are scored."""
+        return len(self.validation)
+
+
+def prepare(
+    task: str | Path, tokenizer: Any, *, limit: int | None = None, documents: int | None = None, max_length: int = 128
+) -> Prepared:
+    """The task with its documents read and tokenised.
+
+    `task` is a name in `TASKS`, or a folder called like one of the real tasks that holds `train` and `validation` as
+    .jsonl, .csv, .tsv or .parquet with GLUE's columns. Of the training split the first `documents` are kept, of the
+    validation split, on which scores are made, the first `limit`; None keeps all. Texts are cut to `max_length` tokens,
+    or to what the tokenizer says that its model takes, if that is less.
+
+    Raises TaskError for what is no task, TaskUnavailableError where its documents cannot be had.
+    """
+    for option, count in (("limit", limit), ("documents", documents), ("max_length", max_length)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise TaskError(f"{option} {count!r}: give a whole number, 1 or more")
+    name, row, folder = _find(task)
+    splits = _from_hub(name, row) if folder is None else {split: _from_folder(folder, split) for split in SPLITS}
+    digest = hashlib.sha256()
+    kept = ((split, splits[split][:count]) for split, count in zip(SPLITS, (documents, limit), strict=True))
+    train, validation = (_encoded(name, split, row, read, tokenizer, max_length, digest) for split, read in kept)
+    return Prepared(
+        name=name,
+        version=row.version,
+        task=row,
+        train=train,
+        validation=validation,
+        training_documents=documents,
+        max_length=max_length,
+        digest=digest.hexdigest()[:12],
+    )
+
+
+def _find(task: str | Path) -> tuple[str, Task, Path | None]:
+    """The task's name, its row, and the folder of its documents if they are not on the hub."""
+    text = str(task)
+    name, is_path = Path(text).name, isinstance(task, Path) or any(mark in text for mark in "/\\")
+    if name not in TASKS:
+        close = difflib.get_close_matches(name, TASKS, 3, 0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else "choose one of them"
+        raise TaskError(
+            f"task {text!r}: encoders are scored on {', '.join(TASKS)}; {hint} "
+            "A folder must be called like the task whose documents it holds"
+        )
+    row = TASKS[name]
+    if is_path:
+        if not Path(text).is_dir():
+            raise TaskUnavailableError(
+                f"task {text!r}: there is no such folder; give one with train and validation as "
+                f"{', '.join(SUFFIXES)}, or the name {name!r} alone"
+            )
+        return name, row, Path(text)
+    return name, row, row.source if isinstance(row.source, Path) else None
+
+
+def _from_hub(name: str, row: Task) -> dict[str, list[dict[str, Any]]]:
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        return patiently(
+            lambda: {split: datasets.load_dataset(HUB, row.source, split=split).to_list() for split in SPLITS}
+        )
+    except Exception as error:  # datasets and the hub each raise what they like
+        bundled = ", ".join(other for other in TASKS if isinstance(TASKS[other].source, Path))
+        raise TaskUnavailableError(
+            f"task {name!r} is in {HUB}, and its documents cannot be had: {type(error).__name__}: "
+            f"{first_line(error)}. Be online the first time (without HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), "
+            f"afterwards the cache serves them; or give a folder DIR/{name} with train and validation as "
+            f"{', '.join(SUFFIXES)}. Bundled tasks need no network: {bundled}"
+        ) from error
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _from_folder(folder: Path, split: str) -> list[dict[str, Any]]:
+    """The documents of a split, from the first file of a known kind."""
+    import pandas as pd
+
+    paths = [folder / f"{split}{suffix}" for suffix in SUFFIXES]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise TaskUnavailableError(f"task in {folder}: there is no {' or '.join(path.name for path in paths)}")
+    try:
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if path.suffix == ".parquet":
+            table = pd.read_parquet(path)
+        else:  # words such as "None" and "NA" are texts, not missing
+            table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise TaskError(f"task in {folder}: {path.name} cannot be read: {type(error).__name__}: {error}") from error
+    return [dict(zip(table.columns, row, strict=True)) for row in table.to_numpy(object).tolist()]
+
+
+def _encoded(
+    name: str,
+    split: str,
+    row: Task,
+    documents: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    max_length: int,
+    digest: Any,
+) -> Encoded:
+    """The documents of a split, tokenised, which the digest has seen."""
+    if not documents:
+        raise TaskError(f"task {name!r}: its {split} split holds no documents")
+    missing = [field for field in (*row.fields, "label") if any(field not in document for document in documents)]
+    if missing:
+        raise TaskError(
+            f"task {name!r}: its {split} split has the columns {', '.join(map(str, documents[0]))}, and not "
+            f"{', '.join(missing)}: it must have {', '.join((*row.fields, 'label'))}"
+        )
+    texts = [[str(document[field]) for document in documents] for field in row.fields]
+    labels = _labels(name, split, row, [document["label"] for document in documents])
+    encoded = tokenizer(
+        *texts,
+        truncation=True,
+        max_length=min(max_length, tokenizer.model_max_length),
+        padding=True,
+        padding_side="right",
+        return_attention_mask=True,
+        return_tensors="pt",
+    )
+    digest.update(json.dumps([split, texts, labels.tolist(), encoded["input_ids"].tolist()]).encode())
+    return Encoded(dict(encoded), labels)
+
+
+def _labels(name: str, split: str, row: Task, found: Sequence[Any]) -> Tensor:
+    """The labels [documents], classes as int64 and numbers as float32."""
+    try:
+        numbers = np.array([float(label) for label in found])
+    except (TypeError, ValueError):
+        numbers = np.array([np.nan])
+    if row.labels == 1:
+        fits, wanted = np.isfinite(numbers).all(), "numbers"
+    else:
+        fits, wanted = np.isin(numbers, np.arange(row.labels)).all(), f"classes from 0 to {row.labels - 1}"
+    if not fits:
+        odd = next((label for label in found if not _is_one_of(label, row.labels)), None)
+        raise TaskError(f"task {name!r}: its {split} split has the label {odd!r}, and labels are {wanted}")
+    return torch.tensor(numbers, dtype=torch.float32 if row.labels == 1 else torch.int64)
+
+
+def _is_one_of(label: Any, labels: int) -> bool:
+    try:
+        number = float(label)
+    except (TypeError, ValueError):
+        return False
+    return bool(np.isfinite(number)) and (labels == 1 or number in range(labels))

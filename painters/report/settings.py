@@ -1,0 +1,121 @@
+"""The settings under which records were scored, in words for captions and in rows for the page's last section."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from painters.experiment.tuning import Tuning
+from painters.report.data import GROUP
+from painters.results import Record
+from painters.results.similarity_record import SimilarityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """A model (an encoder with its fine-tuning), what it was asked, and with what."""
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    tasks: Sequence[Sequence[str]]  # rows of COLUMNS
+
+
+COLUMNS = (
+    *("task", "version", "metric", "chance", "documents", "limit", "shots", "seed", "batch size", "batching", "kv"),
+    *("prompts", "plans"),
+)
+
+
+def by_model(records: Iterable[Record]) -> list[ModelSettings]:
+    """The settings of each model in the records, in their order."""
+    groups: dict[Any, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[tuple(getattr(record, name) for name in GROUP)].append(record)
+    return [_of_model(group) for group in groups.values()]
+
+
+def line(records: Sequence[Record]) -> str:
+    """One line for a caption: every setting of these records, several values with commas."""
+    facts: list[tuple[str, list[Any]]] = [
+        ("model", [_model(record) for record in records]),
+        ("dtype", [record.dtype for record in records]),
+        ("device", [record.device for record in records]),
+        ("attention", [record.attention or "unknown" for record in records]),
+        ("tasks", [record.task for record in records]),
+        ("documents", [record.documents for record in records]),
+        ("limit", [_limit(record) for record in records]),
+        ("shots", [record.shots for record in records]),
+        ("seed", [record.seed for record in records]),
+        ("batch size", [record.batch_size for record in records]),
+        ("batching", [record.batching for record in records]),
+        ("kv", [record.kv for record in records]),
+        ("versions", [_versions(record) for record in records]),
+    ]
+    return "; ".join(f"{name} {_listed(values)}" for name, values in facts)
+
+
+def similarity_line(records: Sequence[SimilarityRecord]) -> str:
+    """The same for similarities, which have neither tasks' metrics nor shots."""
+    names = ("model", "dtype", "device", "attention", "inputs", "documents", "batch_size", "mode")
+    facts = [f"{name.replace('_', ' ')} {_listed(getattr(record, name) for record in records)}" for name in names]
+    return "; ".join((*facts, f"versions {_listed(map(_versions, records))}"))
+
+
+def _of_model(records: Sequence[Record]) -> ModelSettings:
+    first = records[0]
+    facts = [
+        ("Model", first.model),
+        ("Revision", first.revision or "none: a local or bundled model"),
+        ("Digest of the weights", first.weights or "unknown"),
+        ("Layers", str(first.num_layers)),
+        ("dtype", first.dtype),
+        ("Device", _listed(record.device for record in records)),
+        ("Attention", _listed(record.attention or "unknown" for record in records)),
+        *([("Fine-tuning", _tuned(first.tuning))] if first.tuning else []),
+        ("Versions", _listed((_versions(record) for record in records), "; or ")),
+        ("Scored", _between(sorted(record.date[:10] for record in records))),
+        ("Records", f"{len(records):,}"),
+    ]
+    return ModelSettings(_model(first), facts, _tasks(records))
+
+
+def _tasks(records: Sequence[Record]) -> list[list[str]]:
+    plans: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for record in records:
+        chance = "unknown" if record.chance is None else f"{record.chance:.4g}"
+        row = (
+            *(record.task, record.task_version or "unknown", record.metric, chance, str(record.documents)),
+            *(_limit(record), str(record.shots), str(record.seed), str(record.batch_size), record.batching, record.kv),
+            record.requests,
+        )
+        plans[row].add(record.plan)
+    return [[*row, str(len(found))] for row, found in sorted(plans.items())]
+
+
+def _model(record: Record) -> str:
+    return f"{record.model} ({record.tuning.protocol})" if record.tuning else record.model
+
+
+def _limit(record: Record) -> str:
+    """How many documents were asked for; a run outside of experiments does not say."""
+    if record.asked is None:
+        return "not recorded"
+    return "none" if record.asked.limit is None else str(record.asked.limit)
+
+
+def _versions(record: Record | SimilarityRecord) -> str:
+    return ", ".join(f"{library} {version}" for library, version in record.versions.items()) or "unknown"
+
+
+def _tuned(tuning: Tuning) -> str:
+    return ", ".join(f"{name} {'all' if value is None else value}" for name, value in tuning.model_dump().items())
+
+
+def _between(days: Sequence[str]) -> str:
+    return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
+
+
+def _listed(values: Iterable[object], joint: str = ", ") -> str:
+    return joint.join(dict.fromkeys(str(value) for value in values))

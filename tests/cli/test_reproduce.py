@@ -1,0 +1,155 @@
+"""`painters reproduce`: what is missing is scored, what is there is drawn without torch, other models by name."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.outcome import Outcome
+from support.real_shapes import save_bert, save_llama, write_data
+
+from painters import figures
+from painters.cli import reproduce as _cli_reproduce
+from painters.results import Store
+
+Painters = Callable[..., Outcome]
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "transformers", "lm_eval", "datasets", "accelerate"):
+    sys.modules[name] = None
+from painters.cli import main
+main()
+"""
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_is_missing_is_scored_and_then_redrawn_without_torch(painters: Painters, tmp_path: Path) -> None:
+    made = painters("reproduce", "1", "2", "14", "--limit", "3", "--out", "{tmp}/there", "--json")
+    assert made.code == 0
+    told = json.loads(made.out)
+    assert told["sweep"]["done"] == 24  # on one task: the intact model, 12 layers skipped, 11 swaps
+    assert told["similarities_measured"] == 4
+    assert {figure["figure"]: figure["drawn"] for figure in told["figures"]} == {1: True, 2: True, 14: True}
+    drawn = files(tmp_path / "there" / "figures")
+    assert sorted(drawn) == sorted(f"fig{n:02d}.{kind}" for n in (1, 2, 14) for kind in ("svg", "png", "csv", "md"))
+
+    again = [sys.executable, "-c", WITHOUT_TORCH, "reproduce", "1", "2", "14", "--limit", "3", "--out", "there"]
+    done = subprocess.run(again, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in done.stderr
+    assert files(tmp_path / "there" / "figures") == drawn
+
+
+def test_the_papers_tasks_for_other_models_with_documents_of_ones_own(painters: Painters, tmp_path: Path) -> None:
+    save_llama(tmp_path / "llama", 4)
+    save_bert(tmp_path / "bert", 4)
+    write_data(tmp_path / "data")
+    made = painters(
+        "reproduce", "3", "4", "--model", "{tmp}/llama", "--encoder", "{tmp}/bert", "--data", "{tmp}/data",
+        "--limit", "2", "--dtype", "float32", "--out", "{tmp}/out", "--json",
+    )  # fmt: skip
+    assert made.code == 0, made.err
+    records = Store(tmp_path / "out").records()
+    decoded = {(record.task, record.shots) for record in records if record.tuning is None}
+    assert decoded == {
+        ("arc_challenge", 0), ("hellaswag", 0), ("gsm8k", 5), ("winogrande", 0), ("lambada_openai", 0),
+    }  # fmt: skip
+    encoded = {(record.task, record.tuning.protocol) for record in records if record.tuning}
+    seven = ("cola", "mrpc", "qnli", "rte", "sst2", "stsb", "wnli")
+    assert encoded == {(task, protocol) for task in seven for protocol in ("retuned", "frozen")}
+    assert {record.tuning.rate for record in records if record.tuning} == {2e-5, 3e-2}  # the paper's
+    assert all(figure["drawn"] for figure in json.loads(made.out)["figures"])
+    told = (tmp_path / "out" / "figures" / "fig04.md").read_text()
+    assert "arc_challenge" in told
+    assert "stsb" in told
+
+
+def test_the_plan_of_the_papers_own_run_needs_no_weights(painters: Painters) -> None:
+    asked = ("--model", "meta-llama/Llama-2-7b-hf", "--encoder", "google-bert/bert-large-uncased")
+    told = json.loads(painters("reproduce", "all", *asked, "--plan-only", "--json").out)
+    assert told["missing"] == told["cells"] > 5000
+    assert 100 < told["hours"] < told["hours_alone"]
+    assert 3 * told["layer_runs"] < told["layer_runs_alone"]
+    assert told["similarities"] == 5
+    assert not told["no_estimate"]
+    by_name = {one["experiment"]: one for one in told["experiments"]}
+    assert set(by_name) >= {f"paper/fig{number}" for number in (2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)}
+    assert by_name["paper/fig13"]["cells"] < sum(one["cells"] for one in by_name.values())
+    generates = by_name["paper/fig12"]  # nothing of it is shared
+    assert (generates["layer_runs"], generates["hours"]) == (generates["layer_runs_alone"], generates["hours_alone"])
+
+
+def test_the_cost_of_the_paper_fits_a_terminal(painters: Painters, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    told = json.loads(painters("reproduce", "all", "--paper", "--plan-only", "--json").out)
+    shown = painters("reproduce", "all", "--paper", "--plan-only").out
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80
+    costs = {one["experiment"]: one for one in told["experiments"] if one["cells"]}
+    costs |= {one["kind"]: one for one in told["kinds"]} | {"all": {**told, "cells": told["missing"]}}
+    rows = {words[0]: words[1:] for words in map(str.split, lines) if words and words[0] in costs}
+    assert set(rows) == set(costs) > {"all", "log-likelihoods", "generation", "retuned", "frozen"}
+    for name, row in rows.items():
+        assert row[:3] == [f"{costs[name][count]:,}" for count in ("cells", "layer_runs_alone", "layer_runs")]
+    times = told["layer_runs_alone"] / told["layer_runs"]
+    assert rows["all"][3:] == [f"{times:.2f}", f"{told['hours_alone']:,.0f}", f"{told['hours']:,.0f}"]
+    assert f"hours about {told['hours']:,.0f} shared, {told['hours_alone']:,.0f} alone" in " ".join(shown.split())
+    assert "also where those of a document begin alike" in " ".join(shown.split())
+
+
+def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Painters, tmp_path: Path) -> None:
+    made = painters("reproduce", "1", "3", "--encoder", "{tmp}/none", "--out", "{tmp}/out", "--quiet")
+    assert made.code == 1
+    assert "none" in made.out
+    assert (tmp_path / "out" / "figures" / "fig01.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["15"], "there is no figure"),
+        (["two"], "two"),
+        (["2", "--encoder", "nano-bert"], "asks nothing of such a model"),
+        (["2", "--tflops", "3"], "--plan-only"),
+        (["2", "--data", "{tmp}/nowhere"], "no such folder"),
+    ],
+)
+def test_mistakes_are_told(painters: Painters, arguments: list[str], told: str) -> None:
+    outcome = painters("reproduce", *arguments)
+    assert outcome.code == 2
+    assert told in " ".join(outcome.err.split())
+    assert "Traceback" not in outcome.err
+
+
+def test_there_is_an_experiment_for_every_figure_that_needs_records() -> None:
+    from painters.experiment import shipped
+
+    assert {f"fig{number}" for number in figures.FIGURES if number > 1} <= set(shipped())
+
+
+@pytest.mark.parametrize(
+    ("named", "folder"),
+    [
+        ({"model": ".."}, "runs/outer-quick"),
+        ({"model": "."}, "runs/inner-quick"),
+        ({"model": "../"}, "runs/outer-quick"),
+        ({"model": "meta-llama/Llama-2-7b-hf"}, "runs/Llama-2-7b-hf-quick"),
+        ({"model": "../other", "encoder": "."}, "runs/other-inner-quick"),
+        ({}, "runs/quick"),
+    ],
+)
+def test_records_go_to_a_folder_with_the_name_of_the_model(
+    named: dict[str, str], folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outer" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "outer" / "inner")
+    options = {"paper": False, "limit": None, "dtype": None, "exact_batching": False, "data": None, "out": None}
+    asked = _cli_reproduce.request(["all"], quick=True, **{"model": None, "encoder": None} | named, **options)
+    assert asked.out == Path(folder)

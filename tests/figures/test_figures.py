@@ -1,0 +1,523 @@
+"""Figures: the numbers drawn against numbers by hand, what is missing named, the same files from the same records."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.fake_records import DECODED, LAYERS, TUNED, record, records, similarities, similarity
+from support.outcome import Outcome
+
+from painters import experiment, figures, variants
+from painters.experiment.tuning import Tuning
+from painters.figures import FIGURES, Data, FigureError, NothingToDraw
+from painters.figures.bands import Bootstrap, Estimate, mean, over_seeds
+from painters.plan import Plan
+from painters.results import Record, append
+from painters.results.lines import sealed
+from painters.results.scoring import difference_stderr
+from painters.similarity import MODES
+
+INTACT = Plan.identity(LAYERS)
+BLOCKED = ("torch", "transformers", "lm_eval", "datasets", "accelerate")
+
+
+@pytest.fixture(scope="module")
+def measured() -> list[Record]:
+    return records()
+
+
+@pytest.fixture(scope="module")
+def drawn(measured: list[Record], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all figures, drawn from files by a process that cannot import torch."""
+    store = tmp_path_factory.mktemp("store")
+    append(store / "scores.jsonl", measured)
+    (store / "similarity").mkdir()
+    for number, one in enumerate(similarities()):
+        (store / "similarity" / f"{number}.jsonl").write_bytes(sealed(one.model_dump_json()))
+    folder = tmp_path_factory.mktemp("figures")
+    code = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({BLOCKED!r}))
+sys.argv = ["painters", "plot", "all", "--from", {str(store)!r}, "--to", {str(folder)!r}, "--json"]
+runpy.run_module("painters", run_name="__main__")
+"""
+    run = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [row["figure"] for row in told] == list(FIGURES)
+    assert all(row["drawn"] and not row["missing"] for row in told), told
+    return folder
+
+
+def table(folder: Path, number: int) -> pd.DataFrame:
+    return pd.read_csv(folder / f"fig{number:02d}.csv")
+
+
+def caption(folder: Path, number: int) -> str:
+    return (folder / f"fig{number:02d}.md").read_text()
+
+
+class Scores:
+    """Scores looked up in the records, for numbers by hand."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.found: dict[tuple[str, str, str, str | None], Record] = {
+            (r.task, r.plan, r.kv, r.tuning.protocol if r.tuning else None): r for r in records
+        }
+
+    def value(self, task: str, plan: Plan, kv: str = "exact", protocol: str | None = None) -> float:
+        value = self.found[task, str(plan), kv, protocol].value
+        assert value is not None
+        return value
+
+    def median(self, plans: Sequence[Plan]) -> float:
+        """The median over tasks of the normalised mean over plans."""
+        scaled = []
+        for task, (chance, _) in DECODED.items():
+            score = statistics.mean(self.value(task, plan) for plan in plans)
+            scaled.append((score - chance) / (self.value(task, INTACT) - chance))
+        return statistics.median(scaled)
+
+
+@pytest.fixture(scope="module")
+def scores(measured: list[Record]) -> Scores:
+    return Scores(measured)
+
+
+# --------------------------------------------------------------------------------------------------------- every figure
+
+
+@pytest.mark.parametrize("number", FIGURES)
+def test_a_figure_is_four_files(drawn: Path, number: int) -> None:
+    for suffix, start in ((".svg", b"<?xml"), (".png", b"\x89PNG"), (".csv", b""), (".md", b"**Figure")):
+        content = (drawn / f"fig{number:02d}").with_suffix(suffix).read_bytes()
+        assert len(content) > 100
+        assert content.startswith(start)
+    assert FIGURES[number].title in caption(drawn, number)
+    assert "Nothing is missing." in caption(drawn, number)
+
+
+@pytest.mark.parametrize("number", sorted(set(FIGURES) - {1, 3, 14}))
+def test_the_caption_names_model_tasks_documents_seeds_protocol_and_bands(drawn: Path, number: int) -> None:
+    text = caption(drawn, number)
+    for word in ("fake-llama", "60 documents", "seed 1234", "float32", "95 %", "1000 bootstrap draws"):
+        assert word in text
+    used = {2: ["fake_lambada"], 12: ["fake_gsm8k"]}.get(number, list(DECODED))
+    assert all(task in text for task in used)
+    if number in (*range(4, 10), 11):
+        assert "fake-bert" in text
+        assert "retuned (the plan installed" in text
+        assert "frozen (the plan installed" in text
+        assert all(task in text for task in TUNED)
+        assert "rate 2e-05" in text
+        assert "rate 0.03" in text
+        assert "3 epochs" in text
+        assert "varied by its standard error instead: pearson" in text
+
+
+@pytest.mark.parametrize("number", FIGURES)
+def test_the_same_records_give_the_same_files(drawn: Path, measured: list[Record], tmp_path: Path, number: int) -> None:
+    data = Data.of(measured[::-1], similarities()[::-1])
+    figures.draw(number, data, tmp_path)
+    for suffix in (".svg", ".png", ".csv", ".md"):
+        name = f"fig{number:02d}{suffix}"
+        assert (tmp_path / name).read_bytes() == (drawn / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("number", sorted(set(FIGURES) - {1}))
+def test_a_figure_without_records_says_what_it_needs(number: int, tmp_path: Path) -> None:
+    with pytest.raises(NothingToDraw) as caught:
+        figures.draw(number, Data(), tmp_path)
+    assert f"Figure {number} needs {FIGURES[number].needs}" in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    [told] = figures.draw_all(Data(), tmp_path, [number])
+    assert told.files == ()
+    assert told.missing == (str(caught.value),)
+
+
+def test_every_figure_of_scores_has_its_experiment() -> None:
+    shipped = {experiment.load(name).figure for name in experiment.shipped() if "/" not in name}
+    assert set(FIGURES) - {1, 3, 14} <= shipped - {None}
+
+
+# ------------------------------------------------------------------------------------------------------------ by number
+
+SERIES: dict[int, tuple[str, Callable[[int], list[Plan]]]] = {
+    4: ("skip", lambda start: [variants.skip(num_layers=LAYERS, start=start)]),
+    5: ("middle-repeat", lambda start: [variants.middle_repeat(num_layers=LAYERS, start=start)]),
+    6: ("reverse", lambda start: [variants.reverse(num_layers=LAYERS, start=start)]),
+    7: ("shuffle", lambda start: [variants.shuffle(num_layers=LAYERS, start=start, seed=seed) for seed in range(10)]),
+    8: ("parallel", lambda start: [variants.parallel(num_layers=LAYERS, start=start)]),
+    9: ("parallel-3", lambda start: [variants.parallel(num_layers=LAYERS, start=start, loops=3)]),
+}
+
+
+@pytest.mark.parametrize("number", SERIES)
+def test_windows(drawn: Path, scores: Scores, number: int) -> None:
+    name, plans_of = SERIES[number]
+    for folder_number in (number, 11):
+        found = table(drawn, folder_number)
+        found = found[found.series == name].set_index(["panel", "tuning", "task", "start"], drop=False).sort_index()
+        for start in variants.windows(LAYERS):
+            plans = plans_of(start)
+            median = found[(found.task == "median") & (found.start == start)].iloc[0]
+            assert median.normalised == pytest.approx(scores.median(plans), abs=1e-5)
+            assert median.affected == LAYERS - 2 * start - 1
+            assert median.seeds == len(plans)
+            assert median.low <= median.normalised <= median.high
+            for protocol in ("retuned", "frozen"):
+                by_task = {
+                    task: statistics.mean(scores.value(task, plan, protocol=protocol) for plan in plans)
+                    for task in TUNED
+                }
+                shown = found[(found.tuning == protocol) & (found.start == start)].set_index("task").score
+                assert dict(shown) == pytest.approx(by_task | {"mean": statistics.mean(by_task.values())}, abs=1e-5)
+
+
+def test_lines_of_the_encoder(drawn: Path, scores: Scores) -> None:
+    found = table(drawn, 4)
+    for protocol in ("retuned", "frozen"):
+        lines = found[found.tuning == protocol].set_index("series").score
+        intact = statistics.mean(scores.value(task, INTACT, protocol=protocol) for task in TUNED)
+        assert lines["intact"] == pytest.approx(intact, abs=1e-5)
+        assert lines["chance"] == pytest.approx(statistics.mean(chance for chance, _ in TUNED.values()), abs=1e-5)
+
+
+def test_single_layers(drawn: Path, scores: Scores) -> None:
+    found = table(drawn, 2)
+    for name, rule, count in (("skip-layer", variants.skip_layer, LAYERS), ("swap", variants.swap, LAYERS - 1)):
+        rows = found[found.series == name].set_index("layer")
+        assert list(rows.index) == list(range(count))
+        for layer in range(count):
+            value = scores.value("fake_lambada", rule(num_layers=LAYERS, layer=layer))
+            assert rows.score[layer] == pytest.approx(value, abs=1e-5)
+    assert found[found.series == "intact"].score.item() == pytest.approx(scores.value("fake_lambada", INTACT), abs=1e-5)
+
+
+def test_loops(drawn: Path, scores: Scores) -> None:
+    found = table(drawn, 10)
+    assert len(found) == 6 * 8
+    for width, column in found.groupby("affected"):
+        start = (LAYERS - 1 - int(str(width))) // 2
+        by_hand = {n: scores.median([variants.parallel(num_layers=LAYERS, start=start, loops=n)]) for n in range(1, 9)}
+        assert dict(zip(column.loops, column["median"], strict=True)) == pytest.approx(by_hand, abs=1e-5)
+        [best] = column[column.best].loops
+        assert by_hand[best] == max(by_hand.values())
+        assert best == min(n for n in by_hand if by_hand[n] == by_hand[best])
+        [framed] = column[column.best].to_dict("records")
+        assert framed["best_low"] <= best <= framed["best_high"]
+
+
+def test_caches(drawn: Path, scores: Scores) -> None:
+    found = table(drawn, 12)
+    assert len(found) == 2 * 2 * 6
+    for row in found.itertuples():
+        kv = row.kv if row.affected > 1 else "exact"  # one layer is no group: it is scored once
+        assert row.score == pytest.approx(scores.value("fake_gsm8k", Plan.parse(row.plan), kv), abs=1e-5)
+        if row.kv == "averaged":
+            exact = scores.value("fake_gsm8k", Plan.parse(row.plan))
+            assert row.change == pytest.approx(row.score - exact, abs=1e-5)
+            assert row.change_low <= row.change + 1e-9
+            assert row.change <= row.change_high + 1e-9
+
+
+def test_depth_and_its_front(drawn: Path, scores: Scores) -> None:
+    found = table(drawn, 13)
+    assert len(found) == len(set(found.plan)) > 100
+    for row in found.itertuples():
+        plan = Plan.parse(row.plan)
+        assert (row.depth, row.layer_runs) == (plan.depth, plan.layer_runs)
+        assert row.median == pytest.approx(scores.median([plan]), abs=1e-5)
+        beaten = found[(found.depth <= row.depth) & (found["median"] >= row.median) & (found.plan != row.plan)]
+        if len(beaten) == 0:
+            assert row.front
+        if row.front:
+            assert not ((beaten["median"] > row.median) | (beaten.depth < row.depth)).any()
+
+
+def test_maps(drawn: Path) -> None:
+    by_hand = {(one.model, one.mode): np.array(one.cosines, dtype=float) for one in similarities()}
+    shown = {3: [("fake-llama", "flat"), ("fake-bert", "flat")], 14: [("fake-llama", mode) for mode in MODES]}
+    for number, maps in shown.items():
+        found = table(drawn, number)
+        assert list(dict.fromkeys(zip(found.model, found["mode"], strict=True))) == maps
+        for (model, mode), rows in found.groupby(["model", "mode"]):
+            drawn_map = rows.pivot(index="state", columns="other", values="cosine").to_numpy()
+            assert drawn_map == pytest.approx(by_hand[model, mode], abs=1e-5)
+        text = caption(drawn, number)
+        assert "100 documents of fake_lambada" in text
+        assert all(f"Mode {mode}" in text for _, mode in maps)
+
+
+# ---------------------------------------------------------------------------------------------------------------- bands
+
+
+def test_bands_are_of_paired_documents() -> None:
+    """The band of a difference is the paired one: far narrower than those of two scores apart."""
+    intact = record(INTACT, "fake_arc", 1.0, documents=400)
+    plan = variants.skip(num_layers=LAYERS, start=4)
+    skipped = record(plan, "fake_arc", 0.8, documents=400)
+    bootstrap = Bootstrap()
+    one, two = bootstrap.estimate(skipped), bootstrap.estimate(intact)
+    assert skipped.outcomes
+    assert intact.outcomes
+    paired = difference_stderr("mean", skipped.outcomes, one.value, intact.outcomes, two.value)
+    assert paired
+    assert skipped.stderr
+    for estimate, stderr in ((one - two, paired), (one, skipped.stderr)):
+        low, high = estimate.band or (0.0, 0.0)
+        assert (high - low) / (2 * 1.96) == pytest.approx(stderr, rel=0.12)
+        assert low < estimate.value < high
+    assert intact.stderr
+    assert paired < 0.7 * math.hypot(skipped.stderr, intact.stderr)
+
+
+def test_the_intact_model_has_no_band_against_itself(drawn: Path) -> None:
+    """A window of one layer in reverse is the intact model: 1 in every draw."""
+    found = table(drawn, 6)
+    rows = found[(found.panel == "decoder") & (found.affected == 1)]
+    assert len(rows) == len(DECODED) + 1
+    assert (rows[["normalised", "low", "high"]] == 1).all(axis=None)
+
+
+def test_draws_of_many_documents_are_as_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn piece by piece, so that a million documents do not take gigabytes: the same for every plan, and as wide."""
+    one = record(Plan.parse("0-3"), "fake_arc", 0.5)
+    kept = Bootstrap().estimate(one)
+    monkeypatch.setattr("painters.figures.bands.MOST_KEPT", 1)
+    monkeypatch.setattr("painters.figures.bands.MOST_AT_ONCE", 7 * one.documents)
+    pieces = Bootstrap().estimate(one)
+    assert kept.samples is not None
+    assert pieces.samples is not None
+    assert len(pieces.samples) == len(kept.samples)
+    assert pieces.samples.std() == pytest.approx(kept.samples.std(), rel=0.1)
+    assert pieces.samples.mean() == pytest.approx(one.value, abs=0.02)
+    assert (Bootstrap().estimate(one).samples == pieces.samples).all()
+
+
+def test_seeds_are_drawn_as_documents_are() -> None:
+    """Two seeds that differ in every draw of documents: their mean is 0.5, and either alone is within the band."""
+    apart = [Estimate(0.0, np.zeros(1000)), Estimate(1.0, np.ones(1000))]
+    joined = over_seeds(apart, 3)
+    assert joined.value == 0.5
+    assert joined.band == (0.0, 1.0)
+    again = over_seeds(apart, 3)
+    assert joined.samples is not None
+    assert again.samples is not None
+    assert (joined.samples == again.samples).all()
+
+
+def test_a_score_without_outcomes_varies_by_its_standard_error() -> None:
+    one = record(INTACT, "fake_sts", 1.0, protocol="retuned")
+    assert one.outcomes is None
+    assert one.stderr is not None
+    low, high = Bootstrap().estimate(one).band or (0.0, 0.0)
+    assert (high - low) / (2 * 1.96) == pytest.approx(one.stderr, rel=0.12)
+    assert Bootstrap().estimate(one.model_copy(update={"stderr": None})).band is None
+
+
+# -------------------------------------------------------------------------------------------------------------- missing
+
+
+def test_what_is_missing_is_named_and_left_out(measured: list[Record], tmp_path: Path) -> None:
+    gap = str(variants.skip(num_layers=LAYERS, start=2))
+    some = [r for r in measured if r.tuning is None and (r.task, r.plan) != ("fake_arc", gap)]
+    told = figures.draw(4, Data.of(some), tmp_path)
+    assert list(told.missing) == [
+        "the encoder's panel retuned",
+        "the encoder's panel frozen",
+        "skip: fake_arc at M = 7",
+    ]
+    assert f"Missing, and left out of the picture: {'; '.join(told.missing)}." in caption(tmp_path, 4)
+    found = table(tmp_path, 4)
+    assert set(found.panel) == {"decoder"}
+    assert set(found[found.start == 2].task) == set(DECODED) - {"fake_arc"}  # and no median of four tasks
+
+
+def test_missing_seeds_are_named_and_counted(measured: list[Record], tmp_path: Path) -> None:
+    wanted = str(variants.shuffle(num_layers=LAYERS, start=1, seed=0))
+    told = figures.draw(7, Data.of([r for r in measured if r.plan != wanted]), tmp_path)
+    assert list(told.missing) == [
+        "shuffle: 1 of 10 seeds of all tasks at M = 9",
+        "shuffle, retuned: 1 of 10 seeds of all tasks at M = 9",
+        "shuffle, frozen: 1 of 10 seeds of all tasks at M = 9",
+    ]
+    found = table(tmp_path, 7)
+    assert set(found[found.start == 1].seeds) == {9}
+
+
+def test_seeds_that_nobody_asked_of_a_model_are_not_missing(measured: list[Record], tmp_path: Path) -> None:
+    gone = {str(variants.shuffle(num_layers=LAYERS, start=start, seed=s)) for start in range(5) for s in range(3, 10)}
+    gone -= {str(variants.shuffle(num_layers=LAYERS, start=start, seed=s)) for start in range(6) for s in range(3)}
+    told = figures.draw(7, Data.of([r for r in measured if r.tuning is None or r.plan not in gone]), tmp_path)
+    assert not told.missing
+    found = table(tmp_path, 7)
+    assert set(found[(found.start == 1) & (found.panel == "decoder")].seeds) == {10}
+    assert set(found[(found.start == 1) & (found.panel != "decoder")].seeds) == {3}
+    assert "decoder 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; retuned 0, 1, 2; frozen 0, 1, 2." in caption(tmp_path, 7)
+
+
+def test_records_batched_in_two_ways_are_one_protocol(measured: list[Record], tmp_path: Path) -> None:
+    mixed = [r.model_copy(update={"batching": "shared"}) if i % 2 else r for i, r in enumerate(measured)]
+    assert not figures.draw(4, Data.of(mixed), tmp_path).missing
+
+
+def test_without_the_intact_model_nothing_is_normalised(measured: list[Record], tmp_path: Path) -> None:
+    some = [r for r in measured if r.tuning is None and not r.is_intact]
+    with pytest.raises(NothingToDraw, match=r"fake_arc, .*: the intact model is no better than chance, or was not"):
+        figures.draw(4, Data.of(some), tmp_path)
+    told = figures.draw(2, Data.of(some), tmp_path)
+    assert told.missing == ["the intact model, and with it the bands"]
+
+
+def test_an_encoder_alone_has_its_panels(measured: list[Record], tmp_path: Path) -> None:
+    told = figures.draw(8, Data.of([r for r in measured if r.tuning and r.tuning.protocol == "frozen"]), tmp_path)
+    assert list(told.missing) == ["the decoder's panel", "the encoder's panel retuned"]
+    assert set(table(tmp_path, 8).tuning) == {"frozen"}
+
+
+def test_a_deep_model_and_a_third_protocol_fit(measured: list[Record], tmp_path: Path) -> None:
+    """`operated` gets a panel of its own, in a second row."""
+    operated = Tuning(protocol="operated")
+    more = [r.model_copy(update={"tuning": operated}) for r in measured if r.tuning and r.tuning.protocol == "retuned"]
+    figures.draw(4, Data.of([*measured, *more]), tmp_path)
+    assert set(table(tmp_path, 4).tuning.dropna()) == {"retuned", "frozen", "operated"}
+
+
+# ---------------------------------------------------------------------------------------------------------- never mixed
+
+PLANS = [INTACT, variants.skip(num_layers=LAYERS, start=2)]
+
+
+def scored(**fields: object) -> list[Record]:
+    return [record(plan, "fake_arc", 1.0, **fields) for plan in PLANS]  # type: ignore[arg-type]
+
+
+def tuned(tuning: Tuning) -> list[Record]:
+    return [record(plan, "fake_rte", 1.0, protocol="retuned").model_copy(update={"tuning": tuning}) for plan in PLANS]
+
+
+MIXED: dict[str, tuple[list[Record], tuple[str, ...]]] = {
+    "two rates of fine-tuning": (
+        [*tuned(Tuning(protocol="retuned")), *tuned(Tuning(protocol="retuned", rate=5e-4))],
+        ("fake-bert on fake_rte", "tuning rate 2e-05 (2 plans)", "tuning rate 0.0005 (2 plans)"),
+    ),
+    "two seeds": ([*scored(), *scored(seed=1)], ("fake-llama on fake_arc", "seed 1234 (2 plans) or seed 1 (2 plans)")),
+    "two numbers of shots": ([*scored(), *scored(shots=5, requests="x")], ("shots 0 (2 plans) or shots 5 (2 plans)",)),
+    "two sets of requests": ([*scored(), *scored(requests="x")], ("requests fake_arc 60 (2", "requests x (2 plans)")),
+    "two models of one name": (
+        [*scored(), record(INTACT, "fake_lambada", 1.0, weights="0" * 12)],
+        ("2 models that are all called fake-llama", "weights ffffffffffff", "weights 000000000000"),
+    ),
+    "two decoders": ([*scored(), *scored(model="other")], ("records of 2 models (fake-llama, other)", "--model")),
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_protocols_are_not_mixed(name: str) -> None:
+    some, words = MIXED[name]
+    with pytest.raises(FigureError) as caught:
+        Data.of(some)
+    assert caught.value.exit_code == 2
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_most_documents_count_and_the_others_are_told(measured: list[Record], tmp_path: Path) -> None:
+    quick = [r for r in records(documents=20) if r.task == "fake_arc"]
+    figures.draw(4, Data.of([*quick, *measured]), tmp_path)
+    assert set(table(tmp_path, 4).task) > {"fake_arc"}
+    assert f"not drawn: {len(quick)} records of fake_arc with 20 documents" in caption(tmp_path, 4)
+
+
+def test_the_latest_of_equal_cells_counts() -> None:
+    later = record(INTACT, "fake_arc", 0.5, date="2026-02-01T00:00:00+00:00", versions={"lm_eval": "1"})
+    for order in (1, -1):
+        board = Data.of([*scored(), later][::order]).decoder
+        assert board is not None
+        found = board.raw("fake_arc", INTACT)
+        assert found is not None
+        assert found.value == later.value
+
+
+def test_similarities_measured_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
+    two = (similarity("m", "flat"), similarity("m", "flat", batch_size=4))
+    with pytest.raises(FigureError, match=r"m measured in 2 ways over 100 documents each: .*size 8 or .*size 4"):
+        figures.draw(3, Data(similarities=two), tmp_path)
+    more = similarity("m", "token", documents=200)
+    told = figures.draw(14, Data(similarities=(two[0], more)), tmp_path)
+    assert list(told.missing) == ["mode flat", "mode first-excluded", "mode centred"]
+
+
+# -------------------------------------------------------------------------------------------------------------- command
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a few records of a decoder on LAMBADA."""
+    folder = tmp_path_factory.mktemp("small")
+    plans = [INTACT, *(variants.skip_layer(num_layers=LAYERS, layer=layer) for layer in range(LAYERS))]
+    append(folder / "scores.jsonl", [record(plan, "fake_lambada", 0.9) for plan in plans])
+    return folder
+
+
+def test_plot_tells_what_it_drew(painters: Callable[..., Outcome], small: Path, tmp_path: Path) -> None:
+    told = painters("plot", "2", "--from", str(small), "--to", str(tmp_path / "new"))
+    assert told.code == 0
+    assert "fig02.{svg,png,csv,md}" in told.out
+    assert "layer swapped" in told.out
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        f"fig02.{suffix}" for suffix in ("csv", "md", "png", "svg")
+    ]
+
+
+def test_plot_fails_where_a_figure_that_was_asked_for_has_no_records(
+    painters: Callable[..., Outcome], small: Path, tmp_path: Path
+) -> None:
+    told = painters("plot", "2", "4", "--from", str(small), "--to", str(tmp_path), "--json")
+    assert told.code == 1
+    rows = {row["figure"]: row for row in json.loads(told.out)}
+    assert rows[2]["drawn"]
+    assert not rows[4]["drawn"]
+    assert "Figure 4 needs skip" in rows[4]["missing"][0]
+
+
+# name: (arguments after `plot`, exit code, what the message must say)
+MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
+    "no such figure": (("15", "--from", "{small}"), 2, ("no figure '15'", "1 to 14, or all")),
+    "no number": (("four", "--from", "{small}"), 2, ("no figure 'four'", "1 to 14, or all")),
+    "no such folder": (("4", "--from", "{tmp}/none"), 2, ("none", "no such file or folder", "painters sweep")),
+    "an empty folder": (("4", "--from", "{tmp}"), 2, ("holds no .jsonl file", "painters sweep")),
+    "no such decoder": (("4", "--from", "{small}", "--model", "x"), 2, ("model 'x'", "there are some of fake-llama")),
+    "no such encoder": (("4", "--from", "{small}", "--encoder", "x"), 2, ("encoder 'x'", "some of none")),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_message(painters: Callable[..., Outcome], small: Path, tmp_path: Path, name: str) -> None:
+    arguments, code, words = MISTAKES[name]
+    told = painters(
+        "plot", *(word.format(small=small, tmp=tmp_path) for word in arguments), "--to", str(tmp_path / "to")
+    )
+    assert told.code == code
+    assert told.out == ""
+    assert all(word in told.err for word in words), told.err
+    assert "Traceback" not in told.err
+    assert not (tmp_path / "to").exists()
+
+
+def test_draws_without_a_scale_give_no_band_and_no_warning() -> None:
+    """Where the intact model scores chance in a draw, what is normalised by it is infinite."""
+    apart = [Estimate(0.5, np.array([np.inf, 1.0])), Estimate(0.5, np.array([-np.inf, 1.0]))]
+    assert over_seeds(apart, 3).band is None
+    assert over_seeds(apart[:1], 3).band is None
+    assert mean(apart).band is None
