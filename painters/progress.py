@@ -6,14 +6,20 @@ import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 P = TypeVar("P")
 
 DELAY = 1.0  # seconds that a call takes before its bar is shown
 
 
-class Bar:
+class OnProgress(Protocol):
+    """Called with how many are done, how many there will be, and what is being done."""
+
+    def __call__(self, done: int, total: int, what: str) -> None: ...
+
+
+class ProgressBar:
     """Moves a bar of tqdm; called with how many are done, how many there will be, and what is being done."""
 
     def __init__(self) -> None:
@@ -33,7 +39,7 @@ class Bar:
 
 
 @contextmanager
-def shown(progress: P | bool | None) -> Iterator[P | Bar | None]:
+def progress_callback(progress: P | bool | None) -> Iterator[P | ProgressBar | None]:
     """What is to be told of progress: `progress` itself, a bar for True, nothing for False.
 
     For None it is a bar in a notebook and nothing elsewhere.
@@ -45,7 +51,7 @@ def shown(progress: P | bool | None) -> Iterator[P | Bar | None]:
     if not wanted:
         yield None
         return
-    bar = Bar()
+    bar = ProgressBar()
     try:
         yield bar
     finally:

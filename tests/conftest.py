@@ -1,49 +1,16 @@
-"""What every test runs under: no network, fixed seeds, one thread."""
+"""Fixtures of the tests: the tiny models' tokenizer and tasks, and the command line in this process."""
 
 from __future__ import annotations
 
 import os
-
-# Before anything imports transformers or datasets: both read these once, at import.
-os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_DATASETS_OFFLINE"] = "1"
-os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ.setdefault("MPLBACKEND", "Agg")
-
-import random
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
 import pytest
 from support.outcome import Outcome
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Nothing; torch adds up in the same order on every machine."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def interruptible() -> None:
-    """Nothing; Ctrl-C is heard also where a shell has started the tests in the background, which ignores it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """Nothing; every test starts from the same random state, whichever tests ran before it."""
-    random.seed(0)
-    np.random.seed(0)
-    if "torch" in sys.modules:  # tests that need no torch do not wait for it
-        sys.modules["torch"].manual_seed(0)
 
 
 @pytest.fixture(scope="module")

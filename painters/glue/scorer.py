@@ -39,7 +39,7 @@ from painters.glue.training import (
 )
 from painters.models import ModelError, by_name_or_loaded, describe, weights_digest
 from painters.plan import Plan, distinct
-from painters.progress import shown
+from painters.progress import progress_callback
 from painters.results import Record
 from painters.sharing import Sharing
 from painters.sharing.trie import groups
@@ -101,8 +101,8 @@ def evaluate(
     prepared = [task if isinstance(task, Prepared) else scorer.prepare(task, tuning, limit=limit) for task in asked]
     identity = Plan.identity(scorer.num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)
-    with shown(progress) as tell:
-        options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": tell}
+    with progress_callback(progress) as on_progress:
+        options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": on_progress}
         found = [record for task in prepared for record in scorer.score_together(scored, task, tuning, **options)]
     order = [str(plan) for plan in wanted]
     table = results.frame(found)

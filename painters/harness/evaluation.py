@@ -19,7 +19,7 @@ from painters.harness.task_texts import texts
 from painters.harness.tasks import SEED, Prepared, prepare
 from painters.models import ModelError, by_name_or_loaded, load_model
 from painters.plan import Plan, distinct
-from painters.progress import shown
+from painters.progress import progress_callback
 from painters.results import Record
 from painters.stack import LayerStack
 from painters.tasks import TaskError
@@ -73,7 +73,7 @@ def evaluate(
     wanted = distinct(plans)
     identity = Plan.identity(LayerStack.find(model).num_layers)
     scored = wanted if identity in wanted or not intact else (identity, *wanted)
-    with shown(progress) as tell:
+    with progress_callback(progress) as on_progress:
         records = list(
             score_together(
                 model,
@@ -86,7 +86,7 @@ def evaluate(
                 batch_size=batch_size,
                 seed=seed,
                 exact_batching=exact_batching,
-                progress=tell,
+                progress=on_progress,
             )
         )
     order = {str(plan): place for place, plan in enumerate(scored)}
@@ -108,7 +108,7 @@ def score(
     progress: Progress | bool | None = None,
 ) -> list[Record]:
     """The records of one plan: one for every metric of every task. `progress` as in `evaluate`."""
-    with shown(progress) as tell:
+    with progress_callback(progress) as on_progress:
         return list(
             score_all(
                 model,
@@ -120,7 +120,7 @@ def score(
                 num_fewshot=num_fewshot,
                 batch_size=batch_size,
                 seed=seed,
-                progress=tell,
+                progress=on_progress,
             )
         )
 
@@ -144,10 +144,10 @@ def score_all(
     over other batches differ in the last digits, and in bfloat16 in the first.
     """
     scorer = Scorer(model, tokenizer)
-    wanted, prepared, tell = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
+    wanted, prepared, counter = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
     for plan in wanted:
         for task in prepared:
-            yield from scorer.score_alone(plan, task, kv=kv, batch_size=batch_size, progress=tell.onwards())
+            yield from scorer.score_alone(plan, task, kv=kv, batch_size=batch_size, progress=counter.onwards())
 
 
 def score_together(
@@ -171,10 +171,10 @@ def score_together(
     rounding. What a user should know of how it went is counted in `notes`, and where there are none it is a warning.
     """
     scorer = Scorer(model, tokenizer)
-    wanted, prepared, tell = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
+    wanted, prepared, counter = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
     for task in prepared:
         yield from scorer.score(
-            wanted, task, kv=kv, batch_size=batch_size, exact_batching=exact_batching, progress=tell.onwards()
+            wanted, task, kv=kv, batch_size=batch_size, exact_batching=exact_batching, progress=counter.onwards()
         )
     if notes is not None:
         notes.update(scorer.notes)

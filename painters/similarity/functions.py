@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from painters.plan import Plan
-from painters.progress import shown
+from painters.progress import progress_callback
 from painters.results.similarity_record import SimilarityError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def measure(
 
     model, tokenizer = by_name_or_loaded(model, tokenizer, partial(load_model, encoders=True))
     name, texts = read_inputs(inputs, limit)
-    with shown(progress) as tell:
+    with progress_callback(progress) as on_progress:
         states = States.of(
             model,
             tokenizer,
@@ -135,7 +135,7 @@ def measure(
             batch_size=batch_size,
             max_length=max_length,
             path=path,
-            progress=tell,
+            progress=on_progress,
             passes=2 if "centred" in wanted else 1,
         )
         found = cosines(states, wanted, {"angles": Angle(), "profile": Profile()})

@@ -16,7 +16,7 @@ from pathlib import Path
 from painters.errors import PaintersError
 from painters.experiment import Cell, Experiment, ExperimentError, Model, cells
 from painters.models import bundled
-from painters.progress import Bar, shown
+from painters.progress import ProgressBar, progress_callback
 from painters.ranks import ranks
 from painters.results import Record, Store, command
 from painters.sweep.chunks import Chunks, groups
@@ -110,13 +110,13 @@ def run(
     `engine` "ray" scores on so many `workers` of Ray's at once (`painters.sweep.ray`), into the same store. Launched
     as several processes, all have to call this; the main one writes (`painters.ranks`).
     """
-    with shown(progress) as tell:
-        if isinstance(tell, Bar):
-            bar = tell
+    with progress_callback(progress) as on_progress:
+        if isinstance(on_progress, ProgressBar):
+            bar = on_progress
             return _run(
                 experiments, store, device, engine, workers, fail_fast, lambda at: bar(at.done, at.total, at.what)
             )
-        return _run(experiments, store, device, engine, workers, fail_fast, tell)
+        return _run(experiments, store, device, engine, workers, fail_fast, on_progress)
 
 
 def _run(

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from painters import progress, results, variants
 from painters.drawing import plan_figure, plan_svg
 from painters.plan import Plan, PlanError
-from painters.progress import Bar, shown
+from painters.progress import ProgressBar, progress_callback
 from painters.results import Record
 
 HOSTILE = "<script>alert(1)</script>"
@@ -254,32 +254,32 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_there_is_no_bar_outside_of_notebooks(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(None) as tell:
-        assert tell is None
-    with shown(False) as tell:
-        assert tell is None
+    with progress_callback(None) as on_progress:
+        assert on_progress is None
+    with progress_callback(False) as on_progress:
+        assert on_progress is None
     assert capsys.readouterr().err == ""
 
 
 def test_what_is_given_is_told() -> None:
     told: list[int] = []
-    with shown(told.append) as tell:
-        assert callable(tell)
-        tell(3)
+    with progress_callback(told.append) as on_progress:
+        assert callable(on_progress)
+        on_progress(3)
     assert told == [3]
 
 
 @pytest.mark.usefixtures("notebook")
 def test_a_notebook_gets_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    with shown(None) as tell:
-        assert isinstance(tell, Bar)
-        tell(1, 4, "0-3 on fake_arc")
-        tell(4, 4, "0-5 on fake_arc")
+    with progress_callback(None) as on_progress:
+        assert isinstance(on_progress, ProgressBar)
+        on_progress(1, 4, "0-3 on fake_arc")
+        on_progress(4, 4, "0-5 on fake_arc")
     said = capsys.readouterr().err
     assert "0-3 on fake_arc" in said
     assert "4/4" in said
-    with shown(False) as tell:
-        assert tell is None
+    with progress_callback(False) as on_progress:
+        assert on_progress is None
 
 
 @pytest.mark.usefixtures("notebook")
