@@ -14,7 +14,7 @@ from typing import Any
 
 TABLE = Path(__file__).with_name("survey.jsonl")
 PAGE = Path(__file__).parents[2] / "docs" / "architectures.md"
-README = Path(__file__).parents[2] / "README.md"
+SUMMARIES = tuple(Path(__file__).parents[2] / name for name in ("README.md", "docs/exact.md"))
 
 Row = dict[str, Any]
 
@@ -58,7 +58,7 @@ general rule makes. Many are parts of other models and have no class of their ow
 
 
 def summary(rows: Iterable[Row]) -> str:
-    """What the README says of the survey."""
+    """The sentence about the survey in the README and in docs/exact.md."""
     found = list(outcomes(rows).values())
     built = len(found) - found.count("not built")
     return f"{built} could be built tiny, and {found.count('exact')} of these are exact under plans of every kind"
@@ -136,10 +136,11 @@ def read() -> tuple[list[Row], Row]:
 
 
 def write() -> None:
-    """Nothing; the page and the README say what the table says."""
+    """Write the page, and the sentence about the survey elsewhere, from the table."""
     rows, head = read()
     PAGE.write_text(page(rows, head))
-    README.write_text(re.sub(r"(?<=<!-- survey -->).*(?=<!-- /survey -->)", summary(rows), README.read_text()))
+    for path in SUMMARIES:
+        path.write_text(re.sub(r"(?<=<!-- survey -->).*(?=<!-- /survey -->)", summary(rows), path.read_text()))
 
 
 if __name__ == "__main__":

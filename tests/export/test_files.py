@@ -362,8 +362,8 @@ def test_the_command_in_json(painters: Callable[..., Outcome], tmp_path: Path) -
     assert {"config.json", "tokenizer.json", "modeling_planned.py", "README.md"} < set(told["files"])
 
 
-def test_the_commands_of_the_readme(painters: Callable[..., Outcome], tmp_path: Path) -> None:
-    text = (bundled.NANO.parents[1] / "README.md").read_text()
+def test_the_commands_of_the_page_about_exports(painters: Callable[..., Outcome], tmp_path: Path) -> None:
+    text = (bundled.NANO.parents[1] / "docs" / "exports.md").read_text()
     commands = [shlex.split(line) for line in text.splitlines() if line.startswith("painters export ")]
     assert len(commands) == 2
     for command in commands:

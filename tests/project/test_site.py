@@ -72,7 +72,7 @@ def test_a_link_to_what_the_site_lacks_is_left_to_be_refused(monkeypatch: pytest
     assert repository.expanded(text, ROOT / "docs" / "api" / ".." / "page.md", "page.md", here) == (
         "[r](results/README.md#state) [n](../nothing.md)\n\n```sh\n[r](../results/README.md)\n```\n"
     )
-    assert "make run" in repository.section(ROOT / "README.md", "two-commands")
+    assert "make run" in repository.section(ROOT / "README.md", "install")
     with pytest.raises(KeyError, match="no heading #three-commands"):
         repository.section(ROOT / "README.md", "three-commands")
 
