@@ -16,8 +16,8 @@ export TOKENIZERS_PARALLELISM := false
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check test-slow test-architectures test-versions test-oldest test-newest test-quantised \
-	test-ray test-faults fuzz coverage mutants notebooks docs clean
+.PHONY: help run test check pytest test-slow test-architectures test-versions test-oldest test-newest test-quantised \
+	test-ray test-wheel test-faults fuzz coverage mutants notebooks docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -48,12 +48,15 @@ run: $(VENV)/.installed  ## set up, then score the bundled model with its middle
 test: $(VENV)/.installed-dev  ## set up with the tools, then lint, types and tests
 	@echo "Running: ruff and mypy, then the tests (some minutes)"
 	@$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+	@$(MAKE) --no-print-directory pytest
 
 check: $(VENV)/.installed-dev  ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+pytest: $(VENV)/.installed-dev  ## the tests alone
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.installed-dev  ## the tests that take more than a few seconds
 	$(BIN)/python -m pytest -m slow
@@ -92,6 +95,20 @@ test-ray: $(BIN)/python  ## the tests of sweeps over Ray, with actors on this ma
 	@$(BIN)/python -m venv build/ray
 	@build/ray/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt -e '.[dev,ray]'
 	build/ray/bin/python -m pytest tests/sweep/test_ray.py tests/sweep/test_ray_command.py -m 'slow or not slow'
+
+test-wheel: $(BIN)/python  ## build a wheel, install it into an empty environment, and use it from an empty folder
+	@echo "Building a wheel and installing it into build/wheel (minutes the first time)"
+	@rm -rf build/lib build/wheel/dist build/wheel/run && mkdir -p build/wheel/run
+	@$(BIN)/python -m pip wheel -qq --disable-pip-version-check --no-input --no-deps --wheel-dir build/wheel/dist .
+	@$(BIN)/python -m venv build/wheel/venv
+	@build/wheel/venv/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt \
+		--force-reinstall --no-deps build/wheel/dist/*.whl
+	@build/wheel/venv/bin/python -m pip install -qq --disable-pip-version-check --no-input -c constraints.txt \
+		build/wheel/dist/*.whl
+	cd build/wheel/run && ../venv/bin/painters run --variant skip --limit 2 --quiet
+	cd build/wheel/run && ../venv/bin/painters sweep fig4 --quick --plan-only --quiet
+	cd build/wheel/run && ../venv/bin/painters export --variant skip --to short --quiet
+	cd build/wheel/run && ../venv/bin/painters report runs --out report.html --quiet
 
 test-faults: $(VENV)/.installed-dev  ## writers that are killed, files that are damaged, disks that are full
 	@echo "Setting a store on fire (about 20 minutes on two cores; at most an hour)"

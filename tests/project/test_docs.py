@@ -111,3 +111,38 @@ def test_healing(capsys: pytest.CaptureFixture[str]) -> None:
     assert found == pytest.approx(shown, abs=0.02)
     intact, skipped, healed = found
     assert healed - intact < 0.25 * (skipped - intact)
+
+
+# ----------------------------------------------------------------------------------------------------------- the prose
+
+PROSE = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "results/README.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+@pytest.mark.parametrize("path", PROSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_is_wrapped(path: Path) -> None:
+    """At 120 characters, but for tables and code."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"<!-- (classes|rows) -->.*?<!-- /\1 -->", "", text, flags=re.DOTALL)  # made from the code
+    assert not [line for line in text.splitlines() if len(line) > 120 and not line.startswith("|")]
+
+
+def test_the_first_page_is_short() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.split()) <= 950
+    assert text[: text.index("```python")].count("\n") < 40
+    assert len((ROOT / "CONTRIBUTING.md").read_text().split()) <= 500
+
+
+# Pages that are tables made from the code, or lists of them.
+WITHOUT_CONCEPTS = {"architectures.md", "concepts.md", "halves.md", "testing.md"}
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_a_page_links_to_the_words_that_it_uses(path: Path) -> None:
+    if path.name not in WITHOUT_CONCEPTS:
+        assert "](concepts.md)" in path.read_text()
+    assert "](docs/concepts.md)" in (ROOT / "README.md").read_text()
