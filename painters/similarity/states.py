@@ -5,9 +5,7 @@ State 0 is the embeddings; all come before the final norm. A batch's states are 
 
 from __future__ import annotations
 
-import datetime
 import hashlib
-import importlib.metadata
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from painters import __version__
 from painters.engine import surgery
-from painters.models import describe, weights_digest
 from painters.plan import Plan
+from painters.results.provenance import model_fields, timestamp
 from painters.results.similarity_record import SimilarityError, SimilarityRecord
 from painters.similarity.functions import Progress
 from painters.similarity.inputs import Text
@@ -98,7 +95,7 @@ class States:
         self, inputs: str, cosines: Mapping[str, Tensor], angles: Tensor, profile: Tensor
     ) -> list[SimilarityRecord]:
         """The cosines of each mode with what they depend on; `inputs` names the documents."""
-        about = self._about(inputs) | {
+        about = self._shared_fields(inputs) | {
             "angles": tuple(map(_finite, angles)),
             "profile": {name: _finite(column) for name, column in zip(Profile.columns, profile.T, strict=True)},
         }
@@ -106,28 +103,17 @@ class States:
             SimilarityRecord(mode=mode, cosines=tuple(map(_finite, table)), **about) for mode, table in cosines.items()
         ]
 
-    def _about(self, inputs: str) -> dict[str, Any]:
-        """The fields of a record that any measurement of these states has."""
-        model: Any = self.model
-        name, revision = describe(model)
-        return {
+    def _shared_fields(self, inputs: str) -> dict[str, Any]:
+        """Return the fields that the records of all modes have in common."""
+        return model_fields(self.model, LayerStack.find(self.model, self.path).num_layers) | {
             "plan": str(self.plan),
-            "model": name,
-            "revision": revision,
-            "weights": weights_digest(model),
-            "num_layers": LayerStack.find(model, self.path).num_layers,
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": model.device.type,
-            "attention": getattr(model.config, "_attn_implementation", None),
             "inputs": inputs,
             "texts": _digest(self.documents),
             "documents": len(self.documents),
             "tokens": sum(map(len, self.documents)),
             "batch_size": self.batch_size,
             "labels": self.labels,
-            "versions": {"painters": __version__}
-            | {library: importlib.metadata.version(library) for library in ("torch", "transformers", "tokenizers")},
-            "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "date": timestamp(),
         }
 
     def _run(self, documents: Sequence[Document]) -> Batch:
