@@ -11,12 +11,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters.results.doctor.examining import Diagnosis, Examined, Mended, examine, mend
-from painters.results.lines import Fault, Kind
+from painters.results.doctor import Diagnosis, Examined, Mended, examine, mend
+from painters.results.lines import Fault, FaultKind
 
 SHOWN = 10  # faults of a file
 MANY = 20  # files
-_COLUMNS = (Kind.damaged, Kind.unfinished, Kind.older, Kind.newer)
+_COLUMNS = (FaultKind.damaged, FaultKind.unfinished, FaultKind.older, FaultKind.newer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +93,14 @@ def _table(found: Diagnosis) -> Table:
     return table
 
 
-def _counts(files: Sequence[Examined], kinds: Sequence[Kind]) -> list[str]:
+def _counts(files: Sequence[Examined], kinds: Sequence[FaultKind]) -> list[str]:
     return [f"{sum(one.records for one in files):,}", *(f"{sum(one.count(kind) for one in files):,}" for kind in kinds)]
 
 
 def _lines(found: Diagnosis) -> Iterator[str]:
     """The lines that are not intact records, and why, the first few of each file."""
     for one in found.files:
-        told = [fault for fault in one.faults if fault.kind != Kind.older]
+        told = [fault for fault in one.faults if fault.kind != FaultKind.older]
         for fault in told[:SHOWN]:
             yield f"{_short(one.path, found)}, line {fault.line}: {fault.kind}: {fault.reason}"
         if len(told) > SHOWN:
@@ -128,14 +128,14 @@ def _notes(found: Diagnosis) -> Iterator[str]:
 def _advice(found: Diagnosis) -> Iterator[str]:
     """What to do about it."""
     where = found.folder
-    if found.count(Kind.newer):
+    if found.count(FaultKind.newer):
         yield "update painters: some records are of a newer version, and none of this store is read until then"
-    if found.count(Kind.older):
+    if found.count(FaultKind.older):
         yield (
             f"`painters doctor {where} --mend`: records of an older version, which had no checksums, are not read "
             f"until then. It checks what can be checked of them, and keeps the old files as .bak"
         )
-    if found.count(Kind.damaged, Kind.unfinished):
+    if found.count(FaultKind.damaged, FaultKind.unfinished):
         yield (
             f"run the sweep again: what the damaged and unfinished lines held is missing, and is scored again. "
             f"`painters doctor {where} --mend` takes the lines out, and keeps the old files as .bak"

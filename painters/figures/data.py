@@ -11,7 +11,7 @@ from painters import results
 from painters.experiment.tuning import PROTOCOLS
 from painters.figures.board import Board, FigureError
 from painters.results import Record
-from painters.results.files import answer_for, in_order, intact
+from painters.results.files import in_reading_order, read_intact, report_faults
 from painters.results.lines import Fault
 from painters.results.similarity_record import SimilarityRecord, holds_similarities
 
@@ -63,20 +63,20 @@ def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityReco
     for path in map(Path, paths):
         if not path.exists():
             raise FigureError(f"records of {path}: there is no such file or folder. `painters sweep` writes one")
-        files = in_order(one for one in path.rglob("*.jsonl") if one.is_file()) if path.is_dir() else [path]
+        files = in_reading_order(one for one in path.rglob("*.jsonl") if one.is_file()) if path.is_dir() else [path]
         if not files:
             raise FigureError(f"records of {path}: the folder holds no .jsonl file. `painters sweep` writes some")
         left_out: list[Fault] = []
         for file in files:
             if holds_similarities(file):
-                measured, faults = intact(file, SimilarityRecord)
+                measured, faults = read_intact(file, SimilarityRecord)
                 similarities |= {one.key: one for one in measured}
             else:
-                scored, faults = intact(file, Record)
+                scored, faults = read_intact(file, Record)
                 for record in scored:
                     found.setdefault(results.key(record), record)
             left_out += faults
-        answer_for(left_out, path)
+        report_faults(left_out, path)
     return list(found.values()), list(similarities.values())
 
 

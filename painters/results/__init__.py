@@ -1,4 +1,9 @@
-"""Records: what a plan scored on a task, kept as one JSON object per line in files that only grow."""
+"""Records: what a plan scored on a task, kept as one JSON object per line in files that only grow.
+
+A record holds everything that can change its number, the outcome of every document, what the number cost, and the
+command that wrote it. A number that does not exist is None, never 0. Each line carries a checksum: damaged lines are
+left out with a warning, and never read as something else (`painters.results.lines`).
+"""
 
 from __future__ import annotations
 

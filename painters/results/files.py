@@ -1,4 +1,4 @@
-"""Files of records, one JSON object per line, that only grow: nothing that is in one is ever changed or cut off."""
+"""Files of records, one JSON object per line, that only grow: lines are appended, and never changed or removed."""
 
 from __future__ import annotations
 
@@ -11,38 +11,66 @@ from io import RawIOBase
 from pathlib import Path
 
 from painters.errors import PaintersWarning
-from painters.results.lines import FORMAT, Fault, Kind, Line, M, TooLongError, examined, sealed, sync_folder
+from painters.results.lines import FORMAT, Fault, FaultKind, Line, M, TooLongError, read_lines, seal, sync_folder
 from painters.results.record import Record, ResultsError
 
+__all__ = [
+    "STAMP",
+    "ResultsWarning",
+    "append",
+    "in_reading_order",
+    "read",
+    "read_intact",
+    "replace_file",
+    "report_faults",
+    "write_lines",
+]
+
 STAMP = re.compile(r"\d{8}T\d{6}-\d{6}Z(?=-)")
-"""How the name of a store's own file begins: with the time (UTC) at which its writer began."""
-_NAMED = 5  # places of damage in a message
+"""The beginning of the name of a file that a store wrote: the time (UTC) at which its writer began."""
+_MOST_NAMED = 5  # damaged lines in a message
 
 
 class ResultsWarning(PaintersWarning):
-    """Damaged lines in files of records, which were left out."""
+    """A warning that damaged lines in files of records were left out."""
 
 
 def append(path: str | Path, records: Iterable[Record]) -> None:
-    """Nothing; the records are at the end of `path` and on the disk when this returns.
+    """Append records to a file, and return when they are on the disk.
 
-    They begin a line of their own where an interrupted writer left one unfinished. OSError names the file; the next
-    call puts right what it left. A file has one writer at a time: there are no locks.
+    The records begin on a line of their own, also where an interrupted writer left an unfinished line. There are no
+    locks: a file must have one writer at a time.
+
+    Args:
+        path: The file. It and its folder are created if they do not exist.
+        records: The records to append, a line for each.
+
+    Raises:
+        OSError: The file cannot be written. The next call repairs an unfinished line that this one left.
+        ResultsError: A record is longer than the longest line that `read` accepts. Nothing was written.
+
+    Example:
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> records = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
+        >>> append("runs/records.jsonl", records)
+        >>> read("runs/records.jsonl") == records
+        True
     """
     write_lines(Path(path), [_line(record) for record in records])
 
 
 def write_lines(path: Path, lines: Sequence[bytes]) -> None:
-    """Nothing; the lines are at the end of `path` and on the disk when this returns."""
+    """Append lines, each with its newline, to `path`, and return when they are on the disk."""
     if not lines:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     try:
         with path.open("a+b", buffering=0) as file:
-            left = memoryview(_lead(file) + b"".join(lines))
-            while left:
-                left = left[file.write(left) :]
+            unwritten = memoryview(_missing_newline(file) + b"".join(lines))
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) :]
             os.fsync(file.fileno())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
@@ -51,7 +79,10 @@ def write_lines(path: Path, lines: Sequence[bytes]) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Nothing; `path` holds `content`, on the disk, when this returns, and never a part of it."""
+    """Replace `path` by a file with `content`, and return when it is on the disk.
+
+    The replacement is atomic: at any moment the file holds either all of its old content or all of the new.
+    """
     draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with draft.open("wb") as file:
@@ -66,69 +97,92 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def read(path: str | Path) -> list[Record]:
-    """The intact records in `path`, in order. A ResultsWarning names the lines that were left out.
+    """Return the intact records of a file, in order.
 
-    ResultsError where there is no file, or one of another version of painters.
+    Damaged lines are left out with a `ResultsWarning` that names them.
+
+    Args:
+        path: A file of records, as `append`, `painters run --out` and `painters sweep` write them.
+
+    Returns:
+        One record per intact line; duplicates are not removed.
+
+    Raises:
+        ResultsError: There is no such file, or some of its lines were written by another version of painters.
+
+    Example:
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> append("records.jsonl", score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))
+        >>> [(record.plan, record.metric) for record in read("records.jsonl")]
+        [('0-10', 'acc'), ('0-10', 'acc_norm')]
     """
     path = Path(path)
     if not path.is_file():
         raise ResultsError(f"records of {path}: there is no such file. `painters run --out {path}` writes one")
-    found, faults = intact(path, Record)
-    answer_for(faults, path)
-    return found
+    records, faults = read_intact(path, Record)
+    report_faults(faults, path)
+    return records
 
 
-def intact(path: Path, model: type[M]) -> tuple[list[M], list[Fault]]:
-    """The intact records in `path`, in order, and everything else that is there."""
-    found: list[M] = []
+def read_intact(path: Path, model: type[M]) -> tuple[list[M], list[Fault]]:
+    """Return the intact records of class `model` in `path`, in order, and the faults of all other lines."""
+    records: list[M] = []
     faults: list[Fault] = []
-    for one in examined(path, model):
-        if isinstance(one, Line):
-            found.append(one.record)
+    for line in read_lines(path, model):
+        if isinstance(line, Line):
+            records.append(line.record)
         else:
-            faults.append(one)
-    return found, faults
+            faults.append(line)
+    return records, faults
 
 
-def answer_for(faults: Sequence[Fault], where: str | Path) -> None:
-    """Nothing; a ResultsWarning says what in `where` is left out, and ResultsError what may not be."""
-    for kind in (Kind.newer, Kind.older):
-        if some := [fault for fault in faults if fault.kind == kind]:
-            raise ResultsError(f"records of {where}: {_counted(some)} {_ANOTHER[kind].format(some[0], where)}")
+def report_faults(faults: Sequence[Fault], path: str | Path) -> None:
+    """Raise ResultsError for lines of another version, and warn (ResultsWarning) of damaged ones.
+
+    `path` is the file or folder that was read, for the message.
+    """
+    for kind in (FaultKind.newer, FaultKind.older):
+        if of_kind := [fault for fault in faults if fault.kind == kind]:
+            rest = _OTHER_VERSION[kind].format(of_kind[0], path)
+            raise ResultsError(f"records of {path}: {_counted(of_kind)} {rest}")
     if faults:
         warnings.warn(
-            f"records of {where}: {_counted(faults)} damaged and left out ({_places(faults)}). A sweep scores again "
-            f"what they held; `painters doctor {where}` says more",
+            f"records of {path}: {_counted(faults)} damaged and left out ({_line_numbers(faults)}). A sweep scores "
+            f"again what they held; `painters doctor {path}` says more",
             ResultsWarning,
             stacklevel=2,
         )
 
 
-_ANOTHER = {
-    Kind.newer: "of a newer painters ({0.reason}; {0.path.name}, line {0.line}). Update painters to read them",
-    Kind.older: (
+_OTHER_VERSION = {
+    FaultKind.newer: "of a newer painters ({0.reason}; {0.path.name}, line {0.line}). Update painters to read them",
+    FaultKind.older: (
         "of an older painters, which wrote no checksums ({0.path.name}, line {0.line}). "
         f"`painters doctor {{1}} --mend` checks them, and writes them anew in format {FORMAT}"
     ),
 }
 
 
-def in_order(paths: Iterable[Path]) -> list[Path]:
-    """Files of records, each after those that its writer can have read, whatever its clock said: in each folder first
-    those that somebody else named, then a store's own by their names.
+def in_reading_order(paths: Iterable[Path]) -> list[Path]:
+    """Return files of records in the order in which they are read: later files override earlier ones.
+
+    In each folder the files that a user named come first, then those of stores by name. A store names a new file so
+    that it sorts after those already there, whatever the clock says.
     """
     return sorted(paths, key=lambda path: (path.parent, bool(STAMP.match(path.name)), path.name))
 
 
 def _line(record: Record) -> bytes:
+    """Return the line of a record; raise ResultsError where it is too long."""
     try:
-        return sealed(record.model_dump_json())
+        return seal(record.model_dump_json())
     except TooLongError as error:
         raise ResultsError(f"record of {record.plan} on {record.task}: {error}") from error
 
 
-def _lead(file: RawIOBase) -> bytes:
-    """The newline that the last line of `file` lacks."""
+def _missing_newline(file: RawIOBase) -> bytes:
+    """Return the newline that the last line of `file` lacks, or nothing."""
     end = file.seek(0, os.SEEK_END)
     if not end:
         return b""
@@ -137,13 +191,14 @@ def _lead(file: RawIOBase) -> bytes:
 
 
 def _counted(faults: Sequence[Fault]) -> str:
+    """Return the number of lines with its verb."""
     return "1 line is" if len(faults) == 1 else f"{len(faults):,} lines are"
 
 
-def _places(faults: Sequence[Fault]) -> str:
-    """Files and lines, the first few."""
+def _line_numbers(faults: Sequence[Fault]) -> str:
+    """Return the files and line numbers of the first few faults."""
     lines: dict[str, list[str]] = defaultdict(list)
-    for fault in faults[:_NAMED]:
+    for fault in faults[:_MOST_NAMED]:
         lines[fault.path.name].append(str(fault.line))
-    told = "; ".join(f"{name}: {', '.join(numbers)}" for name, numbers in lines.items())
-    return told if len(faults) <= _NAMED else f"{told}; …"
+    text = "; ".join(f"{name}: {', '.join(numbers)}" for name, numbers in lines.items())
+    return text if len(faults) <= _MOST_NAMED else f"{text}; …"

@@ -1,4 +1,4 @@
-"""Which command a record was made by."""
+"""The command line that a record was made by."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ import shlex
 import sys
 from pathlib import Path
 
+__all__ = ["command"]
+
 _LONGEST = 1000  # characters
 _SECRET = re.compile(
-    r"\b(?:hf|sk|ghp|gho|glpat|xox[a-z])[-_][A-Za-z0-9_-]{8,}"  # tokens by the beginnings that hubs give them
-    r"|(?<=://)[^/\s@]+(?=@)"  # user and password in an address
+    r"\b(?:hf|sk|ghp|gho|glpat|xox[a-z])[-_][A-Za-z0-9_-]{8,}"  # tokens, by the prefixes that services give them
+    r"|(?<=://)[^/\s@]+(?=@)"  # user and password in a URL
     r"|(?<=token=)[^\s,;&]+|(?<=secret=)[^\s,;&]+|(?<=password=)[^\s,;&]+|(?<=key=)[^\s,;&]+",
     re.IGNORECASE,
 )
 
 
 def command() -> str:
-    """The command line of painters that this process runs; "python" where another program calls it.
+    """Return the painters command line that runs in this process, as records keep it.
 
-    Without what looks like a secret; paths are relative to the working folder where they are in it, or begin with ~.
+    What looks like a secret is replaced by `***`. Paths in the working folder become relative, and the home folder
+    becomes `~`. A command of more than 1,000 characters is cut.
+
+    Returns:
+        The command line, or `"python"` where another program called painters.
+
+    Example:
+        >>> import sys
+        >>> sys.argv = ["/usr/bin/painters", "run", "--plan", "0-3 {4-8} 9-11", "--model", "https://me:pw@host/x"]
+        >>> command()
+        "painters run --plan '0-3 {4-8} 9-11' --model 'https://***@host/x'"
+        >>> sys.argv = ["script.py"]
+        >>> command()
+        'python'
     """
     program = Path(sys.argv[0]) if sys.argv else Path()
     name = program.parent.name if program.name == "__main__.py" else program.stem
@@ -31,9 +46,9 @@ def command() -> str:
 
 
 def _portable(argument: str) -> str:
-    """An argument without what only this machine knows of its paths."""
-    for folder, instead in ((Path.cwd(), "."), (Path.home(), "~")):
+    """Return an argument with paths relative to the working folder (`.`) or the home folder (`~`)."""
+    for folder, replacement in ((Path.cwd(), "."), (Path.home(), "~")):
         prefix = re.escape(str(folder))
         if folder != folder.parent:
-            argument = re.sub(rf"(?<![\w.~/-]){prefix}(?=/|$)", instead, argument)
+            argument = re.sub(rf"(?<![\w.~/-]){prefix}(?=/|$)", replacement, argument)
     return argument.replace(f"=.{os.sep}", "=").removeprefix(f".{os.sep}")

@@ -1,10 +1,10 @@
-"""A line of a record file: one JSON object that states its format first and a checksum of the line last.
+"""A line of a file of records: one JSON object with its format number first and a checksum last.
 
     {"format":2, ..., "checksum":"0123456789abcdef"}
 
-The checksum is blake2b's, 8 bytes, of every byte before it. It tells what was damaged, not what was forged. Where it
-stands and what it covers stay the same in formats to come, so that a newer line is known as one and not taken for a
-damaged one. Format 1 was the object alone.
+The checksum is blake2b with a digest of 8 bytes, over all bytes of the line before its hexadecimal digits. It detects
+damage, not forgery. Its position and what it covers stay the same in future formats, so that an older painters
+recognises a newer line and does not take it for a damaged one. Format 1 was the object alone, without a checksum.
 """
 
 from __future__ import annotations
@@ -21,52 +21,70 @@ from typing import BinaryIO, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+__all__ = [
+    "FORMAT",
+    "LONGEST",
+    "Fault",
+    "FaultKind",
+    "Line",
+    "TooLongError",
+    "parse",
+    "read_lines",
+    "reason_of",
+    "seal",
+    "sync_folder",
+]
+
 FORMAT = 2
-"""Raised whenever a record gets another field or a field another meaning; lines from format 2 on are read."""
+"""The format that is written. Raise it whenever a record gets another field, or a field another meaning."""
 LONGEST = 16 * 2**20
-"""Bytes of a line, so that no file of others fills the memory: about 800,000 outcomes."""
+"""The longest line that is read, in bytes: about 800,000 outcomes. It keeps a hostile file from filling the memory."""
 
 M = TypeVar("M", bound=BaseModel)
 
 _HEAD = b'{"format":'
 _START = re.compile(rb'\{"format":(\d{1,9}),')
 _END = re.compile(rb',"checksum":"([0-9a-f]{16})"\}')
+_WRONG_CHECKSUM = "its checksum is not that of its content"
 
 
 class TooLongError(ValueError):
-    """A record that would make a line that no reader takes."""
+    """A record whose line would be longer than any reader accepts."""
 
 
-class Kind(StrEnum):
+class FaultKind(StrEnum):
     """What is wrong with a line."""
 
     damaged = "damaged"
-    unfinished = "unfinished"  # the last of a file, as an interrupted writer leaves it, or one that writes just now
-    older = "older"  # of a painters that wrote no checksums
-    newer = "newer"
+    unfinished = "unfinished"  # the last line of a file: its writer was interrupted, or is writing right now
+    older = "older"  # written by a painters that wrote no checksums
+    newer = "newer"  # in a format that this painters does not know
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A line that is not what it should be."""
+    """A line that is not an intact record of this version."""
 
     path: Path
     line: int  # from 1
-    kind: Kind
+    kind: FaultKind
     reason: str
-    content: bytes = field(default=b"", repr=False, compare=False)  # of an older line, whole
+    content: bytes = field(default=b"", repr=False, compare=False)  # the whole line, of the kind `older` only
 
 
 @dataclass(frozen=True, slots=True)
 class Line(Generic[M]):
-    """A record and its bytes as a sound file has them, without the newline."""
+    """A record, and its bytes in the file without the newline."""
 
     record: M
     content: bytes
 
 
-def sealed(body: str | bytes) -> bytes:
-    """The line of a JSON object that is not empty, with its newline; TooLongError where nobody would read it."""
+def seal(body: str | bytes) -> bytes:
+    """Return the line, with its newline, of a JSON object that has at least one field.
+
+    Raise TooLongError where it would be longer than `LONGEST`.
+    """
     text = body.encode() if isinstance(body, str) else body
     text = b'%s%d,%s,"checksum":"' % (_HEAD, FORMAT, text[1:-1])
     if len(text) + 18 > LONGEST:
@@ -74,29 +92,34 @@ def sealed(body: str | bytes) -> bytes:
     return b'%s%s"}\n' % (text, _checksum(text).encode())
 
 
-def examined(path: Path, model: type[M]) -> Iterator[Line[M] | Fault]:
-    """What the lines of `path` hold, in order: every intact record, also where it shares a line with something
-    damaged, and whatever else there is as a fault. Blank lines are nothing.
+def read_lines(path: Path, model: type[M]) -> Iterator[Line[M] | Fault]:
+    """Yield every intact record of class `model` in `path`, and every fault, in the order of the lines.
+
+    An intact record is found also where it shares a line with damaged bytes; that line yields a fault too. Blank lines
+    are skipped.
     """
     with path.open("rb") as file:
-        for number, line, is_last in _cut(file):
+        for number, line, is_last in _numbered(file):
             if line is None:
-                yield Fault(path, number, Kind.damaged, f"longer than {LONGEST:,} bytes")
+                yield Fault(path, number, FaultKind.damaged, f"longer than {LONGEST:,} bytes")
                 continue
             content = line.strip()
             if not content:
                 continue
-            found, fault = _opened(content, model)
-            yield from found
+            records, fault = _records_in(content, model)
+            yield from records
             if fault is not None:
                 kind, reason = fault
-                if kind == Kind.damaged and is_last:
-                    kind, reason = Kind.unfinished, "ends within a record"
-                yield Fault(path, number, kind, reason, content if kind == Kind.older else b"")
+                if kind == FaultKind.damaged and is_last:
+                    kind, reason = FaultKind.unfinished, "ends within a record"
+                yield Fault(path, number, kind, reason, content if kind == FaultKind.older else b"")
 
 
-def _cut(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
-    """Number, content and whether no newline follows, for each line; None in the place of one that is too long."""
+def _numbered(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Yield number (from 1) and content of each line, and whether it lacks its newline.
+
+    The content of a line longer than `LONGEST` is None: it is skipped without being held in memory.
+    """
     number = 0
     while line := file.readline(LONGEST + 1):
         number += 1
@@ -108,68 +131,77 @@ def _cut(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
         yield number, None, False
 
 
-def _opened(content: bytes, model: type[M]) -> tuple[list[Line[M]], tuple[Kind, str] | None]:
-    """The intact records in a line, and what else is wrong with it."""
-    spans = list(_intact(content))
-    found: list[Line[M]] = []
+def _records_in(content: bytes, model: type[M]) -> tuple[list[Line[M]], tuple[FaultKind, str] | None]:
+    """Return the intact records in a line, and the kind and reason of its fault, or None."""
+    spans = list(_sealed_spans(content))
+    records: list[Line[M]] = []
     reason = None
     for start, end, version in spans:
         part = content[start:end]
         if version > FORMAT:
-            return [], (Kind.newer, f"format {version}; this version reads up to {FORMAT}")
+            return [], (FaultKind.newer, f"format {version}; this version reads up to {FORMAT}")
         if version < 2:
             reason = f"format {version}, which never had a checksum"
             continue
         try:
-            found.append(Line(parsed(_body(part), model), part))
+            records.append(Line(parse(_without_seal(part), model), part))
         except ValueError as error:
             reason = reason_of(error)
     if spans and sum(end - start for start, end, _ in spans) == len(content):
-        return found, None if reason is None else (Kind.damaged, reason)
+        return records, None if reason is None else (FaultKind.damaged, reason)
     if not spans and _HEAD not in content and b'"checksum"' not in content:
-        try:
-            parsed(content, model)
-        except ValueError as error:
-            return [], (Kind.damaged, _told(content) or reason_of(error))
-        return [], (Kind.older, "no checksum")
-    return found, (Kind.damaged, _told(content) or reason or "its checksum is not that of its content")
+        return [], _fault_without_seal(content, model)
+    return records, (FaultKind.damaged, _visible_damage(content) or reason or _WRONG_CHECKSUM)
 
 
-def _intact(content: bytes) -> Iterator[tuple[int, int, int]]:
-    """Start, end and format of every stretch whose checksum is right.
+def _fault_without_seal(content: bytes, model: type[M]) -> tuple[FaultKind, str]:
+    """Return the fault of a line that has neither format nor checksum: older if it is a record, else damaged."""
+    try:
+        parse(content, model)
+    except ValueError as error:
+        return FaultKind.damaged, _visible_damage(content) or reason_of(error)
+    return FaultKind.older, "no checksum"
 
-    Neither the beginning nor the end of a line can occur within one, for quotes in texts are escaped.
+
+def _sealed_spans(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield start, end (exclusive) and format of every stretch of bytes whose checksum is right.
+
+    The beginning and the end of a sealed object cannot occur within one, because quotes in its texts are escaped.
     """
     starts = list(_START.finditer(content))
     limits = [*(start.start() for start in starts[1:]), len(content)]
-    for this, limit in zip(starts, limits, strict=False):
-        end = _END.search(content, this.end(), limit)
-        if end and _checksum(content[this.start() : end.start(1)]) == end[1].decode():
-            yield this.start(), end.end(), int(this[1])
+    for start, limit in zip(starts, limits, strict=False):
+        end = _END.search(content, start.end(), limit)
+        if end and _checksum(content[start.start() : end.start(1)]) == end[1].decode():
+            yield start.start(), end.end(), int(start[1])
 
 
-def _body(part: bytes) -> bytes:
-    """The object without format and checksum."""
+def _without_seal(part: bytes) -> bytes:
+    """Return the JSON object without its format and checksum."""
     return b"{%s}" % part[part.index(b",") + 1 : part.rindex(b',"checksum"')]
 
 
-def parsed(body: bytes, model: type[M]) -> M:
-    """The record; ValueError where `body` is none, or an object in it has two values of one name."""
+def parse(body: bytes, model: type[M]) -> M:
+    """Return the record of class `model` in a JSON object.
+
+    Raise ValueError where `body` is no such record, or where an object in it states a name twice.
+    """
     record = model.model_validate_json(body)
-    # After it, because this one minds neither depth nor size.
-    json.loads(body, object_pairs_hook=_no_doubles)
+    # Second, because the json module limits neither depth nor size: pydantic has refused hostile input by now.
+    json.loads(body, object_pairs_hook=_refuse_duplicates)
     return record
 
 
-def _no_doubles(pairs: list[tuple[str, object]]) -> None:
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> None:
+    """Raise ValueError where an object states a name twice."""
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice}: stated twice")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{duplicate}: stated twice")
 
 
-def _told(content: bytes) -> str | None:
-    """What can be seen of damage without reading the record."""
+def _visible_damage(content: bytes) -> str | None:
+    """Return what damage the bytes show without being parsed, or None."""
     if count := content.count(b"\0"):
         return f"{count:,} NUL bytes, as a crash of a machine leaves them"
     try:
@@ -180,20 +212,21 @@ def _told(content: bytes) -> str | None:
 
 
 def reason_of(error: ValueError) -> str:
-    """The first thing that is wrong with a record, on one line."""
+    """Return the first thing that is wrong with a record, on one line."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    path = ".".join(str(part) for part in first["loc"])
+    return f"{path}: {first['msg']}" if path else str(first["msg"])
 
 
 def _checksum(content: bytes) -> str:
+    """Return the 16 hexadecimal digits of the checksum of `content`."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def sync_folder(folder: Path) -> None:
-    """Nothing; the names in `folder` are on the disk, where the file system takes such a request."""
+    """Wait until the names of the files in `folder` are on the disk, where the file system supports it."""
     try:
         number = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a record holds, and the fields that make its key."""
+"""The fields of a record, and which of them make its key."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from painters.errors import PaintersError
 from painters.experiment.tuning import Tuning
 from painters.plan import MAX_LAYERS, Plan
 
+__all__ = ["NOT_IN_KEY", "Asked", "Batching", "Record", "ResultsError", "digest", "key"]
+
 Batching: TypeAlias = Literal["lm-eval", "shared"]
-"""Whether requests were batched as lm-eval does, row by row, or shared what they have in common: then the numbers are
-those of lm-eval up to rounding."""
+"""How requests were batched: row by row as lm-eval does, or with common prefixes shared, which equals lm-eval's
+numbers up to rounding."""
 
 
 class ResultsError(PaintersError, ValueError):
@@ -25,10 +27,14 @@ class ResultsError(PaintersError, ValueError):
 
 
 class Asked(BaseModel):
-    """What an experiment asked that a record of its cell does not tell otherwise.
+    """What an experiment asked for, where a record only holds what that came to.
 
-    `limit` and `shots` may have been None and `dtype` auto, where the record holds what that came to. `metrics` are all
-    metrics of the cell, so that a cell whose last lines were lost is not taken for a whole one.
+    `limit` and `shots` may have been None and `dtype` "auto"; the record states the resulting numbers and dtype.
+    `metrics` lists all metrics of the cell, so that a cell whose last lines were lost is recognised as incomplete.
+
+    Example:
+        >>> Asked(revision=None, dtype="auto", shots=None, limit=100, metrics=("acc", "acc_norm"))
+        Asked(revision=None, dtype='auto', shots=None, limit=100, metrics=('acc', 'acc_norm'))
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,14 +47,28 @@ class Asked(BaseModel):
 
 
 class Record(BaseModel):
-    """One metric of one scored cell: model, plan, task and protocol."""
+    """One metric of one scored cell: a model under a plan, on a task, by a protocol.
+
+    A record is immutable. `painters.harness.score` and `painters.glue.Scorer.score` return records, `append` and
+    `Store` keep them. The fields are plain values; `value`, `stderr`, `outcomes` and `chance` are None where the number
+    does not exist.
+
+    Example:
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> record, *_ = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
+        >>> record.plan, record.model, record.task, record.metric
+        ('0-10', 'nano-llama', 'nano_arc', 'acc')
+        >>> record.documents, len(record.outcomes), record.layer_runs, record.is_intact
+        (2, 2, 11, False)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     plan: str
-    variant: str | None = None  # the rule that made the plan, and its parameters, where they are known
-    params: dict[str, int | float | str] | None = None
-    asked: Asked | None = None  # of a cell of an experiment
+    variant: str | None = None  # the rule that made the plan, where it is known
+    params: dict[str, int | float | str] | None = None  # the rule's parameters
+    asked: Asked | None = None  # only for a cell of an experiment
 
     model: str
     revision: str | None  # the commit on the hub
@@ -67,41 +87,41 @@ class Record(BaseModel):
     seed: int
     batch_size: int = Field(ge=1)
     batching: Batching = "lm-eval"
-    tuning: Tuning | None = None  # of an encoder, before it was scored
+    tuning: Tuning | None = None  # how an encoder was fine-tuned before it was scored
 
     metric: str
-    aggregation: str
+    aggregation: str  # how outcomes become the value: see `painters.results.scoring`
     higher_is_better: bool
     primary: bool  # whether this metric stands for its task
     value: float | None
     stderr: float | None
-    outcomes: tuple[float, ...] | None  # by document, in the task's order
-    chance: float | None
-    not_finite: int = Field(ge=0)  # answers whose log-likelihood was infinite or not a number
+    outcomes: tuple[float, ...] | None  # one per document, in the task's order
+    chance: float | None  # the value of guessing
+    not_finite: int = Field(ge=0)  # answers whose log-likelihood was infinite or NaN
 
     layer_runs: int
     depth: int
     seconds: float  # for all metrics of the cell together
-    versions: dict[str, str]
+    versions: dict[str, str]  # library -> version
     date: str  # UTC, ISO 8601
-    command: str | None = None  # that wrote the record; "python" for a program that called painters
+    command: str | None = None  # the command that wrote the record; "python" where a program called painters
 
     @model_validator(mode="after")
-    def _whole(self) -> Record:
-        # Whoever draws documents reserves room for as many as a record says that there are.
+    def _check_outcomes(self) -> Record:
+        # Figures reserve room for as many documents as a record claims.
         if self.outcomes is not None and len(self.outcomes) != self.documents:
             raise ValueError(f"outcomes of {len(self.outcomes)} documents, where documents is {self.documents}")
         return self
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
-            yield name, (_counted(value) if name == "outcomes" and value is not None else value)
+            yield name, (_Count(value) if name == "outcomes" and value is not None else value)
 
     def _repr_html_(self) -> str:
-        """The record as notebooks show it: a row for each field, what was recorded first."""
+        """Return the record as notebooks show it: a table with a row per field, the main fields first."""
         shown = {name: getattr(self, name) for name in ("plan", "model", "task", "metric", "value", "stderr")}
         shown |= {name: value for name, value in self if name not in shown}
-        shown["outcomes"] = None if self.outcomes is None else _counted(self.outcomes)
+        shown["outcomes"] = None if self.outcomes is None else _Count(self.outcomes)
         rows = "".join(
             f"<tr><th style='text-align: left'>{name}</th><td style='text-align: left'>{escape(str(value))}</td></tr>"
             for name, value in shown.items()
@@ -111,12 +131,12 @@ class Record(BaseModel):
 
     @property
     def is_intact(self) -> bool:
-        """Whether the plan is the model as it is."""
+        """Whether the plan is the identity: the baseline, the model as it is."""
         return self.plan == str(Plan.identity(self.num_layers))
 
     @property
     def cell_key(self) -> str | None:
-        """The key of the cell that this record answers; None where no experiment asked."""
+        """The key of the experiment's cell that this record answers; None outside of experiments."""
         if self.asked is None:
             return None
         return experiment.cell_key(
@@ -126,8 +146,8 @@ class Record(BaseModel):
         )
 
 
-class _counted:
-    """How many outcomes there are, in the place of hundreds of them."""
+class _Count:
+    """The number of outcomes, shown in place of the outcomes themselves, which may be thousands."""
 
     def __init__(self, outcomes: Sequence[float]) -> None:
         self._count = len(outcomes)
@@ -136,22 +156,59 @@ class _counted:
         return f"<{self._count} outcomes>"
 
 
-# What a number is, says or costs. Everything else can change it and belongs to its key, fields to come
-# included.
 NOT_IN_KEY = frozenset(
     "variant params asked num_layers aggregation higher_is_better primary value stderr outcomes chance not_finite "
     "layer_runs depth seconds date command".split()
 )
+"""The fields that state a result, describe it, or say what it cost.
+
+All other fields can change the number and belong to the key, future fields included.
+"""
 
 
 def key(record: Record) -> str:
-    """One text for all fields that can change the number; equal keys are the same cell and metric."""
+    """Return one text for all fields that can change the number.
+
+    Args:
+        record: A record.
+
+    Returns:
+        JSON with sorted names. Two records with equal keys are the same metric of the same cell.
+
+    Example:
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> accuracy, normalised_accuracy = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
+        >>> key(accuracy) == key(accuracy.model_copy(update={"value": 0.5, "seconds": 9.0}))
+        True
+        >>> key(accuracy) == key(normalised_accuracy)
+        False
+    """
     return json.dumps(record.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
 
 
 def digest(records: Iterable[Record]) -> str:
-    """Twelve hexadecimal digits over what these records say of which cells, whatever their order: other numbers, or a
-    record more or less, give other digits.
+    """Return a digest of the keys and results of records, whatever their order.
+
+    Figures state it, so that a reader can check that the records at hand are those that were drawn. Costs, dates and
+    commands do not count.
+
+    Args:
+        records: The records.
+
+    Returns:
+        Twelve hexadecimal digits. Other values, or a record more or less, give other digits.
+
+    Example:
+        >>> digest([])
+        'e3b0c44298fc'
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> records = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
+        >>> digest(records) == digest(reversed(records))
+        True
+        >>> digest(records) == digest(records[:1])
+        False
     """
     lines = sorted(f"{key(record)} {record.value!r} {record.stderr!r} {record.outcomes!r}" for record in records)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]

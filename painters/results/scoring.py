@@ -1,8 +1,8 @@
-"""Numbers from per-document outcomes: standard errors, paired differences, chance and normalised values.
+"""Statistics of per-document outcomes: standard errors, paired differences, normalised values.
 
-An *outcome* is what one document contributed to a metric: 0 or 1 for accuracies, the log-likelihood for
-perplexity. How outcomes become the metric's value is its *aggregation*; lm-eval's names are used. Where a
-number cannot be had, it is None: never 0.
+An *outcome* is what one document contributes to a metric: 0 or 1 for accuracies, the log-likelihood for perplexity.
+The *aggregation* says how outcomes become the metric's value: `mean` is their mean, `perplexity` is exp(-mean), and
+other names of lm-eval's are unknown here. A number that does not exist is None, never 0.
 """
 
 from __future__ import annotations
@@ -28,18 +28,39 @@ __all__ = [
 ]
 
 BOOTSTRAP_SEED = 2407
+"""The default seed of `paired_interval`."""
 DRAWS = 10_000
-FEW = 30  # documents under which standard errors and intervals are rough
-FEW_APART = 10  # documents that tell two plans apart, under which a test can hardly find anything
-ERRORS = 2.0  # standard errors that a difference has to be away from zero
+"""How many bootstrap samples `paired_interval` draws by default."""
+FEW = 30
+"""With fewer documents than this, standard errors and intervals are rough."""
+FEW_APART = 10
+"""With fewer documents than this on which two plans differ, a test can hardly find a difference."""
+ERRORS = 2.0
+"""How many standard errors from zero a difference must be to count as seen."""
 
-# The metric that stands for a task where one number has to. The paper does not say which of acc and acc_norm
-# it plots; acc is the one that all multiple-choice tasks and LAMBADA have.
+# The metric that stands for a task where one number has to. The paper does not say which of acc and acc_norm it plots;
+# acc is the one that all multiple-choice tasks and LAMBADA have.
 _PRIMARY = ("acc", "exact_match")
 
 
 def primary(metrics: Sequence[str]) -> str:
-    """The metric that stands for a task with these `metrics`: acc, else exact_match, else the first."""
+    """Return the metric that stands for a task where one number has to.
+
+    Args:
+        metrics: All metrics of the task, with or without the name of a filter, as in `exact_match,strict-match`.
+
+    Returns:
+        The first that is `acc`, else the first that is `exact_match`, else the first of all.
+
+    Raises:
+        ValueError: `metrics` is empty.
+
+    Example:
+        >>> primary(["acc_norm", "acc"])
+        'acc'
+        >>> primary(["exact_match,strict-match", "exact_match,flexible-extract"])
+        'exact_match,strict-match'
+    """
     if not metrics:
         raise ValueError("a task without metrics has no primary one")
     for name in _PRIMARY:
@@ -50,12 +71,39 @@ def primary(metrics: Sequence[str]) -> str:
 
 
 def is_scored_by_documents(aggregation: str) -> bool:
-    """Whether a value under `aggregation` has a standard error that follows from its outcomes."""
+    """Return whether values of this aggregation have a standard error that follows from their outcomes.
+
+    Args:
+        aggregation: The name of an aggregation, as lm-eval has it.
+
+    Returns:
+        True for `mean` and `perplexity`.
+
+    Example:
+        >>> is_scored_by_documents("mean"), is_scored_by_documents("matthews_corrcoef")
+        (True, False)
+    """
     return aggregation in _SHARES
 
 
 def value(aggregation: str, outcomes: Sequence[float]) -> float | None:
-    """The value that `outcomes` come to; None under an unknown aggregation, of none, and beyond all numbers."""
+    """Return the value of a metric from its outcomes.
+
+    Args:
+        aggregation: How outcomes become the value.
+        outcomes: One per document.
+
+    Returns:
+        The value; None under an unknown aggregation, without outcomes, and where it exceeds all floats.
+
+    Example:
+        >>> value("mean", [1, 0, 1, 1])
+        0.75
+        >>> round(value("perplexity", [-1.0, -2.0]), 3)
+        4.482
+        >>> print(value("perplexity", [-1e9]))
+        None
+    """
     if aggregation not in _SHARES or not outcomes:
         return None
     mean = sum(outcomes) / len(outcomes)
@@ -68,12 +116,23 @@ def value(aggregation: str, outcomes: Sequence[float]) -> float | None:
 
 
 def stderr(aggregation: str, outcomes: Sequence[float], value: float) -> float | None:
-    """The standard error of `value`; None under an unknown aggregation and for fewer than two documents.
+    """Return the standard error of a metric's value.
 
-    For a mean it is s / sqrt(n) with the sample standard deviation s, which for accuracies is sqrt(p (1 - p)
-    / (n - 1)): lm-eval's closed form. For perplexity, exp(-mean of log-likelihoods), it is the first-order
-    (delta-method) value: perplexity times the standard error of the mean log-likelihood. lm-eval bootstraps
-    that one.
+    For a mean it is s / sqrt(n) with the sample standard deviation s. For accuracies this is
+    sqrt(p (1 - p) / (n - 1)), lm-eval's closed form. For perplexity it is the first-order (delta-method) value:
+    perplexity times the standard error of the mean log-likelihood; lm-eval bootstraps that one.
+
+    Args:
+        aggregation: How outcomes became the value.
+        outcomes: One per document.
+        value: The metric's value.
+
+    Returns:
+        The standard error; None under an unknown aggregation and for fewer than two documents.
+
+    Example:
+        >>> stderr("mean", [1, 0, 1, 1], 0.75)
+        0.25
     """
     share = _SHARES.get(aggregation)
     return None if share is None else _stderr_of_mean([share(outcome, value) for outcome in outcomes])
@@ -82,9 +141,26 @@ def stderr(aggregation: str, outcomes: Sequence[float], value: float) -> float |
 def difference_stderr(
     aggregation: str, outcomes: Sequence[float], value: float, others: Sequence[float], other_value: float
 ) -> float | None:
-    """The standard error of `value - other_value` when both were scored on the same documents in order.
+    """Return the standard error of `value - other_value`, paired by document.
 
     The difference is taken document by document, so what makes a document hard for both cancels.
+
+    Args:
+        aggregation: How outcomes became the values.
+        outcomes: The outcomes of the one plan, one per document.
+        value: Their value.
+        others: The outcomes of the other plan, of the same documents in the same order.
+        other_value: Their value.
+
+    Returns:
+        The standard error; None under an unknown aggregation and for fewer than two documents.
+
+    Raises:
+        ValueError: The two have different numbers of documents.
+
+    Example:
+        >>> difference_stderr("mean", [0, 1, 1, 0], 0.5, [1, 1, 1, 0], 0.75)
+        0.25
     """
     if len(outcomes) != len(others):
         raise ValueError(
@@ -94,7 +170,7 @@ def difference_stderr(
     if share is None:
         return None
     pairs = zip(outcomes, others, strict=True)
-    return _stderr_of_mean([share(one, value) - share(other, other_value) for one, other in pairs])
+    return _stderr_of_mean([share(outcome, value) - share(other, other_value) for outcome, other in pairs])
 
 
 def paired_interval(
@@ -105,10 +181,28 @@ def paired_interval(
     draws: int = DRAWS,
     seed: int = BOOTSTRAP_SEED,
 ) -> tuple[float, float] | None:
-    """What 95 % of the differences of the two values lie between when documents are drawn again and again, the same
-    ones for both: a percentile bootstrap, always the same one for one `seed`.
+    """Return the 95 % interval of the difference of two values: a percentile bootstrap, paired by document.
 
-    None under an aggregation without outcomes by document, and for fewer than two documents.
+    Each draw samples documents with replacement, the same documents for both.
+
+    Args:
+        outcomes: The outcomes of the one plan, one per document.
+        others: The outcomes of the other plan, of the same documents in the same order.
+        aggregation: How outcomes become the values.
+        draws: How many samples are drawn.
+        seed: Determines the draws: the same seed gives the same interval.
+
+    Returns:
+        The 2.5th and the 97.5th percentile of the differences, the one plan's value minus the other's. None under an
+        unknown aggregation and for fewer than two documents.
+
+    Raises:
+        ValueError: The two have different numbers of documents.
+
+    Example:
+        >>> low, high = paired_interval([1] * 30 + [0] * 10, [1] * 20 + [0] * 20)
+        >>> round(low, 3), round(high, 3)
+        (0.125, 0.4)
     """
     import numpy as np
 
@@ -119,26 +213,48 @@ def paired_interval(
         return None
     both = np.array([outcomes, others], dtype=np.float64)
     random = np.random.default_rng(seed)
-    found = np.empty(draws)
-    rows = max(1, 2**20 // count)  # of a block of draws, so that memory stays bounded
+    differences = np.empty(draws)
+    rows = max(1, 2**20 // count)  # draws at a time, so that memory stays bounded
     for begin in range(0, draws, rows):
-        chosen = random.integers(0, count, (min(rows, draws - begin), count))
-        one, other = both[:, chosen].mean(-1)
-        found[begin : begin + rows] = np.exp(-one) - np.exp(-other) if aggregation == "perplexity" else one - other
-    low, high = np.percentile(found, [2.5, 97.5])
+        drawn = random.integers(0, count, (min(rows, draws - begin), count))
+        mean, other = both[:, drawn].mean(-1)
+        difference = np.exp(-mean) - np.exp(-other) if aggregation == "perplexity" else mean - other
+        differences[begin : begin + rows] = difference
+    low, high = np.percentile(differences, [2.5, 97.5])
     return float(low), float(high)
 
 
 def discordant(outcomes: Sequence[float], others: Sequence[float]) -> int:
-    """How many documents tell the two apart."""
-    return sum(one != other for one, other in zip(outcomes, others, strict=True))
+    """Return on how many documents two plans differ.
+
+    Args:
+        outcomes: The outcomes of the one plan, one per document.
+        others: The outcomes of the other plan, of the same documents in the same order.
+
+    Returns:
+        The number of documents with different outcomes.
+
+    Example:
+        >>> discordant([1, 0, 1, 1], [1, 1, 0, 1])
+        2
+    """
+    return sum(outcome != other for outcome, other in zip(outcomes, others, strict=True))
 
 
 def documents_needed(difference: float, error: float, documents: int) -> int | None:
-    """How many documents of this kind it would take to see a difference of this size, at two standard errors; None
-    where there is no difference.
+    """Return how many documents of this kind would show a difference of this size, at two standard errors.
 
-    `error` is the standard error of the difference, which shrinks with the root of their number.
+    Args:
+        difference: The difference of two values.
+        error: Its standard error, which shrinks with the square root of the number of documents.
+        documents: How many documents it was measured on.
+
+    Returns:
+        The number of documents; None where there is no difference, or a number is not finite.
+
+    Example:
+        >>> documents_needed(difference=0.02, error=0.02, documents=100)
+        400
     """
     if difference == 0 or not math.isfinite(difference) or not math.isfinite(error):
         return None
@@ -146,10 +262,23 @@ def documents_needed(difference: float, error: float, documents: int) -> int | N
 
 
 def too_few(difference: float, error: float | None, documents: int, apart: int | None = None) -> str | None:
-    """Why these documents are too few to tell whether there is a difference, and how many would do; None where they
-    suffice, and where no difference is claimed.
+    """Return why the documents are too few to decide whether there is a difference, and how many would do.
 
-    `error` is its standard error, paired by document, and `apart` how many documents are discordant.
+    Args:
+        difference: The difference of two values.
+        error: Its standard error, paired by document, where there is one.
+        documents: How many documents it was measured on.
+        apart: On how many of them the two differ, where it is known (`discordant`).
+
+    Returns:
+        The reason; None where the documents suffice, and where there is nothing to decide: the difference is zero or
+        not finite, or has no standard error.
+
+    Example:
+        >>> too_few(0.02, 0.02, documents=100)
+        '100 documents; about 400 would show a difference of this size'
+        >>> print(too_few(0.2, 0.02, documents=100))
+        None
     """
     if difference == 0 or error is None or not math.isfinite(difference):
         return None
@@ -158,21 +287,32 @@ def too_few(difference: float, error: float | None, documents: int, apart: int |
     if documents < FEW and not is_clear:
         return f"{documents} documents; take {FEW} or more"
     if needed is not None and needed > documents:
-        return f"{documents:,} documents; about {_rounded_up(needed):,} would tell one of this size"
+        return f"{documents:,} documents; about {_rounded_up(needed):,} would show a difference of this size"
     if apart is not None and apart < FEW_APART:
         return f"{apart} of {documents:,} documents tell the two apart; the standard error is rough"
     return None
 
 
 def _rounded_up(count: int) -> int:
-    """To two digits."""
+    """Return `count` rounded up to two digits."""
     unit = int(10 ** max(0, len(str(count)) - 2))
     return -(-count // unit) * unit
 
 
 def normalised(value: float, intact: float, chance: float | None) -> float | None:
-    """The paper's scale: 0 is guessing, 1 is the intact model. None where the intact model is no better than
-    chance.
+    """Return a value on the paper's scale, where 0 is guessing and 1 the intact model.
+
+    Args:
+        value: The value of a plan.
+        intact: The value of the intact model, the baseline.
+        chance: The value of guessing, where it is known.
+
+    Returns:
+        The normalised value; None where the intact model is no better than chance, or chance is unknown.
+
+    Example:
+        >>> normalised(0.5, intact=0.75, chance=0.25)
+        0.5
     """
     if chance is None or intact <= chance:
         return None
@@ -180,18 +320,21 @@ def normalised(value: float, intact: float, chance: float | None) -> float | Non
 
 
 def _mean_share(outcome: float, value: float) -> float:
+    """Return what one outcome adds to a mean, times the number of documents."""
     return outcome
 
 
 def _perplexity_share(outcome: float, value: float) -> float:
+    """Return what one log-likelihood adds to first order to the perplexity `value`, times the number of documents."""
     return -value * outcome
 
 
-# aggregation -> what a document's outcome adds, to first order, to the value (up to a constant)
+# aggregation -> what a document's outcome adds to the value, to first order and up to a constant
 _SHARES = {"mean": _mean_share, "perplexity": _perplexity_share}
 
 
 def _stderr_of_mean(shares: Sequence[float]) -> float | None:
+    """Return the standard error of the mean of `shares`; None for fewer than two."""
     n = len(shares)
     if n < 2:
         return None

@@ -1,6 +1,6 @@
-"""What a measurement of similarity leaves behind: the matrix and everything that it depends on, as a line of JSON.
+"""Records of similarity: a matrix of cosines between hidden states with everything it depends on, as a line of JSON.
 
-In a folder of records, similarities live in `similarity/`, a file each, where the store of scores does not look.
+In a folder of records, similarities live in `similarity/`, a file each. The store of scores does not read that folder.
 """
 
 from __future__ import annotations
@@ -15,24 +15,42 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from painters.errors import PaintersError
-from painters.results.files import answer_for, intact, replace_file
-from painters.results.lines import sealed
+from painters.results.files import read_intact, replace_file, report_faults
+from painters.results.lines import seal
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["SimilarityError", "SimilarityRecord", "Square", "folder_of", "holds_similarities", "keep", "read"]
 
 Square: TypeAlias = tuple[tuple[float | None, ...], ...]
+"""A matrix [states, states] as nested tuples; None where a number does not exist."""
 
 
 class SimilarityError(PaintersError, ValueError):
-    """A similarity that does not exist, or inputs of which none can be computed."""
+    """A similarity that does not exist, or inputs for which none can be computed."""
 
     exit_code = 2
 
 
 class SimilarityRecord(BaseModel):
-    """The cosines between the states of one model under one plan, in one mode, on one set of documents."""
+    """The cosines between the hidden states of one model under one plan, in one mode, on one set of documents.
+
+    `painters.similarity.measure` returns such records. State 0 is the embeddings; every further state is what left a
+    step of the plan.
+
+    Example:
+        >>> from painters.similarity import measure
+        >>> [record] = measure("nano-llama", ["The cat sat.", "A dog ran."], "0-2", modes=["token"])
+        >>> record.labels, record.documents, record.mode
+        (('embeddings', '0', '1', '2'), 2, 'token')
+        >>> record.frame().round(1).loc["embeddings", "embeddings"]
+        np.float64(1.0)
+        >>> list(record.table().columns)
+        ['norm', 'first_token', 'change', 'largest', 'influence']
+        >>> list(record.angle(2).index)
+        ['0', '1']
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -53,14 +71,14 @@ class SimilarityRecord(BaseModel):
     batch_size: int = Field(ge=1)
     labels: tuple[str, ...]  # of the states: embeddings, then the step that each one left
     cosines: Square  # None where a state was not finite
-    angles: Square | None = None  # at the last token, as a part of a half turn
-    profile: dict[str, tuple[float | None, ...]] | None = None  # what `measure` tells of each state
-    versions: dict[str, str]
+    angles: Square | None = None  # at the last token, in half turns: 1 is the opposite direction
+    profile: dict[str, tuple[float | None, ...]] | None = None  # column -> a number for each state
+    versions: dict[str, str]  # library -> version
     date: str  # UTC, ISO 8601
-    command: str | None = None  # that wrote the record; "python" for a program that called painters
+    command: str | None = None  # the command that wrote the record; "python" where a program called painters
 
     @model_validator(mode="after")
-    def _fits_the_labels(self) -> SimilarityRecord:
+    def _check_sizes(self) -> SimilarityRecord:
         size = len(self.labels)
         squares = {"cosines": self.cosines} | ({"angles": self.angles} if self.angles is not None else {})
         for name, square in squares.items():
@@ -76,7 +94,11 @@ class SimilarityRecord(BaseModel):
         return json.dumps(self.model_dump(mode="json", exclude=set(_NOT_IN_KEY)), sort_keys=True)
 
     def frame(self) -> pd.DataFrame:
-        """The cosines, states x states; attrs hold the other fields."""
+        """Return the cosines as a table of states x states.
+
+        Returns:
+            A DataFrame [states, states] with the labels as rows and columns; its `attrs` hold the other fields.
+        """
         import pandas as pd
 
         names = list(self.labels)
@@ -85,15 +107,26 @@ class SimilarityRecord(BaseModel):
         return table
 
     def table(self) -> pd.DataFrame:
-        """The profile: one row per state; `measure` says what the columns are."""
+        """Return the profile of the states as a table.
+
+        Returns:
+            A DataFrame with one row per state; `painters.similarity.measure` describes the columns.
+        """
         import pandas as pd
 
         return pd.DataFrame(self.profile or {}, index=pd.Index(self.labels, name="state"), dtype="float64")
 
     def angle(self, n: int = 1) -> pd.Series[float]:
-        """The angle between the states before and after `n` steps in a row, indexed by the first of the steps.
+        """Return the angle between the states before and after `n` consecutive steps, for each run of `n` steps.
 
-        SimilarityError where the plan has fewer steps, or the record no angles.
+        Args:
+            n: How many steps lie between the two states, from 1 to the number of steps.
+
+        Returns:
+            The angles in half turns (0 is the same direction, 0.5 a right angle), indexed by the first of the steps.
+
+        Raises:
+            SimilarityError: The plan has fewer than `n` steps, or the record holds no angles.
         """
         import pandas as pd
 
@@ -103,16 +136,19 @@ class SimilarityRecord(BaseModel):
         if self.angles is None:
             raise SimilarityError("angles of a record without any: measure it again")
         values = [row[i + n] for i, row in enumerate(self.angles[: steps - n + 1])]
-        first = pd.Index(self.labels[1 : steps - n + 2], name="step")
-        return pd.Series(values, index=first, name="angular_distance", dtype="float64")
+        first_steps = pd.Index(self.labels[1 : steps - n + 2], name="step")
+        return pd.Series(values, index=first_steps, name="angular_distance", dtype="float64")
 
 
-# What was measured and when; everything else belongs to the key, fields to come included.
+# What was measured and when. All other fields belong to the key, future fields included.
 _NOT_IN_KEY = frozenset("labels cosines angles profile num_layers documents tokens date command".split())
 
 
 def folder_of(out: str | Path) -> Path:
-    """Where similarities live in the folder of records `out`; SimilarityError where a file is in the way."""
+    """Return the folder of similarities in the folder of records `out`, neither of which need exist.
+
+    Raise SimilarityError where a file is in the place of one of them.
+    """
     out = Path(out)
     for path in (out, out / "similarity"):
         if path.exists() and not path.is_dir():
@@ -121,42 +157,44 @@ def folder_of(out: str | Path) -> Path:
 
 
 def keep(out: str | Path, records: Iterable[SimilarityRecord]) -> list[Path]:
-    """The file of each record in the folder of records `out`, on the disk when this returns.
+    """Write records into the folder of records `out`, a file each; return the files when they are on the disk.
 
-    A file holds one record and is named after its key: what was measured before is left as it is unless it was damaged,
-    an interrupted writer leaves no part of a record, and several may write at once.
+    A file is named after the key of its record. The file of an earlier measurement with the same key is left as it is,
+    unless it is damaged. An interrupted writer leaves no part of a record, and several processes may write at once.
     """
     folder = folder_of(out)
     folder.mkdir(parents=True, exist_ok=True)
-    kept = []
+    paths = []
     for record in records:
         path = folder / f"{_file_name(record)}.jsonl"
-        if not (path.exists() and intact(path, SimilarityRecord)[0]):
-            replace_file(path, sealed(record.model_dump_json()))
-        kept.append(path)
-    return kept
+        if not (path.exists() and read_intact(path, SimilarityRecord)[0]):
+            replace_file(path, seal(record.model_dump_json()))
+        paths.append(path)
+    return paths
 
 
 def read(path: str | Path) -> list[SimilarityRecord]:
-    """The intact records in `path`, in order; a ResultsWarning names the lines that were left out.
+    """Return the intact records of similarity in `path`, in order.
 
-    SimilarityError where there is no file, ResultsError where it is one of another version of painters.
+    A ResultsWarning names the damaged lines that were left out. Raise SimilarityError where there is no file, and
+    ResultsError where some lines are of another version of painters.
     """
     path = Path(path)
     if not path.is_file():
         raise SimilarityError(f"similarities of {path}: there is no such file. `painters similarity` writes some")
-    found, faults = intact(path, SimilarityRecord)
-    answer_for(faults, path)
-    return found
+    records, faults = read_intact(path, SimilarityRecord)
+    report_faults(faults, path)
+    return records
 
 
 def holds_similarities(path: Path) -> bool:
-    """Whether the first line of `path` says so."""
+    """Return whether the first record of `path` says that it is one of similarity."""
     with path.open("rb") as file:
         return b'"kind":"similarity"' in file.read(200).replace(b" ", b"")
 
 
 def _file_name(record: SimilarityRecord) -> str:
+    """Return model, inputs and mode in safe characters, then a digest of the key."""
     parts = (Path(record.model).name, record.inputs, record.mode)
     names = (re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-.")[:40] for part in parts)
     return "-".join((*names, hashlib.sha256(record.key.encode()).hexdigest()[:12]))

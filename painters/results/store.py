@@ -13,72 +13,130 @@ from itertools import chain
 from pathlib import Path
 
 from painters.experiment import Cell
-from painters.results.files import STAMP, answer_for, append, in_order, intact, write_lines
+from painters.results.files import STAMP, append, in_reading_order, read_intact, report_faults, write_lines
 from painters.results.lines import Fault, sync_folder
 from painters.results.record import Record, ResultsError, key
 
-Objection = Callable[[Cell, Record], str | None]
+__all__ = ["Answers", "Objection", "Store", "host_name"]
 
-_TIME = "%Y%m%dT%H%M%S-%fZ"  # as STAMP has it
-_PROBE = 4096  # bytes that a store has to take before a sweep loads anything
+Objection = Callable[[Cell, Record], str | None]
+"""Returns why a record does not count as an answer to a cell, or None."""
+
+_TIME = "%Y%m%dT%H%M%S-%fZ"  # the format of STAMP
+_PROBE = 4096  # bytes that a store must accept before a sweep loads anything
 
 
 @dataclass(slots=True)
 class Answers:
-    """Which records answer which cells.
+    """Which records answer which cells of an experiment.
 
-    A record answers the cell of the same model, revision, dtype, plan, kv, task, shots, limit, seed and batch size as
-    they were asked for; one in lm-eval's batches also where shared ones would do. A scoring counts when all its metrics
-    are there. Where a cell was scored again, because its weights, requests, device or libraries had changed, the latest
-    scoring counts: the last in the order of the files and their lines, for clocks may go backwards.
+    A record answers a cell of the same model, revision, dtype, plan, kv, task, shots, limit, seed and batch size, all
+    as the experiment asked for them. One scored in lm-eval's batches also answers a cell that asks for shared batches.
+
+    A scoring, the records of all metrics of a cell, counts only when it is complete. Where a cell was scored again,
+    because its weights, requests, device or libraries changed, the latest scoring counts: the last in the order of
+    files and lines, not of dates, because clocks may go backwards.
+
+    Attributes:
+        records: The key of an answered cell -> its records, one per metric.
+        missing: The cells without an answer, in order.
+        refused: Cells with a complete scoring that does not count, each with the reason.
+        contested: Cells that were scored with several weights or requests.
+
+    Example:
+        >>> from painters.experiment import Cell
+        >>> from painters.plan import Plan
+        >>> settings = {"model": "nano-llama", "revision": None, "dtype": "auto", "kv": "exact", "num_layers": 12}
+        >>> settings |= {"task": "nano_arc", "shots": None, "limit": 2, "seed": 1234, "batch_size": 8}
+        >>> cell = Cell(plan=Plan.parse("0-10"), **settings)
+        >>> answers = Store("empty").answers([cell])
+        >>> len(answers.missing), answers.of(cell)
+        (1, ())
     """
 
-    records: dict[str, tuple[Record, ...]] = field(default_factory=dict)  # the key of the cell -> one per metric
+    records: dict[str, tuple[Record, ...]] = field(default_factory=dict)
     missing: list[Cell] = field(default_factory=list)
-    refused: list[tuple[Cell, str]] = field(default_factory=list)  # scorings that do not count, and why
-    contested: list[Cell] = field(default_factory=list)  # scored with several weights or requests
+    refused: list[tuple[Cell, str]] = field(default_factory=list)
+    contested: list[Cell] = field(default_factory=list)
 
     def of(self, cell: Cell) -> tuple[Record, ...]:
-        """The records of `cell`, none where it is missing."""
+        """Return the records that answer a cell.
+
+        Args:
+            cell: A cell of the experiment.
+
+        Returns:
+            One record per metric; empty where the cell is missing.
+        """
         return self.records.get(cell.key, ())
 
 
 class Store:
-    """A folder of record files. Reading merges all of them, writing appends to a file of this process alone.
+    """A folder of record files: reading merges all of them, writing appends to a file of this process alone.
 
-    So writers need no locks, on no file system. Sweeps of the same cells at once score them twice, and one counts.
+    So writers need no locks, on any file system. Where two sweeps score the same cells at the same time, both keep
+    their records and one scoring counts.
+
+    Args:
+        folder: The folder, which need not exist yet.
+
+    Example:
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> store = Store("runs")
+        >>> store.append(score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))
+        >>> [(record.plan, record.metric) for record in Store("runs").records()]
+        [('0-10', 'acc'), ('0-10', 'acc_norm')]
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._mine: Path | None = None
+        self._own_file: Path | None = None
 
     def records(self) -> list[Record]:
-        """All intact records, file by file; of equal keys the first. A store that does not exist yet has none.
+        """Return all intact records, file by file.
 
-        A ResultsWarning names the lines that were left out; ResultsError where some are of another version.
+        Damaged lines are left out with a `ResultsWarning` that names them.
+
+        Returns:
+            The records; of several with the same key the first. Empty where the folder does not exist.
+
+        Raises:
+            ResultsError: There is a file in place of the folder, or some lines are of another version of painters.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ResultsError(f"store {self.folder}: a file is there. A store is a folder: give another name")
-        found: dict[str, Record] = {}
-        left_out: list[Fault] = []
-        for path in in_order(path for path in self.folder.glob("*.jsonl") if path.is_file()):
-            records, faults = intact(path, Record)
-            left_out += faults
+        by_key: dict[str, Record] = {}
+        faults: list[Fault] = []
+        for path in in_reading_order(path for path in self.folder.glob("*.jsonl") if path.is_file()):
+            records, faults_of_file = read_intact(path, Record)
+            faults += faults_of_file
             for record in records:
-                found.setdefault(key(record), record)
-        answer_for(left_out, self.folder)
-        return list(found.values())
+                by_key.setdefault(key(record), record)
+        report_faults(faults, self.folder)
+        return list(by_key.values())
 
     def append(self, records: Iterable[Record]) -> None:
-        """Nothing; the records are on the disk when this returns."""
-        if self._mine is None:
+        """Append records to this process's file, and return when they are on the disk.
+
+        Args:
+            records: The records to keep.
+
+        Raises:
+            OSError: The file cannot be written.
+            ResultsError: A record is longer than the longest line that readers accept.
+        """
+        if self._own_file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._mine = self._new_file()
-        append(self._mine, records)
+            self._own_file = self._new_file()
+        append(self._own_file, records)
 
     def check_writable(self) -> None:
-        """Nothing; OSError now rather than after an hour if records cannot be kept here."""
+        """Check that records can be kept here, so that a sweep fails at once and not after an hour.
+
+        Raises:
+            OSError: The folder cannot be created, or not written to, or its disk is full.
+        """
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             probe = self._new_file(".tmp")
@@ -90,33 +148,48 @@ class Store:
             raise OSError(error.errno, error.strerror, str(self.folder)) from error
 
     def missing(self, cells: Sequence[Cell]) -> list[Cell]:
-        """The cells that have no whole scoring, in order."""
+        """Return the cells that have no complete scoring.
+
+        Args:
+            cells: Cells of an experiment.
+
+        Returns:
+            Those without an answer, in order.
+        """
         return self.answers(cells).missing
 
     def answers(self, cells: Sequence[Cell], objection: Objection | None = None) -> Answers:
-        """What answers `cells`; `objection` says of a record why it does not count, or None."""
+        """Find the records that answer cells of an experiment.
+
+        Args:
+            cells: Cells of an experiment.
+            objection: Returns why a record does not count as an answer to a cell, or None where it counts.
+
+        Returns:
+            The records of each answered cell, and the cells that are missing, refused or contested.
+        """
         scorings = _scorings(self.records())
-        found = Answers()
+        answers = Answers()
         for cell in cells:
             counted: dict[int, tuple[Record, ...]] = {}
-            for place, scoring in chain.from_iterable(scorings.get(asked, ()) for asked in cell.keys):
+            for position, scoring in chain.from_iterable(scorings.get(cell_key, ()) for cell_key in cell.keys):
                 reason = objection(cell, scoring[0]) if objection else None
                 if reason is None:
-                    counted[place] = scoring
+                    counted[position] = scoring
                 else:
-                    found.refused.append((cell, reason))
+                    answers.refused.append((cell, reason))
             if not counted:
-                found.missing.append(cell)
+                answers.missing.append(cell)
                 continue
-            found.records[cell.key] = counted[max(counted)]
+            answers.records[cell.key] = counted[max(counted)]
             if len({(scoring[0].weights, scoring[0].requests) for scoring in counted.values()}) > 1:
-                found.contested.append(cell)
-        return found
+                answers.contested.append(cell)
+        return answers
 
     def _new_file(self, suffix: str = ".jsonl") -> Path:
-        """A file that no other writer has: named by time, machine and process, so that files sort by age.
+        """Create a file that no other writer has, named by time, machine and process.
 
-        Also where the clock went backwards, its name comes after those that are there.
+        Its name sorts after those of all files that are there, also where the clock went backwards.
         """
         stamps = (STAMP.match(path.name) for path in self.folder.glob("*.jsonl"))
         newest = max((stamp[0] for stamp in stamps if stamp), default="")
@@ -133,12 +206,12 @@ class Store:
 
 
 def host_name() -> str:
-    """This machine's name, as names of files have it."""
+    """Return this machine's name, with characters that are safe in file names."""
     return re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:40].strip("-") or "host"
 
 
 def _after(stamp: str) -> str:
-    """The next stamp; none where there is no time of that name."""
+    """Return the stamp one microsecond later; empty where `stamp` is no time."""
     try:
         return (datetime.datetime.strptime(stamp, _TIME) + datetime.timedelta(microseconds=1)).strftime(_TIME)
     except (ValueError, OverflowError):
@@ -146,15 +219,18 @@ def _after(stamp: str) -> str:
 
 
 def _scorings(records: Iterable[Record]) -> dict[str, list[tuple[int, tuple[Record, ...]]]]:
-    """The key of a cell -> its scorings that have all their metrics, each with its place among all."""
-    groups: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
+    """Group records into complete scorings, by the key of their cell.
+
+    A scoring comes with its position among all scorings: a later one has a larger number.
+    """
+    by_metric_of: dict[tuple[str, str], dict[str, Record]] = defaultdict(dict)
     for record in records:
-        if (asked := record.cell_key) is not None:
-            same = key(record.model_copy(update={"metric": ""}))
-            groups[asked, same][record.metric] = record
-    found: dict[str, list[tuple[int, tuple[Record, ...]]]] = defaultdict(list)
-    for place, ((asked, _), by_metric) in enumerate(groups.items()):
-        wanted = next(iter(by_metric.values())).asked
-        if wanted is not None and set(wanted.metrics) <= set(by_metric):
-            found[asked].append((place, tuple(by_metric[metric] for metric in wanted.metrics)))
-    return found
+        if (cell_key := record.cell_key) is not None:
+            settings = key(record.model_copy(update={"metric": ""}))
+            by_metric_of[cell_key, settings][record.metric] = record
+    scorings: dict[str, list[tuple[int, tuple[Record, ...]]]] = defaultdict(list)
+    for position, ((cell_key, _), by_metric) in enumerate(by_metric_of.items()):
+        asked = next(iter(by_metric.values())).asked
+        if asked is not None and set(asked.metrics) <= set(by_metric):
+            scorings[cell_key].append((position, tuple(by_metric[metric] for metric in asked.metrics)))
+    return scorings

@@ -20,8 +20,8 @@ from faults import GRID
 from faults.kills import content
 from painters.cli._errors import text_of as message
 from painters.results import ResultsWarning, Store, key
-from painters.results.doctor.examining import examine
-from painters.results.lines import Kind
+from painters.results.doctor import examine
+from painters.results.lines import FaultKind
 
 SOME = 60  # records that are appended
 ALONE = ("unshare", "--map-root-user", "--mount")
@@ -76,7 +76,7 @@ def under_fire(folder: Path, write: Callable[[Path], tuple[int, str]], size: str
         mount(store.parent, options)
         code, said = write(store)
         found = examine(store)
-        steps.append(Step(name, code, said, found.records, found.count(Kind.damaged, Kind.unfinished)))
+        steps.append(Step(name, code, said, found.records, found.count(FaultKind.damaged, FaultKind.unfinished)))
     return steps, store
 
 

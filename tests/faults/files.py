@@ -12,8 +12,8 @@ from pathlib import Path
 from support.damage import DAMAGES, intact, leftovers, line
 
 from painters.results import Record, ResultsWarning, Store, key
-from painters.results.doctor.examining import examine, mend
-from painters.results.lines import Fault, Line, examined
+from painters.results.doctor import examine, mend
+from painters.results.lines import Fault, Line, read_lines
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ def damaged(folder: Path, records: Sequence[Record], *, files: int, seed: int, m
 def _read(path: Path, content: bytes, records: Sequence[Record], lines: Sequence[bytes], tally: Tally) -> None:
     found: list[Record] = []
     told: list[int] = []
-    for one in examined(path, Record):
+    for one in read_lines(path, Record):
         if isinstance(one, Line):
             found.append(one.record)
         else:

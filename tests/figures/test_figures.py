@@ -22,7 +22,7 @@ from painters.figures import FIGURES, Data, FigureError, NothingToDraw
 from painters.figures.bands import Bootstrap, Estimate, mean, over_seeds
 from painters.plan import Plan
 from painters.results import Record, append
-from painters.results.lines import sealed
+from painters.results.lines import seal
 from painters.results.scoring import difference_stderr
 from painters.similarity import MODES
 
@@ -42,7 +42,7 @@ def drawn(measured: list[Record], tmp_path_factory: pytest.TempPathFactory) -> P
     append(store / "scores.jsonl", measured)
     (store / "similarity").mkdir()
     for number, one in enumerate(similarities()):
-        (store / "similarity" / f"{number}.jsonl").write_bytes(sealed(one.model_dump_json()))
+        (store / "similarity" / f"{number}.jsonl").write_bytes(seal(one.model_dump_json()))
     folder = tmp_path_factory.mktemp("figures")
     code = f"""
 import runpy, sys

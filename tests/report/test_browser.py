@@ -20,7 +20,7 @@ from painters import results, variants
 from painters.plan import Plan
 from painters.report import report
 from painters.results import Record, scoring
-from painters.results.lines import sealed
+from painters.results.lines import seal
 
 COMMAND = browser.find()
 pytestmark = pytest.mark.skipif(COMMAND is None, reason=browser.MISSING)
@@ -308,7 +308,7 @@ def test_thousands_of_rows_stay_fast(chromium: Page, folder: Path) -> None:
     text = one.model_dump_json()
     lines = [text.replace('"seed":1234', f'"seed":{seed}') for seed in range(5000)]
     (folder / "large").mkdir()
-    (folder / "large" / "records.jsonl").write_bytes(b"".join(map(sealed, lines)))
+    (folder / "large" / "records.jsonl").write_bytes(b"".join(map(seal, lines)))
     path = report(folder / "large", folder / "large.html", with_figures=False).path
     assert path.stat().st_size < 3_000_000
     began = time.monotonic()

@@ -17,8 +17,8 @@ from support.records import record
 from painters import results
 from painters.plan import Plan
 from painters.results import Record, ResultsError, ResultsWarning, Store
-from painters.results.files import intact as read_intact
-from painters.results.lines import FORMAT, LONGEST, Fault, Kind, TooLongError, sealed
+from painters.results.files import read_intact
+from painters.results.lines import FORMAT, LONGEST, Fault, FaultKind, TooLongError, seal
 
 RECORDS = [
     record(),
@@ -31,7 +31,7 @@ LINES = [line(one) for one in RECORDS]
 
 
 def test_the_line_of_a_record(tmp_path: Path) -> None:
-    assert [sealed(one.model_dump_json()) for one in RECORDS] == [one + b"\n" for one in LINES]
+    assert [seal(one.model_dump_json()) for one in RECORDS] == [one + b"\n" for one in LINES]
     results.append(tmp_path / "r.jsonl", RECORDS)
     assert (tmp_path / "r.jsonl").read_bytes() == b"".join(one + b"\n" for one in LINES)
     fields = json.loads(LINES[0])
@@ -51,7 +51,7 @@ def test_damaged_files(damage: str, seed: int, tmp_path: Path) -> None:
         found, faults = read_intact(path, Record)
         assert found == [RECORDS[number] for number in intact(content, LINES)]
         assert [fault.line for fault in faults] == leftovers(content, LINES)
-        assert {fault.kind for fault in faults} <= {Kind.damaged, Kind.unfinished}
+        assert {fault.kind for fault in faults} <= {FaultKind.damaged, FaultKind.unfinished}
 
 
 @pytest.mark.parametrize("byte", range(0, len(LINES[0]), 7))
@@ -104,7 +104,7 @@ def test_a_wrong_line_is_left_out_and_told(wrong: str, tmp_path: Path) -> None:
     assert time.process_time() - began < 1
     assert found == RECORDS[:2]
     ((number, kind, reason),) = [(fault.line, fault.kind, fault.reason) for fault in faults]
-    assert (number, kind) == (3, Kind.damaged)
+    assert (number, kind) == (3, FaultKind.damaged)
     assert told in reason
     assert "\n" not in reason
     with pytest.warns(ResultsWarning, match=r"records of .*: 1 line is damaged and left out \(r.jsonl: 3\)"):
@@ -116,7 +116,7 @@ def test_records_that_share_a_line_are_all_read(tmp_path: Path) -> None:
     (tmp_path / "r.jsonl").write_bytes(shared + b"\n" + LINES[4] + LINES[5])
     found, faults = read_intact(tmp_path / "r.jsonl", Record)
     assert found == [RECORDS[number] for number in (0, 1, 3, 4, 5)]
-    assert [(fault.line, fault.kind) for fault in faults] == [(1, Kind.damaged)]
+    assert [(fault.line, fault.kind) for fault in faults] == [(1, FaultKind.damaged)]
     (tmp_path / "r.jsonl").write_bytes(line(RECORDS[0], version=1) + LINES[1] + b"\n")
     assert read_intact(tmp_path / "r.jsonl", Record)[0] == RECORDS[1:2]
 
@@ -133,7 +133,7 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found == RECORDS[:2]
-    assert faults == [Fault(path, 2, Kind.damaged, "longer than 16,777,216 bytes")]
+    assert faults == [Fault(path, 2, FaultKind.damaged, "longer than 16,777,216 bytes")]
     assert most < 2.5 * LONGEST
 
 
@@ -144,7 +144,7 @@ def test_a_record_that_no_reader_would_take_is_not_written(tmp_path: Path, monke
     with pytest.raises(ResultsError, match=r"record of 0-4 on .*: a record of \d+ bytes: .*score fewer documents"):
         results.append(tmp_path / "r.jsonl", [record(plan="0-4", command="x" * 100)])
     with pytest.raises(TooLongError):
-        sealed("{" + " " * 1000 + "}")
+        seal("{" + " " * 1000 + "}")
     assert results.read(tmp_path / "r.jsonl") == RECORDS[:1]
 
 

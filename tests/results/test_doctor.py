@@ -22,8 +22,8 @@ from painters import results
 from painters.cli._warned import warned
 from painters.plan import Plan
 from painters.results import ResultsWarning, Store
-from painters.results.doctor.examining import DoctorError, Mended, examine, mend
-from painters.results.lines import Kind
+from painters.results.doctor import DoctorError, Mended, examine, mend
+from painters.results.lines import FaultKind
 from painters.results.similarity_record import keep, read
 from painters.results.store import host_name
 
@@ -226,7 +226,7 @@ def test_numbers_that_do_not_follow_from_one_another(strange: str, tmp_path: Pat
 def test_other_numbers_of_documents_than_of_outcomes(tmp_path: Path) -> None:
     results.append(tmp_path / "a.jsonl", [GOOD, GOOD.model_copy(update={"documents": 3})])
     [one] = examine(tmp_path).files
-    assert (one.records, [fault.kind for fault in one.faults]) == (1, [Kind.damaged])
+    assert (one.records, [fault.kind for fault in one.faults]) == (1, [FaultKind.damaged])
     assert "outcomes of 60 documents, where documents is 3" in one.faults[0].reason
 
 

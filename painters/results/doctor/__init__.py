@@ -1,4 +1,4 @@
-"""The doctor: what is right and wrong with the files of a store, and how to put it right."""
+"""The doctor: find what is wrong with the files of a store, and repair them without losing anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the files of a store are put right."""
+"""Repair the files of a store. Nothing is lost: a file is replaced as a whole, and the old one stays beside it."""
 
 from __future__ import annotations
 
@@ -9,31 +9,72 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from painters.results.doctor.sums import objection
+from painters.results.doctor.consistency import inconsistency
 from painters.results.files import STAMP, replace_file, write_lines
-from painters.results.lines import Fault, Kind, Line, examined, parsed, sealed
+from painters.results.lines import Fault, FaultKind, Line, parse, read_lines, seal
 from painters.results.record import Record
 from painters.results.similarity_record import SimilarityRecord, holds_similarities
 from painters.results.store import host_name
 
+__all__ = ["Mended", "mend"]
+
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What became of a file."""
+    """What `mend` did to a file.
+
+    Attributes:
+        path: The file.
+        kept: How many records were kept as they were.
+        renewed: How many records of an older version were written in today's format.
+        dropped: The lines that only the old file holds.
+        old: Where the old file is now; None where nothing was done.
+        refused: Why nothing was done; None where the file was repaired.
+
+    Example:
+        >>> from pathlib import Path
+        >>> _ = Path("records.jsonl").write_text("nonsense\\n")
+        >>> mended = mend("records.jsonl")
+        >>> mended.kept, len(mended.dropped), str(mended.old)
+        (0, 1, 'records.jsonl.bak')
+    """
 
     path: Path
-    kept: int = 0  # records as they were
-    renewed: int = 0  # records of an older version, in today's format
-    dropped: tuple[Fault, ...] = ()  # lines that are in the old file alone
-    old: Path | None = None  # where it is now
-    refused: str | None = None  # why nothing was done
+    kept: int = 0
+    renewed: int = 0
+    dropped: tuple[Fault, ...] = ()
+    old: Path | None = None
+    refused: str | None = None
 
 
 def mend(path: str | Path) -> Mended:
-    """What was done to the file of records `path`: a new one holds its intact records, each as it was, and those of an
-    older version in today's format as far as their numbers follow from one another. The old file is kept beside it.
+    """Replace a file of records by one that holds its intact records only, and keep the old file beside it.
 
-    A file whose writer runs on this machine, and one that a newer painters wrote, are left alone.
+    Intact records stay byte for byte as they were. Records of an older version are written in today's format, unless
+    their numbers contradict each other. The old file is kept with the suffix .bak, .bak2 and so on.
+
+    A file that a process of this machine is writing, and one that a newer painters wrote, are left as they are.
+
+    Args:
+        path: A file of scores or similarities.
+
+    Returns:
+        What was kept, renewed and dropped, or why nothing was done.
+
+    Raises:
+        OSError: The file cannot be read, or not replaced.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> from painters.results import append, read
+        >>> append("records.jsonl", score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))
+        >>> with Path("records.jsonl").open("a") as file:
+        ...     _ = file.write("nonsense\\n")
+        >>> mended = mend("records.jsonl")
+        >>> mended.kept, len(mended.dropped), str(mended.old), len(read("records.jsonl"))
+        (2, 1, 'records.jsonl.bak', 2)
     """
     path = Path(path)
     if (writer := _writer(path)) is not None:
@@ -43,41 +84,41 @@ def mend(path: str | Path) -> Mended:
     kept = renewed = 0
     dropped: list[Fault] = []
     lines: list[bytes] = []
-    for one in examined(path, SimilarityRecord if is_similarity else Record):
-        if isinstance(one, Line):
+    for line in read_lines(path, SimilarityRecord if is_similarity else Record):
+        if isinstance(line, Line):
             kept += 1
-            lines.append(one.content + b"\n")
-        elif one.kind == Kind.newer:
-            return Mended(path, refused=f"line {one.line} is of a newer painters: update painters to examine it")
-        elif one.kind != Kind.older:
-            dropped.append(one)
-        elif not is_similarity and (reason := objection(parsed(one.content, Record))):
-            dropped.append(Fault(path, one.line, Kind.damaged, reason))
+            lines.append(line.content + b"\n")
+        elif line.kind == FaultKind.newer:
+            return Mended(path, refused=f"line {line.line} is of a newer painters: update painters to examine it")
+        elif line.kind != FaultKind.older:
+            dropped.append(line)
+        elif not is_similarity and (reason := inconsistency(parse(line.content, Record))):
+            dropped.append(Fault(path, line.line, FaultKind.damaged, reason))
         else:
             renewed += 1
-            lines.append(sealed(one.content))
-    old = _beside(path)
+            lines.append(seal(line.content))
+    old = _keep_old(path)
     replace_file(path, b"".join(lines))
-    write_lines(path, _grown(old, size))
+    write_lines(path, _appended_since(old, size))
     return Mended(path, kept, renewed, tuple(dropped), old)
 
 
 def _writer(path: Path) -> int | None:
-    """The process of this machine that writes `path`, by its name; None where none is known to."""
-    found = re.fullmatch(rf"{STAMP.pattern}-{re.escape(host_name())}-(\d+)\.jsonl", path.name)
-    if found is None or int(found[1]) == os.getpid():
+    """Return the id of the process of this machine that is writing `path`, going by its name, or None."""
+    match = re.fullmatch(rf"{STAMP.pattern}-{re.escape(host_name())}-(\d+)\.jsonl", path.name)
+    if match is None or int(match[1]) == os.getpid():
         return None
     try:
-        os.kill(int(found[1]), 0)
+        os.kill(int(match[1]), 0)  # signal 0 only checks that the process exists
     except (ProcessLookupError, OverflowError):
         return None
-    except PermissionError:  # somebody else's
+    except PermissionError:  # it exists, and is another user's
         pass
-    return int(found[1])
+    return int(match[1])
 
 
-def _beside(path: Path) -> Path:
-    """Another name for the file, which it keeps when `path` is replaced."""
+def _keep_old(path: Path) -> Path:
+    """Give the file a second name, which it keeps when `path` is replaced, and return that."""
     for number in count(1):
         old = path.with_name(f"{path.name}.bak{number if number > 1 else ''}")
         if not old.exists():
@@ -89,8 +130,8 @@ def _beside(path: Path) -> Path:
     return old
 
 
-def _grown(old: Path, size: int) -> list[bytes]:
-    """What a writer has appended since `old` had so many bytes, with the whole of the line in which it began."""
+def _appended_since(old: Path, size: int) -> list[bytes]:
+    """Return what a writer has appended to `old` since it had `size` bytes, from the start of the line it was in."""
     if old.stat().st_size == size:
         return []
     content = old.read_bytes()

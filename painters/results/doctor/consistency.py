@@ -1,4 +1,4 @@
-"""Whether the numbers of a record follow from one another, which a checksum cannot tell."""
+"""Whether the numbers of a record agree with one another, which a checksum cannot detect."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import math
 
 from painters.plan import Plan, PlanError
 from painters.results import scoring
-from painters.results.table import Record
+from painters.results.record import Record
+
+__all__ = ["inconsistency"]
 
 
-def objection(record: Record) -> str | None:
-    """Why the numbers of `record` cannot all be right; None where they may be."""
+def inconsistency(record: Record) -> str | None:
+    """Return why the numbers of `record` cannot all be right, or None.
+
+    The plan must fit the model and have the stated cost; value and standard error must follow from the outcomes.
+    """
     try:
         plan = Plan.parse(record.plan)
         plan.check(record.num_layers)
