@@ -1,7 +1,7 @@
 """Compare the hidden states of a model: cosines, block influence, angles, norms.
 
-The package is callable as its function `similarity` is: `painters.similarity` is the name of both. Importing it loads
-no torch.
+The package is callable, as its function `similarity`: `painters.similarity` is the name of both. Importing it loads no
+torch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from painters.similarity.functions import (
 __all__ = ["MODES", "SimilarityError", "angular_distance", "block_influence", "measure", "norms", "similarity"]
 
 
-class _Callable(ModuleType):
-    """The package, callable as its function is."""
+class _CallableModule(ModuleType):
+    """The class of this package, which makes it callable as its function is."""
 
     __call__ = staticmethod(similarity)
 
 
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,13 +1,11 @@
-"""How alike the hidden states of a model are: cosines of every two, block influence, angles, norms.
+"""The functions that compare hidden states. None of them loads torch before it is called.
 
-States are captured as the plan runs: the embeddings, then what leaves each step, before the final norm. Nothing here
-loads torch before a function is called. The module is callable as its function `similarity` is, because
-`painters.similarity` is the name of both.
+States are captured while the plan runs: the embeddings, then what leaves each step, all before the final norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from painters.plan import Plan
 from painters.progress import progress_callback
 from painters.results.similarity_record import SimilarityError
+from painters.similarity.options import DocumentProgress, MeasureOptions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +40,10 @@ MODES: Final[Mapping[str, str]] = MappingProxyType(
         "centred": "as token, after subtracting each state's mean over all tokens of all documents",
     }
 )
-"""The modes by name, and what they are."""
-
-Progress = Callable[[int, int], None]
+"""The modes by name, and how each weights tokens and documents."""
 
 
-def similarity(
+def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
     plan: str | Plan | None = None,
@@ -57,31 +54,48 @@ def similarity(
     limit: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
-    progress: Progress | bool | None = None,
+    progress: DocumentProgress | bool | None = None,
 ) -> pd.DataFrame:
-    """The mean cosine between every two states of `model` under `plan` (by default: as it is), states x states.
+    """Return the mean cosine between every two hidden states of a model under a plan.
 
-    Rows and columns are named `embeddings`, then by the step that each state left; a step that comes again is numbered,
-    `7 (2)`. `measure` says what the arguments are, `MODES` how each mode is weighted.
+    Args:
+        model: A name for `painters.models.load_model`, encoders too, or a loaded model.
+        inputs: The name of a task, a .txt file, or a list of texts, as in `measure`.
+        plan: The plan that runs; by default the model as it is.
+        mode: How tokens and documents are weighted, a key of `MODES`.
+        tokenizer: The tokenizer of a loaded model.
+        batch_size: How many documents run at a time. It changes the numbers of mode "flat" only.
+        limit: Use only the first `limit` documents.
+        max_length: Use only the first `max_length` tokens of each document.
+        path: The name of the module that holds the layers, where painters does not find it.
+        progress: Called with the documents done and their number; True shows a bar, False nothing. By default
+            notebooks show a bar.
 
-    Raises SimilarityError, PlanError, SurgeryError, or what loading the model or the task raises.
+    Returns:
+        A DataFrame [states, states]. Rows and columns are named `embeddings`, then by the step that each state left; a
+        step that occurs again is numbered, as in `7 (2)`. `attrs` holds all settings.
+
+    Raises:
+        SimilarityError: An unknown mode, an option below 1, or inputs that hold no text.
+        PlanError: The plan cannot be parsed, or does not fit the model.
+        SurgeryError: The model cannot follow the plan.
+        ModelError: The model cannot be loaded, or a loaded model comes without its tokenizer.
+        TaskError: The task cannot be loaded.
+
+    Example:
+        >>> import painters
+        >>> table = painters.similarity("nano-llama", ["The cat sat.", "A dog ran."], "0-2")
+        >>> list(table.columns), table.shape
+        (['embeddings', '0', '1', '2'], (4, 4))
+        >>> table.loc["1", "2"] > table.loc["embeddings", "2"]
+        np.True_
     """
-    [record] = measure(
-        model,
-        inputs,
-        plan,
-        modes=[mode],
-        tokenizer=tokenizer,
-        batch_size=batch_size,
-        limit=limit,
-        max_length=max_length,
-        path=path,
-        progress=progress,
-    )
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, progress)
+    [record] = _measure(model, inputs, plan, [mode], options)
     return record.frame()
 
 
-def measure(
+def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
     plan: str | Plan | None = None,
@@ -92,54 +106,58 @@ def measure(
     limit: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
-    progress: Progress | bool | None = None,
+    progress: DocumentProgress | bool | None = None,
 ) -> list[SimilarityRecord]:
-    """A record for each of `modes`, all from one pass over the documents, and a second one for "centred".
+    """Measure the hidden states of a model under a plan, in several modes at once.
 
-    `model` is a name for `load_model`, encoders too, or a loaded model with its `tokenizer`. `inputs` is the name of a
-    task, bundled or of lm-eval, whose documents are read with their right answers; of a bundled task for encoders; a
-    .txt file with a document on each line; or a list of texts, a pair of segments as a tuple. `limit` keeps the first
-    documents, `max_length` the first tokens of each. Texts are padded on the right; padding counts in mode "flat" only,
-    and every document weighs the same in all other modes. `path` names the list of layers where it is not found.
-    `progress` is called with the documents done and their number, both passes counted; True shows a bar instead, False
-    nothing, and by default notebooks show one.
+    All modes share one pass over the documents; "centred" needs a second one. Texts are padded on the right. Padding
+    counts in mode "flat" only, and in all other modes every document weighs the same.
 
-    A record also has `angle(n)`, which `angular_distance` describes, and `table()`, a row per state: norm (mean over
-    the tokens of a document, then over documents), first_token (the norm there), change (the mean norm of what the step
-    added), largest (the largest absolute number in any token, which shows massive activations) and influence, which
-    `block_influence` describes; the embeddings have no change and no influence (NaN).
+    A record has the cosines as `frame()`, the angles over `n` steps as `angle(n)` (see `angular_distance`), and one row
+    per state as `table()`, with the columns:
+
+    - `norm`: the norm of the state, mean over the tokens of a document, then over documents.
+    - `first_token`: the norm at the first token, mean over documents.
+    - `change`: the norm of what the step added, averaged like `norm`.
+    - `largest`: the largest absolute number at any token, which shows massive activations.
+    - `influence`: see `block_influence`.
+
+    The embeddings have no `change` and no `influence` (NaN).
+
+    Args:
+        model: A name for `painters.models.load_model`, encoders too, or a loaded model.
+        inputs: What the model reads: the name of a task of painters or lm-eval, whose documents are read with their
+            right answers; the name of a bundled task for encoders; a .txt file with a document on each line; or a list
+            of texts, in which a tuple of two texts is a pair of segments.
+        plan: The plan that runs; by default the model as it is.
+        modes: The modes of the records, keys of `MODES`.
+        tokenizer: The tokenizer of a loaded model.
+        batch_size: How many documents run at a time. It changes the numbers of mode "flat" only.
+        limit: Use only the first `limit` documents.
+        max_length: Use only the first `max_length` tokens of each document.
+        path: The name of the module that holds the layers, where painters does not find it.
+        progress: Called with the documents done and their number, over both passes; True shows a bar, False nothing.
+            By default notebooks show a bar.
+
+    Returns:
+        One record for each mode, in the order of `modes`, duplicates left out.
+
+    Raises:
+        SimilarityError: An unknown mode, an option below 1, or inputs that hold no text.
+        PlanError: The plan cannot be parsed, or does not fit the model.
+        SurgeryError: The model cannot follow the plan.
+        ModelError: The model cannot be loaded, or a loaded model comes without its tokenizer.
+        TaskError: The task cannot be loaded.
+
+    Example:
+        >>> token, flat = measure("nano-llama", "nano_arc", "0-2", modes=["token", "flat"], limit=2)
+        >>> token.mode, flat.mode, token.documents, token.labels
+        ('token', 'flat', 2, ('embeddings', '0', '1', '2'))
+        >>> list(token.table().columns)
+        ['norm', 'first_token', 'change', 'largest', 'influence']
     """
-    wanted = [modes] if isinstance(modes, str) else list(dict.fromkeys(modes))
-    for mode in wanted:
-        if mode not in MODES:
-            raise SimilarityError(f"no similarity is called {mode!r}: the modes are {', '.join(MODES)}")
-    if not wanted:
-        raise SimilarityError(f"no mode given: name one or more of {', '.join(MODES)}")
-    for option, number in (("batch_size", batch_size), ("limit", limit), ("max_length", max_length)):
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-            raise SimilarityError(f"{option} {number!r}: give a whole number, 1 or more")
-    plan = Plan.parse(plan) if isinstance(plan, str) else plan
-    from painters.models import by_name_or_loaded, load_model
-    from painters.similarity.inputs import read_inputs
-    from painters.similarity.measures import Angle, Profile
-    from painters.similarity.states import States, cosines
-
-    model, tokenizer = by_name_or_loaded(model, tokenizer, partial(load_model, encoders=True))
-    name, texts = read_inputs(inputs, limit)
-    with progress_callback(progress) as on_progress:
-        states = States.of(
-            model,
-            tokenizer,
-            texts,
-            plan,
-            batch_size=batch_size,
-            max_length=max_length,
-            path=path,
-            progress=on_progress,
-            passes=2 if "centred" in wanted else 1,
-        )
-        found = cosines(states, wanted, {"angles": Angle(), "profile": Profile()})
-    return states.records(name, {mode: found[mode] for mode in wanted}, found["angles"], found["profile"])
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, progress)
+    return _measure(model, inputs, plan, modes, options)
 
 
 def block_influence(
@@ -153,16 +171,38 @@ def block_influence(
     max_length: int | None = None,
     path: str | None = None,
 ) -> pd.Series[float]:
-    """How much each step turns the stream: 1 - E cos(x, step(x)) per token (ShortGPT, arXiv 2403.03853).
+    """Return how much each step turns the residual stream: 1 - E cos(x, step(x)) per token.
 
-    The mean is over the tokens of a document, then over documents. Indexed by the steps; the least influential are the
-    ones that ShortGPT removes. Arguments as in `measure`.
+    This is block influence of ShortGPT (arXiv 2403.03853), which removes the layers with the least. The mean is over
+    the tokens of a document, then over documents.
+
+    Args:
+        model: A name for `painters.models.load_model`, encoders too, or a loaded model.
+        inputs: The name of a task, a .txt file, or a list of texts, as in `measure`.
+        plan: The plan that runs; by default the model as it is.
+        tokenizer: The tokenizer of a loaded model.
+        batch_size: How many documents run at a time.
+        limit: Use only the first `limit` documents.
+        max_length: Use only the first `max_length` tokens of each document.
+        path: The name of the module that holds the layers, where painters does not find it.
+
+    Returns:
+        One number per step, indexed by the steps.
+
+    Raises:
+        SimilarityError: An option below 1, or inputs that hold no text; and what else `measure` raises.
+
+    Example:
+        >>> influence = block_influence("nano-llama", ["The cat sat.", "A dog ran."])
+        >>> influence.idxmax(), len(influence)
+        ('0', 12)
     """
-    table = _profile(model, inputs, plan, tokenizer, batch_size, limit, max_length, path).table()
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path)
+    table = _measure_token(model, inputs, plan, options).table()
     return table["influence"].iloc[1:].rename("block_influence").rename_axis("step")
 
 
-def angular_distance(
+def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
     plan: str | Plan | None = None,
@@ -174,12 +214,38 @@ def angular_distance(
     max_length: int | None = None,
     path: str | None = None,
 ) -> pd.Series[float]:
-    """The mean angle arccos(cos) / pi between the states before and after `n` steps in a row, at the last token.
+    """Return the mean angle arccos(cos) / pi between the states before and after `n` consecutive steps.
 
-    Indexed by the first of the `n` steps; 0 is the same direction, 0.5 a right angle. Removing the block of the
-    smallest angle is the rule of Gromov et al., arXiv 2403.17887. Arguments as in `measure`.
+    The states are those at the last token of each document. The rule of Gromov et al. (arXiv 2403.17887) removes the
+    block of `n` layers with the smallest angle.
+
+    Args:
+        model: A name for `painters.models.load_model`, encoders too, or a loaded model.
+        inputs: The name of a task, a .txt file, or a list of texts, as in `measure`.
+        plan: The plan that runs; by default the model as it is.
+        n: How many steps lie between the two states, from 1 to the number of steps.
+        tokenizer: The tokenizer of a loaded model.
+        batch_size: How many documents run at a time.
+        limit: Use only the first `limit` documents.
+        max_length: Use only the first `max_length` tokens of each document.
+        path: The name of the module that holds the layers, where painters does not find it.
+
+    Returns:
+        The angles in half turns (0 is the same direction, 0.5 a right angle), indexed by the first of the `n` steps.
+
+    Raises:
+        SimilarityError: `n` exceeds the number of steps, an option is below 1, or inputs hold no text; and what else
+            `measure` raises.
+
+    Example:
+        >>> angles = angular_distance("nano-llama", ["The cat sat.", "A dog ran."], n=4)
+        >>> list(angles.index)
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8']
+        >>> bool(((0 <= angles) & (angles <= 1)).all())
+        True
     """
-    return _profile(model, inputs, plan, tokenizer, batch_size, limit, max_length, path).angle(n)
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path)
+    return _measure_token(model, inputs, plan, options).angle(n)
 
 
 def norms(
@@ -193,30 +259,82 @@ def norms(
     max_length: int | None = None,
     path: str | None = None,
 ) -> pd.DataFrame:
-    """One row per state: norm, first_token, change and largest, as `measure` says, which has the arguments too."""
-    table = _profile(model, inputs, plan, tokenizer, batch_size, limit, max_length, path).table()
-    return table.drop(columns="influence")
+    """Return the norms of the hidden states.
+
+    Args:
+        model: A name for `painters.models.load_model`, encoders too, or a loaded model.
+        inputs: The name of a task, a .txt file, or a list of texts, as in `measure`.
+        plan: The plan that runs; by default the model as it is.
+        tokenizer: The tokenizer of a loaded model.
+        batch_size: How many documents run at a time.
+        limit: Use only the first `limit` documents.
+        max_length: Use only the first `max_length` tokens of each document.
+        path: The name of the module that holds the layers, where painters does not find it.
+
+    Returns:
+        A DataFrame with one row per state and the columns norm, first_token, change and largest, as `measure` describes
+        them.
+
+    Raises:
+        SimilarityError: An option below 1, or inputs that hold no text; and what else `measure` raises.
+
+    Example:
+        >>> table = norms("nano-llama", ["The cat sat.", "A dog ran."], "0-2")
+        >>> list(table.index), list(table.columns)
+        (['embeddings', '0', '1', '2'], ['norm', 'first_token', 'change', 'largest'])
+    """
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path)
+    return _measure_token(model, inputs, plan, options).table().drop(columns="influence")
 
 
-def _profile(
+def _measure_token(
+    model: Any, inputs: str | Path | Sequence[Text], plan: str | Plan | None, options: MeasureOptions
+) -> SimilarityRecord:
+    """Return the record of mode "token"; its angles and profile are those of every mode."""
+    [record] = _measure(model, inputs, plan, ["token"], options)
+    return record
+
+
+def _measure(
     model: Any,
     inputs: str | Path | Sequence[Text],
     plan: str | Plan | None,
-    tokenizer: Any,
-    batch_size: int,
-    limit: int | None,
-    max_length: int | None,
-    path: str | None,
-) -> SimilarityRecord:
-    [record] = measure(
-        model,
-        inputs,
-        plan,
-        modes=["token"],
-        tokenizer=tokenizer,
-        batch_size=batch_size,
-        limit=limit,
-        max_length=max_length,
-        path=path,
-    )
-    return record
+    modes: str | Sequence[str],
+    options: MeasureOptions,
+) -> list[SimilarityRecord]:
+    """Return the records of `measure`."""
+    modes = _checked(modes)
+    options.check()
+    plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    from painters.models import by_name_or_loaded, load_model
+    from painters.similarity.inputs import read_inputs
+    from painters.similarity.measures import LastTokenAngle, StateProfile
+    from painters.similarity.states import ProgressCounter, States, cosines
+
+    model, tokenizer = by_name_or_loaded(model, options.tokenizer, partial(load_model, encoders=True))
+    name, texts = read_inputs(inputs, options.limit)
+    passes = 2 if "centred" in modes else 1
+    with progress_callback(options.progress) as on_progress:
+        states = States.of(
+            model,
+            tokenizer,
+            texts,
+            plan,
+            batch_size=options.batch_size,
+            max_length=options.max_length,
+            path=options.path,
+            counter=ProgressCounter(on_progress, passes * len(texts)),
+        )
+        results = cosines(states, modes, {"angles": LastTokenAngle(), "profile": StateProfile()})
+    return states.records(name, {mode: results[mode] for mode in modes}, results["angles"], results["profile"])
+
+
+def _checked(modes: str | Sequence[str]) -> list[str]:
+    """Return the distinct modes, in order; raise SimilarityError where one is unknown, or there is none."""
+    distinct = [modes] if isinstance(modes, str) else list(dict.fromkeys(modes))
+    for mode in distinct:
+        if mode not in MODES:
+            raise SimilarityError(f"no similarity is called {mode!r}: the modes are {', '.join(MODES)}")
+    if not distinct:
+        raise SimilarityError(f"no mode given: name one or more of {', '.join(MODES)}")
+    return distinct

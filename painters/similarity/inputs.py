@@ -1,4 +1,4 @@
-"""The documents whose hidden states are compared: of a task, of a text file, or given as texts."""
+"""The documents whose hidden states are compared: a task's, a text file's, or given texts."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from typing import TypeAlias
 
 from painters.results.similarity_record import SimilarityError
 
+__all__ = ["Text", "read_inputs", "sentence_tasks"]
+
 Text: TypeAlias = str | tuple[str, str]
-"""A text, or a pair that an encoder reads as two segments."""
+"""A text, or a pair of texts that an encoder reads as two segments."""
 
 _SENTENCES = Path(__file__).parents[1] / "nano" / "glue"
 
 
 def read_inputs(inputs: str | Path | Sequence[Text], limit: int | None) -> tuple[str, list[Text]]:
-    """The name that records give `inputs`, and their first `limit` documents.
+    """Return the name that records give `inputs`, and their first `limit` documents.
 
-    A name is that of a bundled task for encoders, whose validation documents are read, of a bundled task for decoders
-    or of one of lm-eval; what ends in .txt is a file with a document on every line that is not blank.
+    What ends in .txt is a file with a document on every line that is not blank. Any other name is that of a task: a
+    bundled one for encoders, whose validation documents are read, a bundled one for decoders, or one of lm-eval's.
+    Given texts are named "texts". Raise SimilarityError where there is no document, or one is no text.
     """
     if isinstance(inputs, str | Path):
         name = Path(inputs).name if str(inputs).endswith(".txt") else str(inputs)
-        return name, _of_name(str(inputs), limit)
+        return name, _named_documents(str(inputs), limit)
     texts = list(inputs)[:limit]
     if not texts:
         raise SimilarityError("no inputs: give the name of a task, a .txt file, or a list with one text or more")
@@ -34,16 +37,17 @@ def read_inputs(inputs: str | Path | Sequence[Text], limit: int | None) -> tuple
 
 
 def sentence_tasks() -> dict[str, Path]:
-    """Name -> file of validation documents of the bundled tasks for encoders."""
+    """Return the bundled tasks for encoders: name -> file of validation documents."""
     return {path.parent.name: path for path in sorted(_SENTENCES.glob("*/validation.jsonl"))}
 
 
-def _of_name(name: str, limit: int | None) -> list[Text]:
+def _named_documents(name: str, limit: int | None) -> list[Text]:
+    """Return the first `limit` documents of a .txt file or a task."""
     if name.endswith(".txt"):
-        return _of_file(Path(name), limit)
-    ours = sentence_tasks()
-    if name in ours:
-        return _of_sentences(ours[name], limit)
+        return _lines_of(Path(name), limit)
+    bundled = sentence_tasks()
+    if name in bundled:
+        return _sentences_of(bundled[name], limit)
     from painters.harness import TaskError, texts
     from painters.tasks import TaskUnavailableError
 
@@ -53,24 +57,26 @@ def _of_name(name: str, limit: int | None) -> list[Text]:
         raise
     except TaskError as error:
         raise SimilarityError(
-            f"{error} (inputs may also be an encoder's task, {', '.join(ours)}, or a .txt file)"
+            f"{error} (inputs may also be an encoder's task, {', '.join(bundled)}, or a .txt file)"
         ) from error
 
 
-def _of_file(path: Path, limit: int | None) -> list[Text]:
+def _lines_of(path: Path, limit: int | None) -> list[Text]:
+    """Return the first `limit` lines of a text file that are not blank."""
     if not path.is_file():
         raise SimilarityError(f"inputs {path}: there is no such file. A text file holds a document on each line")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise SimilarityError(f"inputs {path}: byte {error.start} is not UTF-8; save it as UTF-8 text") from error
-    found: list[Text] = [line for line in lines if line.strip()]
-    if not found:
+    documents: list[Text] = [line for line in lines if line.strip()]
+    if not documents:
         raise SimilarityError(f"inputs {path}: every line is blank. A text file holds a document on each line")
-    return found[:limit]
+    return documents[:limit]
 
 
-def _of_sentences(path: Path, limit: int | None) -> list[Text]:
+def _sentences_of(path: Path, limit: int | None) -> list[Text]:
+    """Return the sentence, or the pair of sentences, of the first `limit` documents of a bundled task for encoders."""
     documents = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:limit]]
     return [
         document["sentence"] if "sentence" in document else (document["sentence1"], document["sentence2"])

@@ -1,7 +1,7 @@
-"""What is computed from hidden states: sums over batches that keep no states.
+"""Measures of hidden states: each takes batches one by one and keeps sums, not states.
 
-Every measure takes batches one by one and weighs alike: the mean over the tokens that count in a document, then the
-mean over documents. Only `Flat` has the paper's own weights.
+All measures but `FlatCosine` weigh alike: the mean over the tokens that count in a document, then the mean over
+documents. `FlatCosine` has the paper's own weights.
 """
 
 from __future__ import annotations
@@ -16,64 +16,78 @@ from torch import Tensor
 
 from painters.results.similarity_record import SimilarityError
 
+__all__ = ["FlatCosine", "LastTokenAngle", "Measure", "StateBatch", "StateMean", "StateProfile", "TokenCosine"]
+
 _TOKENS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """The states of a batch, each [batch, seq, hidden], and which positions hold tokens, [batch, seq]."""
+class StateBatch:
+    """The hidden states of a batch of documents.
+
+    Attributes:
+        states: One tensor [batch, seq, hidden] per state; they may lie on several devices.
+        mask: Which positions hold tokens and not padding, [batch, seq].
+    """
 
     states: Sequence[Tensor]
     mask: Tensor
 
     def documents(self) -> Iterator[Tensor]:
-        """The states [states, tokens, hidden] of each document without its padding."""
+        """Yield the states [states, tokens, hidden] of each document, without its padding, on one device."""
         for row, mask in enumerate(self.mask.bool()):
-            place = self.states[0].device
-            yield torch.stack([state[row, mask.to(state.device)].to(place) for state in self.states])
+            device = self.states[0].device
+            yield torch.stack([state[row, mask.to(state.device)].to(device) for state in self.states])
 
 
 class Measure(Protocol):
-    """Takes batches, and then has a result."""
+    """Anything that takes batches of states one by one, and then has a result."""
 
-    def add(self, batch: Batch) -> None: ...
+    def add(self, batch: StateBatch) -> None:
+        """Take one batch."""
 
-    def result(self) -> Tensor: ...
+    def result(self) -> Tensor:
+        """Return the result over all batches taken."""
 
 
-class Flat:
-    """The paper's cosine, [states, states]: a sequence flattened whole with its padding, the cosine of two flattened
-    states, its mean over the batch, then over batches, a smaller last one counted as one (Figure 3; arithmetic is
-    float32).
+class FlatCosine:
+    """The paper's cosine between every two states, [states, states] (Figure 3).
+
+    A sequence is flattened whole, with its padding; the cosine of two flattened states is averaged over the batch, then
+    over batches. A smaller last batch counts as much as the others. Arithmetic is in float32.
     """
 
     def __init__(self) -> None:
         self._by_batch: list[Tensor] = []
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: StateBatch) -> None:
+        """Take one batch."""
         flat = [state.float().flatten(1) for state in batch.states]
         table = torch.zeros(len(flat), len(flat))
-        for i, one in enumerate(flat):
+        for i, state in enumerate(flat):
             for j, other in enumerate(flat[: i + 1]):
-                table[i, j] = table[j, i] = F.cosine_similarity(one, other.to(one.device)).mean(0)
+                table[i, j] = table[j, i] = F.cosine_similarity(state, other.to(state.device)).mean(0)
         self._by_batch.append(table)
 
     def result(self) -> Tensor:
+        """Return the mean over batches, [states, states]."""
         return torch.stack(self._by_batch).mean(0)
 
 
-class PerToken:
-    """The cosine of two states of the same token, [states, states], over all tokens or all but the first.
+class TokenCosine:
+    """The cosine between every two states of the same token, [states, states].
 
-    `centre` [states, hidden] is subtracted from every state before.
+    `first=False` leaves out the first token of each document. `centre` [states, hidden] is subtracted from every state
+    beforehand.
     """
 
     def __init__(self, *, first: bool = True, centre: Tensor | None = None) -> None:
         self._first = first
         self._centre = centre
-        self._mean = _Mean("every document has one token only, and the first token is left out")
+        self._mean = _DocumentMean("every document has one token only, and the first token is left out")
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: StateBatch) -> None:
+        """Take one batch."""
         for states in batch.documents():
             counted = states if self._first else states[:, 1:]
             if not counted.shape[1]:
@@ -88,58 +102,71 @@ class PerToken:
             self._mean.add(total / counted.shape[1])
 
     def result(self) -> Tensor:
+        """Return the mean over documents, [states, states]."""
         return self._mean.result()
 
 
-class Centre:
-    """The mean of each state, [states, hidden], over all tokens of all documents, each token counted alike."""
+class StateMean:
+    """The mean of each state, [states, hidden], over all tokens of all documents, each token weighing the same."""
 
     def __init__(self) -> None:
         self._total: Tensor | None = None
         self._tokens = 0
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: StateBatch) -> None:
+        """Take one batch."""
         for states in batch.documents():
             total = _wide(states).sum(1).cpu()
             self._total = total if self._total is None else self._total + total
             self._tokens += states.shape[1]
 
     def result(self) -> Tensor:
+        """Return the mean over tokens, [states, hidden]."""
         if self._total is None:
             raise SimilarityError("no documents: there is nothing to take the mean of")
         return self._total / self._tokens
 
 
-class Angle:
-    """The angle between two states at a document's last token as a part of a half turn, arccos(cos) / pi:
-    [states, states] (Gromov et al., arXiv 2403.17887)."""
+class LastTokenAngle:
+    """The angle arccos(cos) / pi between every two states at a document's last token, [states, states].
+
+    Its unit is half a turn (Gromov et al., arXiv 2403.17887).
+    """
 
     def __init__(self) -> None:
-        self._mean = _Mean("no documents")
+        self._mean = _DocumentMean("no documents")
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: StateBatch) -> None:
+        """Take one batch."""
         for states in batch.documents():
             last = F.normalize(_wide(states[:, -1]), dim=-1)
             self._mean.add((torch.arccos((last @ last.T).clamp(-1, 1)) / torch.pi).cpu())
 
     def result(self) -> Tensor:
+        """Return the mean over documents, [states, states]."""
         return self._mean.result()
 
 
-class Profile:
-    """Columns [states, 5]: the mean norm of a state, the norm at the first token, the mean norm of the change since the
-    state before, the largest absolute number in any token, and block influence, 1 - cos with the state before
-    (ShortGPT, arXiv 2403.03853). Change and influence are nan for the first state."""
+class StateProfile:
+    """What each state is like by itself, [states, 5]; `columns` names the columns.
+
+    - `norm`: the mean norm of the state.
+    - `first_token`: the norm at the first token.
+    - `change`: the mean norm of the difference from the state before; NaN for the first state.
+    - `largest`: the largest absolute number at any token.
+    - `influence`: block influence, 1 - cosine with the state before (ShortGPT, arXiv 2403.03853); NaN for the first.
+    """
 
     columns = ("norm", "first_token", "change", "largest", "influence")
 
     def __init__(self) -> None:
-        self._mean = _Mean("no documents")
+        self._mean = _DocumentMean("no documents")
         self._largest: Tensor | None = None
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: StateBatch) -> None:
+        """Take one batch."""
         for states in batch.documents():
-            norm = torch.linalg.vector_norm(states, dim=-1, dtype=_width(states))
+            norm = torch.linalg.vector_norm(states, dim=-1, dtype=_wide_dtype(states))
             change, influence = torch.full((2, len(states)), torch.nan, dtype=norm.dtype, device=norm.device)
             for i in range(1, len(states)):
                 before, after = _wide(states[i - 1]), _wide(states[i])
@@ -150,13 +177,14 @@ class Profile:
             self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
 
     def result(self) -> Tensor:
+        """Return means over documents, and the maximum of `largest`, [states, 5]."""
         means = self._mean.result()
         assert self._largest is not None
         return torch.cat([means[:, :3], self._largest[:, None], means[:, 3:]], dim=1)
 
 
-class _Mean:
-    """A mean over documents, in float64."""
+class _DocumentMean:
+    """A mean over documents, in float64; `why_none` says in an error why there may be no document."""
 
     def __init__(self, why_none: str) -> None:
         self._total: Tensor | None = None
@@ -164,20 +192,23 @@ class _Mean:
         self._why_none = why_none
 
     def add(self, value: Tensor) -> None:
+        """Take the value of one document."""
         value = value.double()
         self._total = value if self._total is None else self._total + value
         self._count += 1
 
     def result(self) -> Tensor:
+        """Return the mean; raise SimilarityError where no document was taken."""
         if self._total is None:
             raise SimilarityError(f"no states to compare: {self._why_none}. Give longer texts")
         return self._total / self._count
 
 
-def _width(states: Tensor) -> torch.dtype:
-    """float64, which Apple's GPUs do not have."""
+def _wide_dtype(states: Tensor) -> torch.dtype:
+    """Return float64, or float32 on Apple's GPUs, which have no float64."""
     return torch.float32 if states.device.type == "mps" else torch.float64
 
 
 def _wide(states: Tensor) -> Tensor:
-    return states.to(_width(states))
+    """Return `states` in the widest dtype of their device."""
+    return states.to(_wide_dtype(states))

@@ -1,6 +1,7 @@
-"""The states of a model under a plan: what entered the plan and what left each of its steps, batch after batch.
+"""Run a model under a plan over documents, and capture its hidden states batch by batch.
 
-State 0 is the embeddings; all come before the final norm. A batch's states are given away and forgotten.
+State 0 is the embeddings, and each further state is what left a step of the plan. All are taken before the final norm.
+A batch's states are handed over and not kept.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from painters.engine import surgery
 from painters.plan import Plan
 from painters.results.provenance import model_fields, timestamp
 from painters.results.similarity_record import SimilarityError, SimilarityRecord
-from painters.similarity.functions import Progress
 from painters.similarity.inputs import Text
-from painters.similarity.measures import Batch, Centre, Flat, Measure, PerToken, Profile
+from painters.similarity.measures import FlatCosine, Measure, StateBatch, StateMean, StateProfile, TokenCosine
+from painters.similarity.options import DocumentProgress
 from painters.stack import LayerStack
+
+__all__ = ["ProgressCounter", "States", "TokenizedText", "cosines", "run_measures"]
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
-    """Token ids, and to which segment of a pair each belongs where the model is told that."""
+class TokenizedText:
+    """The token ids of a document, and the segment of each token where the model reads segments."""
 
     ids: Sequence[int]
     segments: Sequence[int] | None = None
@@ -36,17 +39,43 @@ class Document:
         return len(self.ids)
 
 
+class ProgressCounter:
+    """Counts the documents that are done, and calls `on_progress` with their number and the total."""
+
+    def __init__(self, on_progress: DocumentProgress | None, total: int) -> None:
+        self._on_progress, self._done, self._total = on_progress, 0, total
+
+    def add(self, documents: int) -> None:
+        """Count documents that are done."""
+        self._done += documents
+        if self._on_progress is not None:
+            self._on_progress(self._done, self._total)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class States:
-    """The batches of states of `model` under `plan`; each iteration runs the model over all documents anew."""
+    """The hidden states of a model under a plan, batch by batch.
+
+    Each iteration runs the model over all documents again, in evaluation mode, and leaves its modules in the mode in
+    which they were.
+
+    Attributes:
+        model: The loaded model.
+        plan: What runs.
+        documents: The tokenized texts.
+        pad: The token id that fills short sequences.
+        batch_size: How many documents run at a time.
+        path: The name of the module that holds the layers, where painters does not find it.
+        counter: Counts the documents that are done.
+    """
 
     model: nn.Module
     plan: Plan
-    documents: Sequence[Document]
+    documents: Sequence[TokenizedText]
     pad: int
     batch_size: int
     path: str | None
-    tell: _Tell
+    counter: ProgressCounter
 
     @classmethod
     def of(
@@ -59,48 +88,51 @@ class States:
         batch_size: int,
         max_length: int | None = None,
         path: str | None = None,
-        progress: Progress | None = None,
-        passes: int = 1,
+        counter: ProgressCounter | None = None,
     ) -> States:
-        """Checked and tokenised, nothing run yet; `plan` None is the model as it is."""
+        """Return the states of `texts`, with everything checked and tokenized and nothing run yet.
+
+        `plan` None is the identity. Raise PlanError, SurgeryError or SimilarityError for what cannot be run.
+        """
         stack = LayerStack.find(model, path)
         plan = Plan.identity(stack.num_layers) if plan is None else plan
         plan.check(stack.num_layers, stack.name)
-        documents = _encoded(texts, tokenizer, model, max_length)
-        return cls(model, plan, documents, _pad(tokenizer), batch_size, path, _Tell(progress, passes * len(texts)))
+        documents = _tokenized(texts, tokenizer, model, max_length)
+        counter = ProgressCounter(None, 0) if counter is None else counter
+        return cls(model, plan, documents, _pad(tokenizer), batch_size, path, counter)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[StateBatch]:
         training = [module for module in self.model.modules() if module.training]
         self.model.eval()
         try:
             for start in range(0, len(self.documents), self.batch_size):
                 documents = self.documents[start : start + self.batch_size]
                 yield self._run(documents)
-                self.tell(len(documents))
+                self.counter.add(len(documents))
         finally:
             for module in training:
                 module.training = True
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """A name for each state: embeddings, then the step that it left; one that comes again is numbered."""
-        names, seen = ["embeddings"], dict[str, int]()
+        """The name of each state: embeddings, then the step that it left; a step that occurs again is numbered."""
+        names, counts = ["embeddings"], dict[str, int]()
         for step in self.plan.steps:
             text = str(Plan((step,)))
-            seen[text] = seen.get(text, 0) + 1
-            names.append(text if seen[text] == 1 else f"{text} ({seen[text]})")
+            counts[text] = counts.get(text, 0) + 1
+            names.append(text if counts[text] == 1 else f"{text} ({counts[text]})")
         return tuple(names)
 
     def records(
         self, inputs: str, cosines: Mapping[str, Tensor], angles: Tensor, profile: Tensor
     ) -> list[SimilarityRecord]:
-        """The cosines of each mode with what they depend on; `inputs` names the documents."""
-        about = self._shared_fields(inputs) | {
+        """Return a record for each mode of `cosines`; `inputs` is the name of the documents."""
+        fields = self._shared_fields(inputs) | {
             "angles": tuple(map(_finite, angles)),
-            "profile": {name: _finite(column) for name, column in zip(Profile.columns, profile.T, strict=True)},
+            "profile": {name: _finite(column) for name, column in zip(StateProfile.columns, profile.T, strict=True)},
         }
         return [
-            SimilarityRecord(mode=mode, cosines=tuple(map(_finite, table)), **about) for mode, table in cosines.items()
+            SimilarityRecord(mode=mode, cosines=tuple(map(_finite, table)), **fields) for mode, table in cosines.items()
         ]
 
     def _shared_fields(self, inputs: str) -> dict[str, Any]:
@@ -116,109 +148,103 @@ class States:
             "date": timestamp(),
         }
 
-    def _run(self, documents: Sequence[Document]) -> Batch:
+    def _run(self, documents: Sequence[TokenizedText]) -> StateBatch:
+        """Run the model under the plan on one batch, padded on the right, and return its states."""
         longest = max(map(len, documents))
         ids = _padded([document.ids for document in documents], longest, self.pad)
         mask = _padded([[1] * len(document) for document in documents], longest, 0)
         segments = [document.segments for document in documents if document.segments is not None]
-        place = next(self.model.parameters()).device
-        given = {"input_ids": ids.to(place), "attention_mask": mask.to(place)}
+        device = next(self.model.parameters()).device
+        arguments = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         if segments:
-            given["token_type_ids"] = _padded(segments, longest, 0).to(place)
-        # The base model where it has one: nobody reads the logits.
+            arguments["token_type_ids"] = _padded(segments, longest, 0).to(device)
+        # Run the base model where there is one: the logits are not needed.
         base: Any = self.model if self.path is not None else getattr(self.model, "base_model", self.model)
         cacheless = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
-        kept: list[Tensor] = []
-        with torch.inference_mode(), surgery(base, self.plan, path=self.path, observe=lambda _, s: kept.append(s)):
-            base(**given, **cacheless)
-        return Batch(kept, mask.bool())
-
-
-class _Tell:
-    """Counts documents and reports them."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self._progress, self._done, self._total = progress, 0, total
-
-    def __call__(self, documents: int) -> None:
-        self._done += documents
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+        states: list[Tensor] = []
+        with torch.inference_mode(), surgery(base, self.plan, path=self.path, observe=lambda _, s: states.append(s)):
+            base(**arguments, **cacheless)
+        return StateBatch(states, mask.bool())
 
 
 def cosines(
-    batches: Iterable[Batch], modes: Sequence[str], more: Mapping[str, Measure] = MappingProxyType({})
+    batches: Iterable[StateBatch], modes: Sequence[str], extra: Mapping[str, Measure] = MappingProxyType({})
 ) -> dict[str, Tensor]:
-    """Mode -> the cosines of every two states, [states, states], and the results of `more` from the same pass.
+    """Return the cosines [states, states] of each mode, and the result of each measure in `extra`, by name.
 
-    "centred" goes through `batches` a second time.
+    All come from one pass over `batches`; "centred" goes through them a second time.
     """
     kinds: dict[str, Callable[[], Measure]] = {
-        "token": PerToken,
-        "flat": Flat,
+        "token": TokenCosine,
+        "flat": FlatCosine,
         "first-excluded": _without_first,
-        "centred": Centre,
+        "centred": StateMean,
     }
-    found = measured(batches, {mode: kinds[mode]() for mode in modes} | dict(more))
-    if "centred" in found:
-        found |= measured(batches, {"centred": PerToken(centre=found["centred"])})
-    return found
+    results = run_measures(batches, {mode: kinds[mode]() for mode in modes} | dict(extra))
+    if "centred" in results:
+        results |= run_measures(batches, {"centred": TokenCosine(centre=results["centred"])})
+    return results
 
 
-def measured(batches: Iterable[Batch], measures: Mapping[str, Measure]) -> dict[str, Tensor]:
-    """Name -> the result of each measure over all batches."""
+def run_measures(batches: Iterable[StateBatch], measures: Mapping[str, Measure]) -> dict[str, Tensor]:
+    """Return the result of each measure over all batches, by name."""
     for batch in batches:
         for measure in measures.values():
             measure.add(batch)
     return {name: measure.result() for name, measure in measures.items()}
 
 
-def _without_first() -> PerToken:
-    return PerToken(first=False)
+def _without_first() -> TokenCosine:
+    """Return the measure of mode "first-excluded"."""
+    return TokenCosine(first=False)
 
 
-def _encoded(texts: Sequence[Text], tokenizer: Any, model: Any, max_length: int | None) -> list[Document]:
-    """The tokens of each text, cut at `max_length` and at what model and tokenizer take.
+def _tokenized(texts: Sequence[Text], tokenizer: Any, model: Any, max_length: int | None) -> list[TokenizedText]:
+    """Return the tokens of each text, cut at `max_length` and at the longest that model and tokenizer take.
 
-    A tokenizer that has a [CLS], as BERT's, puts its special tokens, and a pair into two segments; another one adds
-    nothing, as lm-eval does it, and a pair is joined by a space.
+    A tokenizer with a [CLS] token, as BERT's, adds its special tokens and gives a pair two segments. Any other one adds
+    no special tokens, as lm-eval does, and a pair is joined by a space.
     """
     config = model.config.get_text_config()
-    takes = [getattr(config, "max_position_embeddings", None), getattr(tokenizer, "model_max_length", None), max_length]
-    most = min((int(length) for length in takes if length), default=None)
-    found = []
+    limits = [
+        getattr(config, "max_position_embeddings", None),
+        getattr(tokenizer, "model_max_length", None),
+        max_length,
+    ]
+    longest = min((int(limit) for limit in limits if limit), default=None)
+    documents = []
     for number, text in enumerate(texts, 1):
         if getattr(tokenizer, "cls_token", None) is None:
             joined = text if isinstance(text, str) else " ".join(text)
-            document = Document(list(tokenizer.encode(joined, add_special_tokens=False))[:most])
+            document = TokenizedText(list(tokenizer.encode(joined, add_special_tokens=False))[:longest])
         else:
             pair = (text,) if isinstance(text, str) else text
-            encoded = tokenizer(*pair, truncation=most is not None, max_length=most)
-            document = Document(encoded["input_ids"], encoded.get("token_type_ids"))
+            encoded = tokenizer(*pair, truncation=longest is not None, max_length=longest)
+            document = TokenizedText(encoded["input_ids"], encoded.get("token_type_ids"))
         if not document.ids:
             raise SimilarityError(f"text {number} of {len(texts)} ({text!r:.30}) has no tokens: leave it out")
-        found.append(document)
-    return found
+        documents.append(document)
+    return documents
 
 
 def _padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> Tensor:
-    """[rows, length], filled on the right."""
+    """Return the rows as a tensor [rows, length], filled up on the right."""
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
 
 
-def _digest(documents: Sequence[Document]) -> str:
-    """Twelve hexadecimal digits over every token."""
+def _digest(documents: Sequence[TokenizedText]) -> str:
+    """Return twelve hexadecimal digits over the tokens and segments of all documents."""
     tokens = [(list(document.ids), document.segments and list(document.segments)) for document in documents]
     return hashlib.sha256(repr(tokens).encode()).hexdigest()[:12]
 
 
 def _finite(row: Tensor) -> tuple[float | None, ...]:
-    """The numbers in `row`, None where one is not finite."""
+    """Return the numbers in `row`, with None for those that are not finite."""
     return tuple(value if math.isfinite(value) else None for value in row.tolist())
 
 
 def _pad(tokenizer: Any) -> int:
-    """The id that fills short sequences."""
+    """Return the token id that fills short sequences: the padding token, else the end of text, else 0."""
     for token in (getattr(tokenizer, "pad_token_id", None), getattr(tokenizer, "eos_token_id", None)):
         if token is not None:
             return int(token)

@@ -25,12 +25,12 @@ from painters.results import ResultsWarning, Store
 from painters.results.similarity_record import SimilarityRecord, keep, read
 from painters.similarity import MODES, SimilarityError, angular_distance, block_influence, measure, norms, similarity
 from painters.similarity.inputs import read_inputs, sentence_tasks
-from painters.similarity.measures import Angle, Batch, Flat, Profile
-from painters.similarity.states import States, cosines, measured
+from painters.similarity.measures import FlatCosine, LastTokenAngle, StateBatch, StateProfile
+from painters.similarity.states import States, cosines, run_measures
 from painters.tasks import TaskError
 
 STATES, HIDDEN = 5, 6
-Stored = list[Batch]
+Stored = list[StateBatch]
 
 
 class Characters:
@@ -58,7 +58,7 @@ def stored() -> Stored:
             torch.tensor(random.normal(1, 1, (len(lengths), 7, HIDDEN)), dtype=torch.float32) for _ in range(STATES)
         ]
         mask = torch.tensor([[place < length for place in range(7)] for length in lengths])
-        batches.append(Batch(states, mask.flip(1) if lengths == [3] else mask))
+        batches.append(StateBatch(states, mask.flip(1) if lengths == [3] else mask))
     return batches
 
 
@@ -120,7 +120,7 @@ def test_first_excluded_leaves_out_the_first_token_and_not_the_first_position(st
 
 
 def test_a_document_of_one_token_has_no_second(stored: Stored) -> None:
-    single = Batch([state[:, :1] for state in stored[0].states], torch.ones(2, 1, dtype=torch.bool))
+    single = StateBatch([state[:, :1] for state in stored[0].states], torch.ones(2, 1, dtype=torch.bool))
     alone = cosines(stored, ["first-excluded"])["first-excluded"]
     assert torch.equal(cosines([*stored, single], ["first-excluded"])["first-excluded"], alone)
     with pytest.raises(SimilarityError, match=r"one token only.*longer texts"):
@@ -148,7 +148,7 @@ def test_long_documents_are_summed_in_parts(stored: Stored, monkeypatch: pytest.
 
 def test_angles_are_those_of_the_last_token(stored: Stored) -> None:
     docs = documents(stored)
-    found = measured(stored, {"angle": Angle()})["angle"]
+    found = run_measures(stored, {"angle": LastTokenAngle()})["angle"]
     for i in range(STATES):
         for j in range(i):
             expected = np.mean([math.acos(cosine(document[i, -1], document[j, -1])) / math.pi for document in docs])
@@ -159,7 +159,9 @@ def test_angles_are_those_of_the_last_token(stored: Stored) -> None:
 def test_the_profile_is_made_of_plain_formulas(stored: Stored) -> None:
     docs = documents(stored)
     norm = np.linalg.norm
-    found = dict(zip(Profile.columns, measured(stored, {"profile": Profile()})["profile"].numpy().T, strict=True))
+    found = dict(
+        zip(StateProfile.columns, run_measures(stored, {"profile": StateProfile()})["profile"].numpy().T, strict=True)
+    )
     np.testing.assert_allclose(found["norm"], np.mean([norm(d, axis=2).mean(1) for d in docs], axis=0), rtol=1e-12)
     np.testing.assert_allclose(found["first_token"], np.mean([norm(d[:, 0], axis=1) for d in docs], axis=0), rtol=1e-12)
     changes = np.mean([norm(np.diff(d, axis=0), axis=2).mean(1) for d in docs], axis=0)
@@ -522,7 +524,7 @@ def test_angle_over_more_steps_than_there_are() -> None:
 
 
 def test_flat_keeps_no_states(stored: Stored) -> None:
-    flat = Flat()
+    flat = FlatCosine()
     flat.add(stored[0])
     assert sum(table.numel() for table in flat._by_batch) == STATES**2
 
