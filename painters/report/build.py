@@ -1,7 +1,4 @@
-"""A report: one HTML page that holds the figures, the records and comparisons of plans, and asks the network nothing.
-
-The module is callable as its function `report` is, because `painters.report` is the name of both.
-"""
+"""Build a report: read the records, draw the figures, write one HTML page that loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -13,13 +10,13 @@ from pathlib import Path
 from painters import figures
 from painters.errors import PaintersError
 from painters.report.data import payload
-from painters.report.page import page
+from painters.report.page import PageParts, render_page
 from painters.report.pictures import pictures
 from painters.report.settings import by_model
 
 __all__ = ["Report", "ReportError", "report"]
 
-LARGE = 40_000_000  # bytes that a browser takes long to load, on a phone above all
+LARGE = 40_000_000  # bytes that a browser takes long to load, above all on a phone
 
 
 class ReportError(PaintersError, ValueError):
@@ -30,7 +27,25 @@ class ReportError(PaintersError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A page that was written, what it holds, and what to know about it."""
+    """A page that was written.
+
+    Attributes:
+        path: The HTML file.
+        records: How many records of scores it shows.
+        plans: How many distinct plans they have.
+        figures: The numbers of the figures that were drawn.
+        bytes: The size of the file.
+        warnings: What was left out, and why the page may load slowly.
+
+    Example:
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> from painters.results import append
+        >>> append("runs/records.jsonl", score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))
+        >>> page = report("runs", with_figures=False)
+        >>> page.records, page.plans, page.figures, page.warnings
+        (2, 1, (), ())
+    """
 
     path: Path
     records: int
@@ -47,10 +62,36 @@ def report(
     with_figures: bool = True,
     title: str = "painters report",
 ) -> Report:
-    """What was written to `out`: a page of the records in these files; a folder stands for its .jsonl files.
+    """Write one HTML page with the figures, the records, and comparisons of any two plans.
 
-    The same records make the same bytes. Figures are drawn for each model in the records; `with_figures=False` leaves
-    them out, and needs no matplotlib. Raises ReportError where there are no records, and what reading them raises.
+    The page is self-contained: it loads nothing from the network. The same records make the same bytes. Figures are
+    drawn for each model in the records.
+
+    Args:
+        results: A file of records, a folder, which stands for the .jsonl files in it at any depth, or several of these.
+        out: The file to write; its folder is created if it does not exist.
+        with_figures: Draw the figures. Without them no matplotlib is needed.
+        title: The title of the page.
+
+    Returns:
+        What was written, and what had to be left out.
+
+    Raises:
+        ReportError: There are no records of scores.
+        FigureError: One of `results` does not exist, or holds no .jsonl file.
+        ResultsError: Some records are of another version of painters.
+
+    Example:
+        >>> import painters
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> from painters.results import append
+        >>> model, tokenizer = load_model("nano-llama")
+        >>> for plan in ("0-11", "0-3 {4-8} 9-11"):
+        ...     append("runs/records.jsonl", score(model, tokenizer, plan, "nano_arc", limit=2))
+        >>> page = painters.report("runs", "report.html", with_figures=False)
+        >>> page.path.name, page.records, page.plans
+        ('report.html', 4, 2)
     """
     out = Path(out)
     sources = [results] if isinstance(results, str | PathLike) else list(results)
@@ -63,12 +104,12 @@ def report(
         )
     records.sort(key=lambda record: record.tuning is not None)  # decoders, then encoders
     data = payload(records)
-    drawn, missing = pictures(records, similarities) if with_figures else ([], [])
-    text = page(title, data.content, by_model(records), drawn, missing, data.left_out)
-    content = text.encode()
+    drawn, not_drawn = pictures(records, similarities) if with_figures else ([], [])
+    parts = PageParts(data.content, by_model(records), drawn, not_drawn, data.left_out)
+    content = render_page(title, parts).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(content)
-    warnings = [f"left out: {what}" for what in data.left_out]
+    warnings = [f"left out: {omission}" for omission in data.left_out]
     if len(content) > LARGE:
         warnings.append(
             f"the page has {len(content) / 1e6:.0f} MB, which browsers load slowly: report fewer records at a time"

@@ -1,32 +1,47 @@
-"""The figures of a report, for each model in the records, with captions that tell all settings."""
+"""The figures of a report, for each model in the records, with captions that state all settings."""
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from painters import figures
 from painters.figures import Data, Drawing, FigureError, NothingToDraw
-from painters.report import settings as _report_settings
+from painters.report.settings import settings_line, similarity_settings_line
 from painters.results import Record
 from painters.results.similarity_record import SimilarityRecord
+
+__all__ = ["NotDrawn", "Picture", "pictures"]
+
+_WITHOUT_RECORDS = 1  # the figure that shows no records
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure as the page holds it."""
+    """A figure as the page holds it.
+
+    Attributes:
+        number: The figure's number.
+        title: Its title.
+        models: The names of the models that it shows.
+        source: The SVG as a `data:` URL.
+        paragraphs: The caption.
+        settings: All settings of the records that were drawn, on one line; empty for figure 1.
+        missing: What is missing in the picture.
+        is_map: Whether its colours are a scale from dark to light, which a dark page must not invert.
+    """
 
     number: int
     title: str
     models: str
-    source: str  # a data: address
+    source: str
     paragraphs: Sequence[str]
     settings: str
     missing: Sequence[str]
-    is_map: bool  # its colours are a scale from dark to light, which a dark page must not turn over
+    is_map: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,60 +52,83 @@ class NotDrawn:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Models:
+    """A decoder and an encoder, or one of them, with all that was measured of them."""
+
+    names: Sequence[str]
+    records: Sequence[Record]
+    similarities: Sequence[SimilarityRecord]
+
+    @property
+    def title(self) -> str:
+        """Their names, as captions have them."""
+        return " and ".join(self.names)
+
+
 def pictures(
     records: Sequence[Record], similarities: Sequence[SimilarityRecord]
 ) -> tuple[list[Picture], list[NotDrawn]]:
-    """What could be drawn, the first decoder beside the first encoder and so on, and what could not."""
-    decoders = sorted({record.model for record in records if record.tuning is None})
-    encoders = sorted({record.model for record in records if record.tuning is not None})
+    """Return the figures that could be drawn, and those that could not.
+
+    The first decoder is drawn beside the first encoder, the second beside the second, and so on, by their names.
+    """
     drawn: list[Picture] = []
-    missing: list[NotDrawn] = []
-    for decoder, encoder in zip_longest(decoders, encoders):
-        wanted = [name for name in (decoder, encoder) if name is not None]
-        models = " and ".join(wanted)
-        about = [record for record in records if record.model in wanted]
-        measured = [similarity for similarity in similarities if similarity.model in wanted]
+    not_drawn: list[NotDrawn] = []
+    for models in _paired_models(records, similarities):
         try:
-            data = Data.of(
-                [record for record in about if record.primary],
-                measured,
-            )
+            data = Data.of([record for record in models.records if record.primary], models.similarities)
         except FigureError as error:
-            missing.append(NotDrawn(f"All figures of {models}", str(error)))
+            not_drawn.append(NotDrawn(f"All figures of {models.title}", str(error)))
             continue
         for number, figure in figures.FIGURES.items():
-            if number == 1 and drawn:
-                continue  # shows no records
+            if number == _WITHOUT_RECORDS and drawn:
+                continue  # once is enough
             try:
-                made = figures.drawing(number, data)
+                drawing = figures.drawing(number, data)
             except NothingToDraw as error:
-                missing.append(NotDrawn(f"Figure {number}. {figure.title}, of {models}", str(error)))
+                not_drawn.append(NotDrawn(f"Figure {number}. {figure.title}, of {models.title}", str(error)))
                 continue
-            svg = re.sub(rb"\n\s+", b"\n", figures.svg(made))
-            drawn.append(
-                Picture(
-                    number,
-                    figure.title,
-                    models,
-                    f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}",
-                    made.about,
-                    _settings(number, made, about, measured),
-                    made.missing,
-                    "task" not in made.columns,
-                )
-            )
-    return drawn, missing
+            drawn.append(_picture(number, figure.title, drawing, models))
+    return drawn, not_drawn
 
 
-def _settings(
-    number: int, drawing: Drawing, records: Sequence[Record], similarities: Sequence[SimilarityRecord]
-) -> str:
-    """The line of settings of what the figure shows; empty for the first, which shows no records."""
-    if number == 1:
+def _paired_models(records: Sequence[Record], similarities: Sequence[SimilarityRecord]) -> Iterator[_Models]:
+    """Yield the n-th decoder together with the n-th encoder, by their names."""
+    decoders = sorted({record.model for record in records if record.tuning is None})
+    encoders = sorted({record.model for record in records if record.tuning is not None})
+    for pair in zip_longest(decoders, encoders):
+        names = [name for name in pair if name is not None]
+        yield _Models(
+            names,
+            [record for record in records if record.model in names],
+            [similarity for similarity in similarities if similarity.model in names],
+        )
+
+
+def _picture(number: int, title: str, drawing: Drawing, models: _Models) -> Picture:
+    """Return a drawing as the page holds it."""
+    svg = re.sub(rb"\n\s+", b"\n", figures.svg(drawing))
+    return Picture(
+        number,
+        title,
+        models.title,
+        f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}",
+        drawing.about,
+        _settings(number, drawing, models),
+        drawing.missing,
+        "task" not in drawing.columns,
+    )
+
+
+def _settings(number: int, drawing: Drawing, models: _Models) -> str:
+    """Return the line of settings of the records that a figure shows; empty for the one that shows none."""
+    if number == _WITHOUT_RECORDS:
         return ""
     if "task" not in drawing.columns:
         modes = {row.get("mode") for row in drawing.rows}
-        return _report_settings.similarity_line([one for one in similarities if one.mode in modes] or similarities)
+        shown = [similarity for similarity in models.similarities if similarity.mode in modes]
+        return similarity_settings_line(shown or models.similarities)
     tasks = {row["task"] for row in drawing.rows}
-    shown = [record for record in records if record.primary]
-    return _report_settings.line([record for record in shown if record.task in tasks] or shown)
+    primary = [record for record in models.records if record.primary]
+    return settings_line([record for record in primary if record.task in tasks] or primary)

@@ -1,4 +1,4 @@
-"""The settings under which records were scored, in words for captions and in rows for the page's last section."""
+"""The settings under which records were scored: a line for captions, and tables for the page's last section."""
 
 from __future__ import annotations
 
@@ -12,32 +12,41 @@ from painters.report.data import GROUP
 from painters.results import Record
 from painters.results.similarity_record import SimilarityRecord
 
+__all__ = ["COLUMNS", "ModelSettings", "by_model", "settings_line", "similarity_settings_line"]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """A model (an encoder with its fine-tuning), what it was asked, and with what."""
+    """The settings of one model, an encoder with one way of fine-tuning.
+
+    Attributes:
+        name: The model's name, with the protocol of its fine-tuning.
+        facts: Name and value of each setting that all tasks share.
+        tasks: A row for each task and protocol; `COLUMNS` names the cells.
+    """
 
     name: str
     facts: Sequence[tuple[str, str]]
-    tasks: Sequence[Sequence[str]]  # rows of COLUMNS
+    tasks: Sequence[Sequence[str]]
 
 
 COLUMNS = (
     *("task", "version", "metric", "chance", "documents", "limit", "shots", "seed", "batch size", "batching", "kv"),
     *("prompts", "plans"),
 )
+"""The columns of the table of tasks."""
 
 
 def by_model(records: Iterable[Record]) -> list[ModelSettings]:
-    """The settings of each model in the records, in their order."""
+    """Return the settings of each model in the records, in their order."""
     groups: dict[Any, list[Record]] = defaultdict(list)
     for record in records:
         groups[tuple(getattr(record, name) for name in GROUP)].append(record)
     return [_of_model(group) for group in groups.values()]
 
 
-def line(records: Sequence[Record]) -> str:
-    """One line for a caption: every setting of these records, several values with commas."""
+def settings_line(records: Sequence[Record]) -> str:
+    """Return one line for a caption: every setting of these records, several values separated by commas."""
     facts: list[tuple[str, list[Any]]] = [
         ("model", [_model(record) for record in records]),
         ("dtype", [record.dtype for record in records]),
@@ -56,14 +65,15 @@ def line(records: Sequence[Record]) -> str:
     return "; ".join(f"{name} {_listed(values)}" for name, values in facts)
 
 
-def similarity_line(records: Sequence[SimilarityRecord]) -> str:
-    """The same for similarities, which have neither tasks' metrics nor shots."""
+def similarity_settings_line(records: Sequence[SimilarityRecord]) -> str:
+    """Return the same line for similarities, which have neither metrics nor shots."""
     names = ("model", "dtype", "device", "attention", "inputs", "documents", "batch_size", "mode")
     facts = [f"{name.replace('_', ' ')} {_listed(getattr(record, name) for record in records)}" for name in names]
     return "; ".join((*facts, f"versions {_listed(map(_versions, records))}"))
 
 
 def _of_model(records: Sequence[Record]) -> ModelSettings:
+    """Return the settings of the records of one model."""
     first = records[0]
     facts = [
         ("Model", first.model),
@@ -75,13 +85,14 @@ def _of_model(records: Sequence[Record]) -> ModelSettings:
         ("Attention", _listed(record.attention or "unknown" for record in records)),
         *([("Fine-tuning", _tuned(first.tuning))] if first.tuning else []),
         ("Versions", _listed((_versions(record) for record in records), "; or ")),
-        ("Scored", _between(sorted(record.date[:10] for record in records))),
+        ("Scored", _days(sorted(record.date[:10] for record in records))),
         ("Records", f"{len(records):,}"),
     ]
     return ModelSettings(_model(first), facts, _tasks(records))
 
 
 def _tasks(records: Sequence[Record]) -> list[list[str]]:
+    """Return a row for each task and protocol, with the number of its plans last."""
     plans: dict[tuple[str, ...], set[str]] = defaultdict(set)
     for record in records:
         chance = "unknown" if record.chance is None else f"{record.chance:.4g}"
@@ -91,31 +102,36 @@ def _tasks(records: Sequence[Record]) -> list[list[str]]:
             record.requests,
         )
         plans[row].add(record.plan)
-    return [[*row, str(len(found))] for row, found in sorted(plans.items())]
+    return [[*row, str(len(plans_of_row))] for row, plans_of_row in sorted(plans.items())]
 
 
 def _model(record: Record) -> str:
+    """Return the model's name, with the protocol of its fine-tuning."""
     return f"{record.model} ({record.tuning.protocol})" if record.tuning else record.model
 
 
 def _limit(record: Record) -> str:
-    """How many documents were asked for; a run outside of experiments does not say."""
+    """Return how many documents an experiment asked for; a run outside of experiments does not record it."""
     if record.asked is None:
         return "not recorded"
     return "none" if record.asked.limit is None else str(record.asked.limit)
 
 
 def _versions(record: Record | SimilarityRecord) -> str:
+    """Return the libraries with their versions."""
     return ", ".join(f"{library} {version}" for library, version in record.versions.items()) or "unknown"
 
 
 def _tuned(tuning: Tuning) -> str:
+    """Return all settings of a fine-tuning."""
     return ", ".join(f"{name} {'all' if value is None else value}" for name, value in tuning.model_dump().items())
 
 
-def _between(days: Sequence[str]) -> str:
+def _days(days: Sequence[str]) -> str:
+    """Return the first and the last of sorted days, or the only one."""
     return days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"
 
 
 def _listed(values: Iterable[object], joint: str = ", ") -> str:
+    """Return the distinct values, in order."""
     return joint.join(dict.fromkeys(str(value) for value in values))

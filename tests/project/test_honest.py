@@ -27,7 +27,7 @@ from painters.generation import greedy
 from painters.harness.shared_lm import SharingLM
 from painters.models import load_model
 from painters.report import report
-from painters.report.page import PARTS
+from painters.report.page import STATIC
 from painters.results import Store, scoring
 
 ROOT = Path(__file__).parents[2]
@@ -240,7 +240,7 @@ def test_as_many_documents_as_needed_would_do() -> None:
 
 
 def test_the_page_has_the_same_limits() -> None:
-    text = "".join((PARTS / name).read_text() for name in ("compare.js", "statistics.js"))
+    text = "".join((STATIC / name).read_text() for name in ("compare.js", "statistics.js"))
     said = {name: int(value) for name, value in re.findall(r"const (FEW|FEW_APART|SEED) = (\d+);", text)}
     assert said == {"FEW": scoring.FEW, "FEW_APART": scoring.FEW_APART, "SEED": scoring.BOOTSTRAP_SEED}
 

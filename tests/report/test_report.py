@@ -32,7 +32,7 @@ from painters import results
 from painters.experiment.tuning import Tuning
 from painters.report import ReportError, report
 from painters.report.data import pack, payload
-from painters.report.page import PARTS
+from painters.report.page import STATIC
 from painters.results import Record
 
 
@@ -210,7 +210,7 @@ def test_the_command(painters: Callable[..., Outcome], tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node to run JavaScript in; a browser's tests check it too")
 def test_the_statistics_of_the_page() -> None:
-    source = (PARTS / "statistics.js").read_text()
+    source = (STATIC / "statistics.js").read_text()
 
     def run(expression: str) -> Any:
         code = f"{source}\nprocess.stdout.write(JSON.stringify({expression}))"

@@ -44,7 +44,7 @@ function outcomes(row) {
   return unpacked.get(number);
 }
 
-// Numbers as people read them. What could not be had is a dash.
+// Numbers as people read them; a missing one is a dash.
 const missing = (value) => value === null || value === undefined;
 
 function digits(value, share) {
