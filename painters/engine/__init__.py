@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from painters.engine.program import KINDS_OF_KV, KV, Program, identity, surgery
+from painters.engine.program import KINDS_OF_KV, KV, Program, identity, operate, surgery
 from painters.stack import LayerStack, SurgeryError
 
-__all__ = ["KINDS_OF_KV", "KV", "LayerStack", "Program", "SurgeryError", "identity", "surgery"]
+__all__ = ["KINDS_OF_KV", "KV", "LayerStack", "Program", "SurgeryError", "identity", "operate", "surgery"]

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from painters.engine.cache_slots import CacheSlots, Place, SlotTable
 from painters.engine.merges import MERGES
 from painters.engine.recording import Recording, recorded
-from painters.engine.verify import proven
+from painters.engine.verify import self_check
 from painters.plan import Half, Layer, Parallel, Plan, Step
 from painters.stack import HALVES, LayerStack, SurgeryError
 from painters.stack.search import descendants
 
-__all__ = ["KV", "LayerStack", "Program", "SurgeryError", "surgery"]
+__all__ = ["KV", "LayerStack", "Program", "SurgeryError", "operate", "surgery"]
 
 KV: TypeAlias = Literal["exact", "averaged"]
 """The kinds of cache of a parallel group."""
@@ -68,14 +68,43 @@ def surgery(
         plan = Plan.parse(plan)
     if stack is not None and path is not None:
         raise ValueError(f"stack={stack!r} and path={path!r}: both say which list of layers is meant, so give one")
-    place = path if stack is None else stack
-    found = LayerStack.find(model, place)
-    program = Program(plan, found, kv, observe)
+    list_path = path if stack is None else stack
+    layer_stack = LayerStack.find(model, list_path)
     # A stack that was named may be one that not every forward runs, such as that of a vision tower.
+    with operate(model, layer_stack, Program(plan, layer_stack, kv, observe), check=check, always=list_path is None):
+        yield model
+
+
+@contextmanager
+def operate(
+    model: Model, stack: LayerStack, program: Program, *, check: bool = True, always: bool = True
+) -> Iterator[Model]:
+    """Run `program` in place of the layers of `model` within the context: `surgery` without finding and checking.
+
+    Use it to enter the same plan, or several plans of one model, more than once: find the stack once, make one
+    `Program` for each plan, and enter them as often as needed.
+
+    Args:
+        model: The model, whose list of layers is still the one in `stack`.
+        stack: The stack of `model`, from `LayerStack.find`.
+        program: A plan that was checked against this very stack.
+        check: Whether the model is compared with itself under the identity plan before its first use.
+        always: Whether every forward of `model` must run the stack. False where some forwards do not run it, such as
+            those of a vision tower without a picture.
+
+    Yields:
+        The same `model`.
+
+    Raises:
+        ValueError: If `program` was made for another stack.
+        SurgeryError: If the model or a cache cannot follow the plan.
+    """
+    if program.stack is not stack:
+        raise ValueError(f"the program was made for another stack than this one of {stack.name}: make one for it")
     with (
-        proven(model, found, identity(found)) if check else nullcontext(),
+        self_check(model, stack, identity(stack)) if check else nullcontext(),
         _uncompiled(model),
-        recorded(model, found, program.execute, always=place is None),
+        recorded(model, stack, program.execute, always=always),
     ):
         yield model
 
@@ -109,7 +138,7 @@ class Program:
         plan.check(stack.num_layers, stack.name)
         if plan.has_halves and stack.halves is None:
             _refuse_halves(plan, stack)
-        self._stack = stack
+        self.stack = stack
         self._kv = kv
         self._observe = observe
         self._table = SlotTable(stack.cache_indices)
@@ -131,9 +160,9 @@ class Program:
                 "slots, as it has to where a layer runs more than once or kv='averaged': use `generate` with a "
                 "DynamicCache, or use_cache=False"
             )
-        if cache is not None and self._repeats and self._stack.own_state:
+        if cache is not None and self._repeats and self.stack.own_state:
             raise SurgeryError(
-                f"{self._stack.name} keeps a state in its {self._stack.layer_class}, which the executions of a layer "
+                f"{self.stack.name} keeps a state in its {self.stack.layer_class}, which the executions of a layer "
                 f"would share where {self._text} runs it more than once: pass use_cache=False"
             )
         slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
@@ -192,15 +221,23 @@ class Program:
                 f"kv='averaged' averages the keys and values of single whole layers, but {text} has other "
                 "branches: use kv='exact'"
             )
-        if any(len(self._stack.cache_indices[layer]) != 1 for layer in layers):
-            raise SurgeryError(f"kv='averaged' needs layers with one attention each, unlike {self._stack.layer_class}")
+        if any(len(self.stack.cache_indices[layer]) != 1 for layer in layers):
+            raise SurgeryError(f"kv='averaged' needs layers with one attention each, unlike {self.stack.layer_class}")
         runs = tuple((Run(layer, None, None),) for layer in layers)
         return Group(runs, MERGES[step.merge], self._table.take(layers[0]))
 
 
 def identity(stack: LayerStack) -> Callable[[Recording], Tensor]:
-    """What executes the identity plan, to compare with the plain forward."""
-    return lambda recording: Program(Plan.identity(stack.num_layers), stack).execute(recording)
+    """Return what executes the identity plan; its program is made at the first use, and then kept."""
+    program: Program | None = None
+
+    def execute(recording: Recording) -> Tensor:
+        nonlocal program
+        if program is None:
+            program = Program(Plan.identity(stack.num_layers), stack)
+        return program.execute(recording)
+
+    return execute
 
 
 def _refuse_halves(plan: Plan, stack: LayerStack) -> None:

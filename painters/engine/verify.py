@@ -40,11 +40,11 @@ of the largest number."""
 
 # Which lists of layers were found right in which models. Nothing is written to the models, and the entries go with
 # them: a list that is replaced, or a copy of a model, is checked again.
-_PROVEN: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
+_CHECKED: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
 
 
 @contextmanager
-def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], Tensor]) -> Iterator[None]:
+def self_check(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], Tensor]) -> Iterator[None]:
     """Nothing; within the context the model has been compared with itself under the plan that `identity` executes: at
     once on a batch of token ids, or else on the first row of the first forward that runs the stack.
 
@@ -52,12 +52,12 @@ def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], 
     on such a batch, is compared at the next forward. Models, generators of random numbers, hooks and
     caches are left as they were found.
     """
-    if stack.layers in _PROVEN.get(model, ()):
+    if stack.layers in _CHECKED.get(model, ()):
         yield
         return
     ids = token_ids(model)
     if ids is not None and _compare(model, stack, identity, (), ids, False):
-        _PROVEN.setdefault(model, WeakSet()).add(stack.layers)
+        _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
         yield
         return
 
@@ -71,7 +71,7 @@ def proven(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], 
             if done is not None:
                 break
         if done:
-            _PROVEN.setdefault(model, WeakSet()).add(stack.layers)
+            _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
             for handle in handles:
                 handle.remove()
 

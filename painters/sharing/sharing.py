@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from painters.engine import Program, identity
 from painters.engine.merges import MERGES
 from painters.engine.recording import Recording, recorded
-from painters.engine.verify import proven
+from painters.engine.verify import self_check
 from painters.plan import Layer, Merge, Plan
 from painters.sharing.trie import Trie, Walk
 from painters.stack import LayerStack, SurgeryError, without_wrapper
@@ -31,17 +31,30 @@ class Sharing:
     """Plans made ready to run together on a model, batch after batch.
 
     Raises PlanError for a plan that does not fit the model, SurgeryError for a model that cannot follow it. `path`
-    names the list of layers where it is not found or another one is meant.
+    names the list of layers where it is not found or another one is meant; `stack` is the list where it was found
+    before. `checked` says that a `Program` was made of every plan for this stack, which is then not done again.
     """
 
-    def __init__(self, model: nn.Module, plans: Iterable[Plan | str], *, path: str | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        plans: Iterable[Plan | str],
+        *,
+        path: str | None = None,
+        stack: LayerStack | None = None,
+        checked: bool = False,
+    ) -> None:
         self.trie = Trie.of(Plan.parse(plan) if isinstance(plan, str) else plan for plan in plans)
         """The distinct plans, and what they share."""
         model = without_wrapper(model)
         self._model = model
-        self._stack = LayerStack.find(model, path)
-        for plan in self.trie.plans:
-            Program(plan, self._stack)  # refuses what the stack cannot follow
+        if stack is not None and path is not None:
+            raise ValueError(f"path={path!r} and a stack that was found already: give one of them")
+        self._stack = LayerStack.find(model, path) if stack is None else stack
+        if not checked:
+            for plan in self.trie.plans:
+                Program(plan, self._stack)  # refuses what the stack cannot follow
+        self._identity = identity(self._stack)
         takes_cache = "use_cache" in inspect.signature(model.forward).parameters
         self._defaults = {"use_cache": False} if takes_cache else {}
 
@@ -74,7 +87,7 @@ class Sharing:
 
         for done in range(len(self.trie.plans)):
             with (
-                proven(self._model, self._stack, identity(self._stack)),
+                self_check(self._model, self._stack, self._identity),
                 recorded(self._model, self._stack, execute),
                 self._head_at(positions),
             ):

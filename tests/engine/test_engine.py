@@ -18,6 +18,7 @@ from support.strategies import plans
 from torch import Tensor, nn
 
 from painters import Plan, surgery
+from painters.engine import LayerStack, Program, operate
 from painters.engine.merges import MERGES
 
 DEPTHS = (7, 8)
@@ -262,3 +263,47 @@ def test_layers_within_dictionaries_of_modules_follow_the_plan() -> None:
     first, _, third = model.core["stack"]["layers"]
     with surgery(model, "2 0", path="core.stack.layers"):
         assert_same(model(stream), first(third(stream)))
+
+
+def test_a_stack_is_found_and_a_plan_checked_once_for_any_number_of_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, ids = make_model("llama", 4), tokens(2, 9)
+    stack = LayerStack.find(model)
+    programs = [Program(Plan.parse(text), stack) for text in ("3-0", "0 {1 2} 3")]
+    with torch.inference_mode():
+        expected = []
+        for text in ("3-0", "0 {1 2} 3"):
+            with surgery(model, text):
+                expected.append(model(ids).logits)
+        for name in ("find", "check"):
+            monkeypatch.setattr(LayerStack if name == "find" else Plan, name, None)
+        for _ in range(2):
+            for program, logits in zip(programs, expected, strict=True):
+                with operate(model, stack, program) as operated:
+                    assert operated is model
+                    assert_same(model(ids).logits, logits)
+
+
+def test_a_program_of_another_stack_is_refused() -> None:
+    model = shared_model("llama", 7)
+    program = Program(Plan.parse("0-6"), LayerStack.find(model))
+    with (
+        pytest.raises(ValueError, match="the program was made for another stack than this one of LlamaForCausalLM"),
+        operate(model, LayerStack.find(model), program),
+    ):
+        pass
+
+
+def test_the_self_check_makes_one_program_of_the_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Plan] = []
+    right = Program.__init__
+
+    def counted(self: Program, plan: Plan, *args: Any, **kwargs: Any) -> None:
+        made.append(plan)
+        right(self, plan, *args, **kwargs)
+
+    monkeypatch.setattr(Program, "__init__", counted)
+    model, plan = make_model("llama", 4), Plan.parse("3-0")
+    for _ in range(2):
+        with surgery(model, plan):
+            model(tokens(2, 9))
+    assert made == [plan, Plan.identity(4), plan]

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from painters import Plan, surgery
 from painters.engine import SurgeryError
 from painters.engine.verify import (
-    _PROVEN,
+    _CHECKED,
     difference,
     first_row,
     is_compiled,
@@ -415,7 +415,7 @@ def test_a_proven_model_is_forgotten_with_its_last_reference() -> None:
     model = Honest()
     with surgery(model, "0-3", path="layers"):
         model(X)
-    assert model in _PROVEN
+    assert model in _CHECKED
     gone = weakref.ref(model)
     del model
     gc.collect()
@@ -459,7 +459,7 @@ def test_a_model_of_token_ids_is_proven_on_entering(name: str) -> None:
     hooks = [dict(module._forward_hooks) for module in model.modules()]
     random = torch.get_rng_state()
     with surgery(model, Plan.identity(4)):
-        assert model in _PROVEN
+        assert model in _CHECKED
     assert calls == []
     assert torch.equal(torch.get_rng_state(), random)
     assert [module.training for module in model.modules()] == modes
@@ -615,7 +615,7 @@ def test_layers_that_differ_from_run_to_run_read_nothing_of_each_other() -> None
     model.layers = nn.ModuleList(NoisyLayer() for _ in range(4))
     with surgery(model, "0-3", path="layers"):
         model(X)
-    assert model in _PROVEN
+    assert model in _CHECKED
 
 
 def test_a_model_that_is_a_chain_on_some_inputs_only() -> None:
@@ -633,7 +633,7 @@ def test_a_model_that_is_a_chain_on_some_inputs_only() -> None:
     model, one = Single(), torch.ones(1, 3)
     with surgery(model, "3-0", path="layers"):
         found = model(one)
-    assert model in _PROVEN
+    assert model in _CHECKED
     model.layers = nn.ModuleList(reversed(model.layers))
     assert torch.equal(model(one), found)
 
@@ -662,4 +662,4 @@ def test_compiled_layers_are_known_and_proven() -> None:
             model(X)
             with surgery(model, "3-0", path="layers"):
                 assert torch.equal(model(X), expected)
-            assert model in _PROVEN
+            assert model in _CHECKED

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BloomConfig
 
 from painters import Plan, PlanError, SurgeryError, surgery
+from painters.engine import LayerStack, Program
 from painters.engine.merges import MERGES
 from painters.sharing import Sharing
 from painters.sharing import sharing as sharing_module
@@ -266,3 +267,25 @@ def test_messages() -> None:
     together = Sharing(Twice().eval(), ["0 1", "1"], path="encoder.layers")
     with pytest.raises(SurgeryError, match="runs its layers twice in a forward"):
         next(together.run(stream=torch.zeros(1, 3, 4)))
+
+
+def test_a_stack_that_was_found_and_plans_that_were_checked_are_taken_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, ids = make_model("llama", 7), tokens(2, 9)
+    wanted = list(few_plans(7).values())
+    with torch.inference_mode():
+        expected = list(Sharing(model, wanted).run(input_ids=ids))
+        stack = LayerStack.find(model)
+        for plan in wanted:
+            Program(plan, stack)
+        monkeypatch.setattr(LayerStack, "find", None)
+        with pytest.raises(PlanError, match=r"plan runs layer 7, but .* has 7 layers"):
+            Sharing(model, ["7"], stack=stack)
+        monkeypatch.setattr(Plan, "check", None)
+        found = list(Sharing(model, wanted, stack=stack, checked=True).run(input_ids=ids))
+    assert [plan for plan, _ in found] == [plan for plan, _ in expected]
+    for (_, output), (_, alone) in zip(found, expected, strict=True):
+        assert_same(output.logits, alone.logits)
+    with pytest.raises(ValueError, match=r"path='model\.layers' and a stack that was found already: give one"):
+        Sharing(model, wanted, path="model.layers", stack=stack)
