@@ -1,28 +1,29 @@
-"""Record how a model's own loop calls its layers, then execute something else in the loop's place.
+"""Record how a model's own loop calls its layers, then execute something else in the place of the loop.
 
-For the length of one forward a stand-in takes the place of the list of layers. The model's loop meets
-recorders in it: each notes the arguments meant for its layer and hands the stream back untouched; the last
-one executes. So every layer later runs with the mask, rotary table or other arguments that the model's loop
-had for that layer, and the model, its parameters, names and other people's hooks stay as they are.
+For the length of one forward, a list of recorders replaces the list of layers. Each recorder notes the arguments meant
+for its layer and returns the stream untouched; the last one executes the plan. So every layer later runs with the
+mask, rotary table and other arguments that the model's loop had for that layer. The model's parameters and names, and
+the hooks of others, stay as they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, SupportsIndex, overload
+from typing import Any, NamedTuple, NoReturn, SupportsIndex, overload
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
-from painters.engine.side_outputs import behind_the_stream
+from painters.engine.side_outputs import side_outputs_of
 from painters.plan import Half
 from painters.stack import LayerList, LayerStack, SurgeryError
 
 
 class Call(NamedTuple):
-    """What the model's loop gave one layer besides the stream."""
+    """The arguments that the model's loop gave one layer, without the stream."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -31,7 +32,7 @@ class Call(NamedTuple):
 class Recording:
     """One forward of the stack: the stream that entered it and the arguments of every layer.
 
-    It runs the layers of the module that is being executed, so that it holds for a copy of the model too.
+    It runs the layers that it is given, and not those of `stack`: within a copy of the model they are the copy's.
     """
 
     def __init__(self, stack: LayerStack, layers: LayerList, execute: Callable[[Recording], Tensor]) -> None:
@@ -40,70 +41,86 @@ class Recording:
         self.done = False
         self.cache: Cache | None = None
         self.foreign_cache: Any = None
-        """What looks like a cache and is none of transformers' Cache, such as that of continuous batching."""
+        """A value that is named like a cache and is no `Cache` of transformers, such as that of continuous batching."""
         self._stack = stack
         self._execute = execute
         self._returns = stack.returns
-        self._rest: tuple[Any, ...] = (None,) * ((stack.returns or 1) - 1)
-        self._handed: Tensor | None = None
+        # What a recorder returns behind the stream, and the stream that the last recorder returned.
+        self._side_outputs: tuple[Any, ...] = (None,) * ((stack.returns or 1) - 1)
+        self._returned: Tensor | None = None
 
     stream: Tensor
-    """What entered the first layer, [batch, seq, hidden]."""
+    """The stream that entered the first layer, [batch, seq, hidden]."""
 
     def visit(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the loop gets from layer `index`: the untouched stream, and from the last the executed one."""
-        if not args or index != len(self.calls) or (index and args[0] is not self._handed):
+        """Record the call of layer `index` and return what the loop gets from it.
+
+        That is the untouched stream, and from the last layer the executed one; behind it come side outputs where the
+        layers return tuples.
+        """
+        if not args or index != len(self.calls) or (index and args[0] is not self._returned):
             raise SurgeryError(self._not_a_chain(index, args))
         if index == 0:
             self.stream = args[0]
             if self._stack.hands_on:
-                self._rest = behind_the_stream(self.layers[0], self._stack.cache_indices[0], args, kwargs)
-                self._returns = len(self._rest) + 1
+                self._side_outputs = side_outputs_of(self.layers[0], self._stack.cache_indices[0], args, kwargs)
+                self._returns = len(self._side_outputs) + 1
         self.calls.append(Call(args[1:], kwargs))
-        # Every layer hands on a view of its own, so that a loop that gives them all the same stream is seen.
-        hidden = self._handed = self.stream.view_as(self.stream)
+        # Every recorder returns a new view, which shows whether the loop passes it on or gives all layers one stream.
+        hidden = self._returned = self.stream.view_as(self.stream)
         if len(self.calls) == len(self.layers):
             self._refuse_carried_state()
             self.cache = self._find_cache()
             hidden = self._execute(self)
             self.done = True
-        return (hidden, *self._rest) if self._returns else hidden
+        return (hidden, *self._side_outputs) if self._returns else hidden
 
     def _refuse_carried_state(self) -> None:
-        """Nothing; SurgeryError where the first layer was given a second stream, and the next one what came of it.
+        """Raise SurgeryError if the layers pass a second stream from one to the next.
 
-        Recorders return None behind the stream, so that None is what the loop then hands on.
+        Recorders return None behind the stream. So a tensor that the first layer was given, and in whose place the
+        second layer was given None, is one that layers pass on.
         """
-        if self._stack.hands_on or not self._rest or len(self.calls) < 2:
+        if self._stack.hands_on or not self._side_outputs or len(self.calls) < 2:
             return
         (args, kwargs), (next_args, next_kwargs) = self.calls[:2]
         pairs = [
             *zip(args, next_args, strict=False),
             *((value, next_kwargs.get(name)) for name, value in kwargs.items()),
         ]
-        if any(isinstance(value, Tensor) and after is None for value, after in pairs):
+        if any(isinstance(first, Tensor) and second is None for first, second in pairs):
             raise SurgeryError(
                 f"{self._stack.name}: the layers at {self._stack.path} hand a state besides the stream on to the next: "
                 "they run only in their own order"
             )
 
     def _find_cache(self) -> Cache | None:
-        """The cache that the layers were given; raises SurgeryError where they were given several."""
-        found: Cache | None = None
+        """Return the cache that the layers were given, and note a foreign one; raise SurgeryError for several."""
+        cache: Cache | None = None
         for args, kwargs in self.calls:
             for value in (*args, *kwargs.values()):
                 if isinstance(value, Cache):
-                    if found is not None and found is not value:
+                    if cache is not None and cache is not value:
                         raise SurgeryError(f"{self._stack.name} gives its layers several caches: not supported")
-                    found = value
+                    cache = value
                 elif type(value).__name__.endswith("Cache"):
                     self.foreign_cache = value
-        return found
+        return cache
 
     def run(self, index: int, hidden: Tensor, half: Half | None = None, cache: Cache | None = None) -> Tensor:
-        """The stream after layer `index` (or one half of it) on `hidden`, with the layer's own arguments.
+        """Run layer `index`, or one half of it, on `hidden` with the arguments that the loop had for this layer.
 
-        `cache` takes the place of the cache that the loop gave the layer.
+        Args:
+            index: The layer, from 0.
+            hidden: The stream that enters it, [batch, seq, hidden].
+            half: The half of the layer to run; None for the whole layer.
+            cache: Replaces the cache that the loop gave the layer.
+
+        Returns:
+            The stream that leaves the layer, [batch, seq, hidden].
+
+        Raises:
+            SurgeryError: If the layer cannot run at this place in the plan, or returns something unexpected.
         """
         args, kwargs = self.calls[index]
         if self.cache is not None and cache is not self.cache:
@@ -111,7 +128,7 @@ class Recording:
             kwargs = {name: cache if value is self.cache else value for name, value in kwargs.items()}
         layer = self.layers[index]
         if half is not None:
-            assert self._stack.halves is not None  # the plan was checked
+            assert self._stack.halves is not None  # `Program` refuses the plan otherwise
             return self._stack.halves.run(layer, half, hidden, args, kwargs)
         try:
             output = layer(hidden, *args, **kwargs)
@@ -119,7 +136,7 @@ class Recording:
             self._refuse_other_shape(index, hidden, error)
             raise
         returns = self._returns
-        # The loop got a tuple of as many as it reads; what a layer returns beyond that nobody misses.
+        # The length is not compared: the loop already got a tuple as long as it reads.
         if isinstance(output, tuple | list) != (returns is not None):
             raise SurgeryError(
                 f"{self._stack.name}: {type(layer).__name__} returns a {type(output).__name__}, and "
@@ -130,21 +147,21 @@ class Recording:
         return result
 
     def _refuse_other_shape(self, index: int, hidden: Tensor, error: Exception) -> None:
-        """Nothing; SurgeryError where layer `index` failed on `hidden` because the intact model gives it another shape.
+        """Raise SurgeryError from `error` if the intact model gives layer `index` a stream of another shape.
 
-        Backbones have layers that shrink the picture and widen the stream, which run only where they are.
+        Some layers of backbones shrink the picture and widen the stream. They run only in their own place.
         """
         stream, shapes = self.stream, []
         try:
             with torch.no_grad():
                 for layer, (args, kwargs) in zip(self.layers, self.calls, strict=True):
                     shapes.append(tuple(stream.shape))
-                    given = [None if value is self.cache else value for value in args]
-                    named = {name: None if value is self.cache else value for name, value in kwargs.items()}
-                    output = layer(stream, *given, **named)
+                    plain_args = [None if value is self.cache else value for value in args]
+                    plain_kwargs = {name: None if value is self.cache else value for name, value in kwargs.items()}
+                    output = layer(stream, *plain_args, **plain_kwargs)
                     stream = output if isinstance(output, Tensor) else output[0]
         except Exception:
-            return  # the layer's own error is the one to see
+            return  # the caller raises the layer's own error
         if shapes[index] != tuple(hidden.shape):
             raise SurgeryError(
                 f"{self._stack.name}: the plan gives layer {index} at {self._stack.path} a stream of shape "
@@ -153,6 +170,7 @@ class Recording:
             ) from error
 
     def _not_a_chain(self, index: int, args: tuple[Any, ...]) -> str:
+        """Return the message about a loop that does not call its layers one after the other on each other's output."""
         where = f"{self._stack.name}: the loop over {self._stack.path}"
         if not args:
             return f"{where} passes the stream to layer {index} by name: not supported"
@@ -168,8 +186,10 @@ class Recording:
 
 
 class _Recorder:
-    """What the loop meets in place of a layer. Attributes are the layer's: some loops ask for its attention
-    type."""
+    """Replaces one layer in the model's loop.
+
+    Its attributes are those of the layer: some loops read a layer's attention type.
+    """
 
     def __init__(self, recording: Recording, index: int) -> None:
         self._recording = recording
@@ -182,25 +202,28 @@ class _Recorder:
         return getattr(self._recording.layers[self._index], name)
 
 
-class _StandIn(nn.ModuleList):
-    """The list of layers as the loop sees it: the same children under the same names, but iteration and
-    indexing meet the recorders. Whoever walks the module tree meanwhile (to install hooks, say) finds the
-    real layers."""
+class _RecorderList(nn.ModuleList):
+    """Replaces the list of layers for one forward: iteration and indexing give the recorders.
 
-    def __init__(self, original: LayerList, recording: Recording, key: object) -> None:
+    Its children are still the real layers under their own names, for those who walk the module tree meanwhile, to
+    install hooks, say.
+    """
+
+    def __init__(self, original: LayerList, recording: Recording, hooks: _Hooks) -> None:
         recorders = [_Recorder(recording, index) for index in range(len(recording.layers))]
-        vars(self).update(vars(original), original=original, recording=recording, recorders=recorders, key=key)
+        vars(self).update(vars(original), original=original, recording=recording, recorders=recorders, hooks=hooks)
 
     original: LayerList
     recording: Recording
     recorders: list[_Recorder]
-    key: object
+    hooks: _Hooks
+    """The hooks that put this list in place, and that will take it away again."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.recorders)
 
     def forward(self, stream: Tensor) -> Any:
-        """What a Sequential returns, whose loop is its own forward."""
+        """Return what a Sequential returns, whose loop is its own forward."""
         for recorder in self.recorders:
             stream = recorder(stream)
         return stream
@@ -213,95 +236,141 @@ class _StandIn(nn.ModuleList):
         return self.recorders[index]
 
 
-class _Watch:
-    """Whether the stack was executed since the model was last called.
+class _ContextState:
+    """What is known of one context: whether it holds, and whether the plan was executed in the current forward."""
 
-    A flag that is written before it is read, since a counter would have torch compile callers anew at every call.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, stack: LayerStack) -> None:
         self.executed = False
+        """Whether the stack was executed since the model was last called.
+
+        It is a flag that is written before it is read, because torch would compile callers anew for every value of a
+        counter.
+        """
         self.is_open = True
         """Whether the context still holds."""
+        self._stack = stack
+
+    def refuse_late_backward(self, grad: Tensor) -> None:
+        """Raise SurgeryError if the context is over; a hook of a stream that a checkpoint computes again."""
+        if not self.is_open:
+            raise SurgeryError(_RUN_AGAIN_AFTER.format(stack=self._stack))
+
+
+class _Hooks:
+    """The hooks of one context: they put recorders in the place of the layers for each forward.
+
+    They find the list of layers through the module that they are called with, so that a deep copy of the model runs
+    its own layers.
+    """
+
+    def __init__(self, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool) -> None:
+        self.state = _ContextState(stack)
+        self._stack = stack
+        self._execute = execute
+        self._always = always
+        *holder, self._attribute = stack.inner_path.split(".")
+        self._holder_path = ".".join(holder)
+        self._config = getattr(stack.owner, "config", None)
+        self._depth = getattr(self._config, "num_hidden_layers", None)
+
+    def __deepcopy__(self, memo: Any) -> _Hooks:
+        """Return the same hooks, since a copy of the model shares the context with its original."""
+        return self
+
+    def register(self, model: nn.Module) -> tuple[RemovableHandle, ...]:
+        """Register all hooks, and return their handles."""
+        return (
+            self._stack.owner.register_forward_pre_hook(self._replace_layers),
+            self._stack.owner.register_forward_hook(self._restore_layers, always_call=True),
+            model.register_forward_pre_hook(self._begin_forward),
+            model.register_forward_hook(self._end_forward),
+        )
+
+    def restore(self) -> None:
+        """Put the layers back if they are still replaced: torch runs no hooks after a KeyboardInterrupt."""
+        siblings = self._siblings(self._stack.owner)
+        layers = siblings[self._attribute]
+        if isinstance(layers, _RecorderList) and layers.hooks is self:
+            siblings[self._attribute] = layers.original
+
+    def _begin_forward(self, model: nn.Module, args: Any) -> None:
+        self.state.executed = False
+
+    def _end_forward(self, model: nn.Module, args: Any, output: Any) -> None:
+        if self._always and not self.state.executed:
+            raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=0))
+
+    def _replace_layers(self, owner: nn.Module, args: Any) -> None:
+        siblings = self._siblings(owner)
+        layers = siblings[self._attribute]
+        original = layers.original if isinstance(layers, _RecorderList) else layers
+        assert isinstance(original, nn.ModuleList | nn.Sequential)
+        recording = Recording(self._stack, original, self._execute_plan)
+        siblings[self._attribute] = _RecorderList(original, recording, self)
+
+    def _restore_layers(self, owner: nn.Module, args: Any, output: Any) -> None:
+        siblings = self._siblings(owner)
+        layers = siblings[self._attribute]
+        if not isinstance(layers, _RecorderList) or layers.hooks is not self:
+            self.state.executed = True  # by an inner context, in the place of this one
+            return
+        siblings[self._attribute] = layers.original
+        if layers.recording.done:
+            self.state.executed = True
+        elif output is not None:  # None: the forward raised, and its error goes on to the caller
+            self._refuse_unfinished(len(layers.recording.calls))
+
+    def _refuse_unfinished(self, visited: int) -> NoReturn:
+        """Raise SurgeryError for a forward whose loop met only the first `visited` layers."""
+        config = self._config
+        if config is not None and getattr(config, "num_hidden_layers", None) != self._depth:
+            # assistant_early_exit sets this for one call, and does not set it back when the call fails
+            config.num_hidden_layers = self._depth
+            raise SurgeryError(_EARLY_EXIT.format(stack=self._stack, visited=visited))
+        raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=visited))
+
+    def _execute_plan(self, recording: Recording) -> Tensor:
+        stream = self._execute(recording)
+        if stream.requires_grad and _is_checkpointed():
+            stream.register_hook(self.state.refuse_late_backward)  # type: ignore[no-untyped-call]
+        return stream
+
+    def _siblings(self, owner: nn.Module) -> dict[str, nn.Module | None]:
+        """Return the children among which `owner` keeps its list of layers, by name."""
+        return owner.get_submodule(self._holder_path)._modules
 
 
 @contextmanager
 def recorded(
     model: nn.Module, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool = True
 ) -> Iterator[None]:
-    """Nothing; within the context every forward of `model` runs `execute` in place of its layers.
+    """Run `execute` in place of the layers in every forward of `model` within the context.
 
-    Nested contexts: the inner one executes. A deep copy of the model made inside keeps executing. Raises
-    SurgeryError where a forward ended without `execute` (unless `always` is False: some forwards do not run
-    the stack), and at the end where somebody removed the hooks.
+    In nested contexts the inner one executes. A deep copy of the model that is made inside executes too.
+
+    Args:
+        model: The model, or a module of it, that holds the stack.
+        stack: The stack of `model`.
+        execute: Takes what was recorded of a forward and returns the stream that leaves the stack.
+        always: Whether every forward of `model` must run the stack.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SurgeryError: If a forward ended without `execute`, or if somebody removed the hooks within the context.
     """
-    *holder, attribute = stack.inner_path.split(".")
-    holder_path = ".".join(holder)
-    key, watch = object(), _Watch()
-    config = getattr(stack.owner, "config", None)
-    depth = getattr(config, "num_hidden_layers", None)
-
-    def follow(recording: Recording) -> Tensor:
-        stream = execute(recording)
-        if stream.requires_grad and _is_checkpointed():
-            stream.register_hook(refuse_after)  # type: ignore[no-untyped-call]
-        return stream
-
-    def refuse_after(grad: Tensor) -> None:
-        if not watch.is_open:
-            raise SurgeryError(_RUN_AGAIN_AFTER.format(stack=stack))
-
-    # The hooks find the list through the module they are called with, so that a deep copy runs its own.
-    def enter(owner: nn.Module, args: Any) -> None:
-        children = owner.get_submodule(holder_path)._modules
-        layers = children[attribute]
-        original = layers.original if isinstance(layers, _StandIn) else layers
-        assert isinstance(original, nn.ModuleList | nn.Sequential)
-        children[attribute] = _StandIn(original, Recording(stack, original, follow), key)
-
-    def leave(owner: nn.Module, args: Any, output: Any) -> None:
-        children = owner.get_submodule(holder_path)._modules
-        layers = children[attribute]
-        if not isinstance(layers, _StandIn) or layers.key is not key:
-            watch.executed = True  # an inner context executed in this one's place
-            return
-        children[attribute] = layers.original
-        if layers.recording.done:
-            watch.executed = True
-        elif output is not None:  # None: the forward raised, which is the error to see
-            visited = len(layers.recording.calls)
-            if config is not None and getattr(config, "num_hidden_layers", None) != depth:
-                # assistant_early_exit sets this for one call, and does not set it back when the call fails
-                config.num_hidden_layers = depth
-                raise SurgeryError(_EARLY_EXIT.format(stack=stack, visited=visited))
-            raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=visited))
-
-    def begin(module: nn.Module, args: Any) -> None:
-        watch.executed = False
-
-    def end(module: nn.Module, args: Any, output: Any) -> None:
-        if always and not watch.executed:
-            raise SurgeryError(_NOT_EXECUTED.format(stack=stack, visited=0))
-
-    handles = (
-        stack.owner.register_forward_pre_hook(enter),
-        stack.owner.register_forward_hook(leave, always_call=True),
-        model.register_forward_pre_hook(begin),
-        model.register_forward_hook(end),
-    )
+    hooks = _Hooks(stack, execute, always)
+    handles = hooks.register(model)
     try:
         with _class_of_its_own(stack.layers):
             yield
         present = all(handle.id in (handle.hooks_dict_ref() or ()) for handle in handles)
     finally:
-        watch.is_open = False
+        hooks.state.is_open = False
         for handle in handles:
             handle.remove()
-        # torch runs no hooks after a KeyboardInterrupt
-        children = stack.owner.get_submodule(holder_path)._modules
-        layers = children[attribute]
-        if isinstance(layers, _StandIn) and layers.key is key:
-            children[attribute] = layers.original
+        hooks.restore()
     if not present:
         raise SurgeryError(
             f"{stack.name}: another tool removed the hooks that make it follow the plan, so that it ran "
@@ -311,11 +380,11 @@ def recorded(
 
 @contextmanager
 def _class_of_its_own(layers: LayerList) -> Iterator[None]:
-    """Nothing; meanwhile the class of `layers` is a new one that adds nothing to the old.
+    """Give `layers` a new class within the context, a subclass that adds nothing.
 
-    Torch's compiler does not look for new hooks in what it has compiled, but for the classes of the modules that it
-    met there. So a function that was compiled before is compiled anew with the plan, and one that was compiled with a
-    plan is not used without it, nor with another.
+    What torch has compiled is not compiled anew for new hooks, but it is for new classes of the modules in it. With
+    the new class, a function that was compiled before is compiled anew with the plan, and one that was compiled with
+    a plan is not used without it, nor with another plan.
     """
     before = type(layers)
     layers.__class__ = type(before.__name__, (before,), {"__module__": before.__module__})
@@ -341,7 +410,7 @@ _RUN_AGAIN_AFTER = (
 
 
 def _is_checkpointed() -> bool:
-    """Whether what runs now is within a (non-reentrant) checkpoint of torch, and will be run again in backward."""
+    """Return whether a (non-reentrant) checkpoint of torch is active, which runs its forward again in backward."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
     hooks = None if top is None else top(False)
     return hooks is not None and getattr(hooks[0], "__qualname__", "").startswith("_checkpoint_hook.")

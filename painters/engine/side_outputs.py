@@ -1,4 +1,4 @@
-"""Run one layer beside the forward, to see what it returns and leave no trace."""
+"""Run one layer outside the forward for its side outputs, which it returns behind the stream, and leave no trace."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, EncoderDecoderCache
 
 
-def behind_the_stream(
+def side_outputs_of(
     layer: nn.Module, cache_indices: Sequence[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Any, ...]:
-    """What `layer` returns behind the stream, such as a position bias made of lengths and weights.
+    """Run `layer` and return its side outputs, such as a position bias made of lengths and weights.
 
-    Neither the caches in `args` and `kwargs` nor the random numbers nor anybody's hooks notice that it runs.
+    The caches in `args` and `kwargs` and the state of the random numbers stay as they are, and no hooks run.
+    `cache_indices` are the slots that the layer asks a cache for.
     """
 
     def blank(value: Any) -> Any:
@@ -30,8 +31,7 @@ def behind_the_stream(
 
 
 def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
-    """The cache as `layer` may see it beside the forward: slots of the right lengths that hold nothing and keep
-    nothing."""
+    """Return a copy of `cache` whose slots at `indices` report their lengths, and hold and keep nothing."""
     view: Any = object.__new__(type(cache))
     vars(view).update(vars(cache))
     vars(view).pop("update", None)
@@ -51,45 +51,50 @@ def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
 
 
 class _LengthOnly:
-    """Stands in for a slot of a cache: as long as that would be, and empty."""
+    """Replaces a slot of a cache: it reports the slot's lengths, and gives zeros for keys and values."""
 
     def __init__(self, slot: Any) -> None:
         self._slot = slot
 
     def get_seq_length(self) -> Any:
+        """Return the number of tokens in the slot."""
         return 0 if self._slot is None else self._slot.get_seq_length()
 
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        now = keys.shape[-2]
-        length = now if self._slot is None else self._slot.get_mask_sizes(now)[0]
+        """Return zeros in the shape of all keys and values that the slot would give after this update."""
+        new = keys.shape[-2]
+        length = new if self._slot is None else self._slot.get_mask_sizes(new)[0]
         return _zeros(keys, length), _zeros(values, length)
 
 
-CacheLayerMixin.register(_LengthOnly)  # a Cache asks other slots for no length
+CacheLayerMixin.register(_LengthOnly)  # a Cache asks no other slots for their length
 
 
 def _zeros(like: Tensor, length: int) -> Tensor:
+    """Return zeros [..., length, size] for `like` [..., tokens, size]."""
     return like.new_zeros(*like.shape[:-2], length, like.shape[-1])
 
 
 @contextmanager
 def unhooked(root: nn.Module, libraries: frozenset[str] = frozenset()) -> Iterator[None]:
-    """Nothing; meanwhile no forward hooks run in `root` but those of `libraries`, and those that are added meanwhile
-    stay behind the others."""
-    kept = [
+    """Take all forward hooks from `root` and its modules within the context, but those of `libraries`.
+
+    Hooks that are registered within the context stay, and come after the others from then on.
+    """
+    saved = [
         (hooks, dict(hooks))
         for module in root.modules()
         for hooks in (module._forward_pre_hooks, module._forward_hooks)
         if hooks
     ]
-    for hooks, before in kept:
+    for hooks, before in saved:
         for key, hook in before.items():
             if str(getattr(hook, "__module__", "")).partition(".")[0] not in libraries:
                 del hooks[key]
     try:
         yield
     finally:
-        for hooks, before in kept:
+        for hooks, before in saved:
             added = dict(hooks)
             hooks.clear()
             hooks.update(before | added)

@@ -14,7 +14,7 @@ from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from painters import Plan, surgery
-from painters.engine.side_outputs import behind_the_stream
+from painters.engine.side_outputs import side_outputs_of
 from painters.stack import SPECIAL, LayerStack
 from painters.stack.stack import _POSITION_BIAS_LAYERS
 
@@ -123,8 +123,8 @@ def test_what_is_handed_on_does_not_depend_on_the_stream(model_type: str) -> Non
         handle.remove()
         (stream, *rest), kwargs = seen[0]
         with torch.inference_mode():
-            one = behind_the_stream(first, found.cache_indices[0], (stream, *rest), kwargs)
-            two = behind_the_stream(first, found.cache_indices[0], (stream.flip(1) * 3 + 1, *rest), kwargs)
+            one = side_outputs_of(first, found.cache_indices[0], (stream, *rest), kwargs)
+            two = side_outputs_of(first, found.cache_indices[0], (stream.flip(1) * 3 + 1, *rest), kwargs)
         biases = [pair for pair in zip(one, two, strict=True) if isinstance(pair[0], Tensor) and pair[0].ndim >= 3]
         assert torch.equal(*biases[0])
 
