@@ -1,8 +1,11 @@
-"""Before a model is first operated, compare it on a tiny batch with the plain forward, bit for bit.
+"""Before a model is first operated, compare it with its own plain forward on a tiny batch, bit for bit.
 
-The chain that recorders see can be whole and the number wrong all the same. So the identity plan has to give what the
-plain forward gives, every layer has to run as often as the loop comes by, what follows the layers has to come out the
-same when it is given nothing but the last stream, and no layer may care what other layers have run on.
+Recorders can see a whole chain of layers, and the result can be wrong all the same. So four things are checked:
+
+1. The identity plan gives what the plain forward gives.
+2. Every layer runs as often as the model's loop calls it.
+3. What follows the layers gives the same when it gets only the last stream.
+4. No layer depends on what other layers have run on.
 """
 
 from __future__ import annotations
@@ -27,56 +30,69 @@ from painters.stack.search import LayerList, text_config, unwrapped
 
 ROWS, TOKENS = 2, 8
 """The size of the batch of token ids."""
-SIDE: Final = (
+NOT_COMPARED: Final = (
     *("hidden_states", "attentions", "cache", "past_key_values", "cache_params"),
     *("router_logits", "aux_loss", "z_loss"),
 )
 """Endings of the names of outputs that are not compared: caches, and what is reported of single layers."""
 LIBRARIES: Final = frozenset({"accelerate", "bitsandbytes", "peft", "torch", "transformers"})
-"""Whose hooks belong to the model: they move its inputs, gather its weights or collect what its own head reads."""
-SLACK, SMALL = 8, 0.02
-"""On devices where two equal forwards differ: how many times as far apart others may be, and how far in all, as a share
-of the largest number."""
+"""Packages whose hooks belong to the model: they move its inputs, gather its weights or collect what its head reads."""
+NOISE_FACTOR, NOISE_SHARE = 8, 0.02
+"""The limits of noise on devices where two equal forwards differ: a multiple of that difference, and a share of the
+largest number."""
 
-# Which lists of layers were found right in which models. Nothing is written to the models, and the entries go with
-# them: a list that is replaced, or a copy of a model, is checked again.
 _CHECKED: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
+"""Model -> its lists of layers that passed.
+
+Nothing is written to the models, and the entries go with them. A list that is replaced, and a copy of a model, is
+checked again.
+"""
 
 
 @contextmanager
 def self_check(model: nn.Module, stack: LayerStack, identity: Callable[[Recording], Tensor]) -> Iterator[None]:
-    """Nothing; within the context the model has been compared with itself under the plan that `identity` executes: at
-    once on a batch of token ids, or else on the first row of the first forward that runs the stack.
+    """Compare `model` with itself under the identity plan, unless it passed before.
 
-    Raises SurgeryError with what was seen where they differ. What cannot be compared, because the plain forward fails
-    on such a batch, is compared at the next forward. Models, generators of random numbers, hooks and
-    caches are left as they were found.
+    A model that needs only token ids is compared at once, on a batch of them. Other models are compared within the
+    context, on the first row of the first forward that runs the stack. Where the plain forward fails on such a batch,
+    the next forward is tried. Models, generators of random numbers, hooks and caches are left as they were.
+
+    Args:
+        model: The model that is about to be operated.
+        stack: The stack of `model`.
+        identity: Executes the identity plan on a recorded forward.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        SurgeryError: If a check fails; the message says what was seen. It may come from a forward in the context.
     """
     if stack.layers in _CHECKED.get(model, ()):
         yield
         return
-    ids = token_ids(model)
-    if ids is not None and _compare(model, stack, identity, (), ids, False):
+    batch = token_ids(model)
+    if batch is not None and _compare(model, stack, identity, (), batch, False):
         _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
         yield
         return
 
-    def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def check_forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         # A deep copy has this hook too, and a compiler that meets it must not trace two more forwards.
         if module not in (model, stack.owner) or torch.compiler.is_compiling():
             return
         for some_args, some_kwargs in (first_row((args, kwargs)), (args, without_caches(kwargs))):
             # In a context of its own, so that an outer forward collects no states of this one.
-            done = Context().run(partial(_compare, module, stack, identity, some_args, some_kwargs, True))
-            if done is not None:
+            passed = Context().run(partial(_compare, module, stack, identity, some_args, some_kwargs, True))
+            if passed is not None:
                 break
-        if done:
+        if passed:
             _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
             for handle in handles:
                 handle.remove()
 
     roots = dict.fromkeys((model, stack.owner))
-    handles = [root.register_forward_pre_hook(look, with_kwargs=True, prepend=True) for root in roots]
+    handles = [root.register_forward_pre_hook(check_forward, with_kwargs=True, prepend=True) for root in roots]
     try:
         yield
     finally:
@@ -92,74 +108,148 @@ def _compare(
     kwargs: dict[str, Any],
     final: bool,
 ) -> bool | None:
-    """Whether the identity plan was executed and gave what the plain forward gives; None where that fails itself.
+    """Run all checks of `root` on one batch.
 
-    Raises SurgeryError where they differ. Unless `final`, a forward that could not be recorded counts as one that
-    fails: with other inputs the loop may be a chain.
+    Args:
+        root: The model, or the module of it that owns the stack.
+        stack: The stack of the model.
+        identity: Executes the identity plan on a recorded forward.
+        args: What the forward of `root` is given by position.
+        kwargs: What it is given by name.
+        final: Whether a forward that cannot be recorded is refused. Otherwise it counts as one that fails, since with
+            other inputs the loop may be a chain.
+
+    Returns:
+        True if all checks passed, False if the forward does not run the stack, None if the plain forward itself fails.
+
+    Raises:
+        SurgeryError: If a check fails.
     """
-    recordings: list[Recording] = []
-    streams: list[Tensor] = []
-    runs: Counter[int] = Counter()
-
-    def execute(recording: Recording) -> Tensor:
-        recordings.append(recording)
-        stream = identity(recording)
-        streams.append(stream.clone())
-        return stream
-
-    def call() -> dict[str, Tensor]:
-        torch.manual_seed(0)
-        return dict(tensors(root(*args, **kwargs)))
-
+    comparison = _Comparison(root, stack, args, kwargs)
     with undisturbed(root):
+        if not comparison.run_plain():
+            return None
+        outputs = comparison.run_identity(identity, final)
+        if outputs is None:
+            return None
+        if not comparison.recordings:
+            comparison.check_layers_did_not_run()
+            return False
+        comparison.check_outputs(outputs)
+        comparison.check_layer_runs()
+        comparison.check_what_follows()
+        comparison.check_independence()
+    return True
+
+
+class _Comparison:
+    """One batch for a model, with what its plain forward and the identity plan gave on it.
+
+    Call `run_plain`, then `run_identity`, then the checks, each of which raises SurgeryError if it fails.
+    """
+
+    def __init__(self, root: nn.Module, stack: LayerStack, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.recordings: list[Recording] = []
+        """A recording for each time that the identity plan was executed."""
+        self._root = root
+        self._stack = stack
+        self._args = args
+        self._kwargs = kwargs
+        self._layer_runs: Counter[int] = Counter()  # in the plain forward, by the index of the layer
+        self._plain: dict[str, Tensor] = {}
+        self._last_streams: list[Tensor] = []
+
+    def run_plain(self) -> bool:
+        """Run the plain forward and count its layer runs; return whether it works and gives numbers."""
+        layers = self._stack.layers
         try:
             # Torch's compiler would not see the hooks that count, or keep them.
-            with nullcontext() if any(map(is_compiled, stack.layers)) else counted(stack.layers, runs):
-                plain = call()
+            with nullcontext() if any(map(is_compiled, layers)) else counted(layers, self._layer_runs):
+                self._plain = self._call()
         except Exception:
-            return None
-        if any(value.is_meta for value in plain.values()):
-            return None
+            return False
+        return not any(value.is_meta for value in self._plain.values())
+
+    def run_identity(self, identity: Callable[[Recording], Tensor], final: bool) -> dict[str, Tensor] | None:
+        """Return the outputs under the identity plan; None for a forward that cannot be recorded, unless `final`."""
+
+        def execute(recording: Recording) -> Tensor:
+            self.recordings.append(recording)
+            stream = identity(recording)
+            self._last_streams.append(stream.clone())
+            return stream
+
         try:
-            with recorded(root, stack, execute, always=False):
-                found = call()
+            with recorded(self._root, self._stack, execute, always=False):
+                return self._call()
         except SurgeryError:
             if final:
                 raise
             return None
         except Exception as error:
-            raise SurgeryError(_refusal(stack, f"the identity raises {type(error).__name__}: {error}")) from error
-        if not recordings and any(runs.values()):
+            raise self._refusal(f"the identity raises {type(error).__name__}: {error}") from error
+
+    def check_layers_did_not_run(self) -> None:
+        """Refuse layers that run although no loop of their owner was recorded."""
+        if any(self._layer_runs.values()):
             raise SurgeryError(
-                f"{stack.name} runs the layers at {stack.path}, but not in a loop of their "
-                f"{type(stack.owner).__name__}: a plan would be ignored without a word, so give another path"
+                f"{self._stack.name} runs the layers at {self._stack.path}, but not in a loop of their "
+                f"{type(self._stack.owner).__name__}: a plan would be ignored without a word, so give another path"
             )
-        if not recordings:
-            return False
-        seen = difference(found, plain)
-        if seen is not None and not is_noise(seen, difference(call(), plain), plain):
-            raise SurgeryError(_refusal(stack, f"under the identity {seen[0]}"))
-        for index, times in sorted(runs.items()):
-            due = len(recordings) * sum(layer is stack.layers[index] for layer in stack.layers)
-            if times != due:
-                raise SurgeryError(_refusal(stack, f"layer {index} runs {times} times where {due} are due"))
-        remaining = iter(streams)
+
+    def check_outputs(self, outputs: dict[str, Tensor]) -> None:
+        """Refuse a model whose `outputs` under the identity plan differ from the plain ones."""
+        seen = difference(outputs, self._plain)
+        if seen is not None and not self._is_noise(seen):
+            raise self._refusal(f"under the identity {seen[0]}")
+
+    def check_layer_runs(self) -> None:
+        """Refuse layers that run more or less often than their places in the list say."""
+        layers = self._stack.layers
+        for index, runs in sorted(self._layer_runs.items()):
+            due = len(self.recordings) * sum(layer is layers[index] for layer in layers)
+            if runs != due:
+                raise self._refusal(f"layer {index} runs {runs} times where {due} are due")
+
+    def check_what_follows(self) -> None:
+        """Refuse a model whose outputs depend on more than the last stream: no layer runs in this forward."""
+        streams = iter(self._last_streams)
         try:
-            with recorded(root, stack, lambda _: next(remaining), always=False):
-                seen = difference(call(), plain)
+            with recorded(self._root, self._stack, lambda _: next(streams), always=False):
+                seen = difference(self._call(), self._plain)
         except Exception as error:
             seen = f"{type(error).__name__}: {error}", float("inf")
-        if seen is not None and not is_noise(seen, difference(call(), plain), plain):
-            raise SurgeryError(_refusal(stack, f"given the last stream alone, what follows differs ({seen[0]})"))
-        if (read := reads_what_others_left(recordings[-1])) is not None:
-            raise SurgeryError(_refusal(stack, read))
-    return True
+        if seen is not None and not self._is_noise(seen):
+            raise self._refusal(f"given the last stream alone, what follows differs ({seen[0]})")
+
+    def check_independence(self) -> None:
+        """Refuse layers whose output depends on what other layers last ran on."""
+        seen = dependence(self.recordings[-1])
+        if seen is not None:
+            raise self._refusal(seen)
+
+    def _call(self) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        return dict(tensors(self._root(*self._args, **self._kwargs)))
+
+    def _is_noise(self, seen: tuple[str, float]) -> bool:
+        """Return whether two plain forwards differ by about as much as was `seen`."""
+        return is_noise(seen, difference(self._call(), self._plain), self._plain)
+
+    def _refusal(self, seen: str) -> SurgeryError:
+        return SurgeryError(
+            f"{self._stack.name}: a plan over {self._stack.path} was compared with the plain forward on a tiny batch: "
+            f"{seen}. The layers share more than the stream (a state handed on, keys of another layer, a layer that "
+            "runs again, outputs kept one by one), so that no plan would mean anything: give the path of another list "
+            "of layers"
+        )
 
 
-def reads_what_others_left(recording: Recording) -> str | None:
-    """What was seen of a layer whose output depends on what other layers last ran on; None where there is none.
+def dependence(recording: Recording) -> str | None:
+    """Describe a layer whose output depends on what other layers last ran on; return None if there is none.
 
-    The identity cannot show it, because it runs the layers in their order.
+    The identity plan cannot show it, because it runs the layers in their order. So they run in order, then on other
+    streams, and then once more on their own streams in reverse order.
     """
     streams, outputs = [], []
     stream = recording.stream
@@ -187,7 +277,7 @@ def reads_what_others_left(recording: Recording) -> str | None:
 
 @contextmanager
 def counted(layers: LayerList, runs: Counter[int]) -> Iterator[None]:
-    """Nothing; meanwhile `runs` counts how often each layer is called."""
+    """Count in `runs` how often each layer is called within the context, by its index."""
     handles = []
     for index, layer in enumerate(layers):
         runs[index] = 0
@@ -200,38 +290,31 @@ def counted(layers: LayerList, runs: Counter[int]) -> Iterator[None]:
 
 
 def is_compiled(layer: nn.Module) -> bool:
+    """Return whether torch compiles the layer, by `torch.compile(layer)` or by `layer.compile()`."""
     return unwrapped(layer) is not layer or getattr(layer, "_compiled_call_impl", None) is not None
 
 
-def _refusal(stack: LayerStack, seen: str) -> str:
-    return (
-        f"{stack.name}: a plan over {stack.path} was compared with the plain forward on a tiny batch: {seen}. The "
-        "layers share more than the stream (a state handed on, keys of another layer, a layer that runs again, outputs "
-        "kept one by one), so that no plan would mean anything: give the path of another list of layers"
-    )
-
-
 def token_ids(model: nn.Module) -> dict[str, Any] | None:
-    """A tiny batch for a model that needs only token ids; None where the model says that it needs something else."""
-    taken = inspect.signature(model.forward).parameters
+    """Return a tiny batch for a model that needs only token ids; None if it says that it needs something else."""
+    parameters = inspect.signature(model.forward).parameters
     config = getattr(model, "config", None)
     size = getattr(text_config(model), "vocab_size", None)
-    if "input_ids" not in taken or not isinstance(size, int):
+    if "input_ids" not in parameters or not isinstance(size, int):
         return None
-    places = (parameter.device for parameter in model.parameters() if not parameter.is_meta)
-    # Ids from 3 on, where that can be: the first ones mostly stand for padding and ends.
+    devices = (parameter.device for parameter in model.parameters() if not parameter.is_meta)
+    # From 3 on where the vocabulary allows it: the first ids mostly stand for padding and ends.
     ids = (3 + torch.arange(ROWS * TOKENS).reshape(ROWS, TOKENS) % max(1, size - 3)).clamp(max=size - 1)
-    given: dict[str, Any] = {"input_ids": ids.to(next(places, "cpu"))}
-    if "decoder_input_ids" in taken and getattr(config, "is_encoder_decoder", False):
-        given["decoder_input_ids"] = given["input_ids"]
-    if "use_cache" in taken:
-        given["use_cache"] = False  # with one, layers that share a slot are wrong in the plain forward
-    return given
+    batch: dict[str, Any] = {"input_ids": ids.to(next(devices, "cpu"))}
+    if "decoder_input_ids" in parameters and getattr(config, "is_encoder_decoder", False):
+        batch["decoder_input_ids"] = batch["input_ids"]
+    if "use_cache" in parameters:
+        batch["use_cache"] = False  # with a cache, layers that share a slot are wrong in the plain forward
+    return batch
 
 
-def first_row(given: Any) -> Any:
-    """The same inputs with the first row of the batch only, and without caches."""
-    rows = next((value.shape[0] for value in _leaves(given) if isinstance(value, Tensor) and value.ndim), 0)
+def first_row(inputs: Any) -> Any:
+    """Return the inputs of a forward with the first row of the batch only, and None in place of caches."""
+    rows = next((value.shape[0] for value in _leaves(inputs) if isinstance(value, Tensor) and value.ndim), 0)
 
     def cut(value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -242,18 +325,21 @@ def first_row(given: Any) -> Any:
             return type(value)(cut(item) for item in value)
         return None if isinstance(value, Cache) else value
 
-    return cut(given)
+    return cut(inputs)
 
 
 def without_caches(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return `kwargs` with None in place of caches."""
     return {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
 
 
 def _like(value: Mapping[str, Any], items: dict[str, Any]) -> Any:
+    """Return `items` as a mapping of the same class as `value`."""
     return items if type(value) is dict else type(value)(**items)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
+    """Yield whatever is in nested mappings, tuples and lists, and is none itself."""
     for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple | list) else ():
         yield from _leaves(item)
     if not isinstance(value, Mapping | tuple | list):
@@ -261,23 +347,23 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 def tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """The tensors of numbers in what a forward returned, by name."""
+    """Yield the tensors of floating-point or complex numbers in a forward's output, each with its name."""
     if isinstance(output, Tensor) and (output.is_floating_point() or output.is_complex()):
         yield name, output
     items = (
         output.items() if isinstance(output, Mapping) else enumerate(output) if type(output) in (tuple, list) else ()
     )
     for key, value in items:
-        if not str(key).endswith(SIDE):
+        if not str(key).endswith(NOT_COMPARED):
             yield from tensors(value, str(key) if name == "output" else f"{name}.{key}")
 
 
-def difference(found: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str, float] | None:
-    """What differs and by how much; None where all is bitwise the same."""
-    if found.keys() != plain.keys():
-        return f"it returns {', '.join(found) or 'nothing'} instead of {', '.join(plain) or 'nothing'}", float("inf")
+def difference(outputs: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str, float] | None:
+    """Return what differs, in words, and by how much; None if all is bitwise the same."""
+    if outputs.keys() != plain.keys():
+        return f"it returns {', '.join(outputs) or 'nothing'} instead of {', '.join(plain) or 'nothing'}", float("inf")
     for name, value in plain.items():
-        other = found[name]
+        other = outputs[name]
         if other.shape != value.shape:
             return f"{name} is of shape {tuple(other.shape)} instead of {tuple(value.shape)}", float("inf")
         if not bool(((other == value) | ((other != other) & (value != value))).all()):
@@ -287,15 +373,20 @@ def difference(found: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str,
 
 
 def is_noise(seen: tuple[str, float], own: tuple[str, float] | None, values: dict[str, Tensor]) -> bool:
-    """Whether what was seen to differ is no more than what differs from run to run."""
+    """Return whether the difference `seen` is noise: about as large as `own`, that of two equal forwards.
+
+    `values` are the outputs, whose largest number is the scale; `own` is None where equal forwards do not differ.
+    """
     scale = max((float(value.abs().nan_to_num().max()) for value in values.values()), default=0.0)
-    return own is not None and seen[1] <= min(SLACK * own[1], SMALL * scale)
+    return own is not None and seen[1] <= min(NOISE_FACTOR * own[1], NOISE_SHARE * scale)
 
 
 @contextmanager
 def undisturbed(root: nn.Module) -> Iterator[None]:
-    """Nothing; meanwhile `root` is in evaluation mode and computes no gradients, and afterwards its modes, its buffers
-    and the random numbers are what they were. Hooks that the user added do not run."""
+    """Let `root` run in evaluation mode, without gradients and without the user's hooks, and leave no trace.
+
+    After the context its modes, its buffers and the state of the random numbers are what they were.
+    """
     training = [module for module in root.modules() if module.training]
     buffers = [
         (module, name, buffer, buffer.clone() if buffer.numel() <= 1 << 16 and not buffer.is_meta else None)

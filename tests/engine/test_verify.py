@@ -1,4 +1,4 @@
-"""Before a model is first operated its identity is proven, and models that no recorder sees through are refused."""
+"""Before a model is first operated it is compared with itself, and models that no recorder sees through are refused."""
 
 from __future__ import annotations
 
@@ -339,7 +339,7 @@ def test_the_batch_of_token_ids_is_one_that_the_model_takes() -> None:
 
 
 @pytest.mark.parametrize("kind", [Hoarder, InPlace, Gossips])
-def test_without_the_proof_the_number_would_be_wrong(kind: Callable[[], Honest]) -> None:
+def test_without_the_check_the_number_would_be_wrong(kind: Callable[[], Honest]) -> None:
     model = kind()
     with surgery(model, "0-3", path="layers", check=False):
         found = model(X)
@@ -367,7 +367,7 @@ def test_a_list_that_somebody_else_runs_is_refused() -> None:
         model(X)
 
 
-def test_layers_side_by_side_are_seen_without_a_proof() -> None:
+def test_layers_side_by_side_are_seen_without_the_check() -> None:
     model = SideBySide()
     with (
         pytest.raises(SurgeryError, match="does not hand layer 1 what layer 0 returned"),
@@ -376,12 +376,12 @@ def test_layers_side_by_side_are_seen_without_a_proof() -> None:
         model(X)
 
 
-def test_plans_that_share_are_proven_too() -> None:
+def test_plans_that_share_are_checked_too() -> None:
     with pytest.raises(SurgeryError, match="under the identity output is off by"):
         list(Sharing(Hoarder().eval(), ["0-3", "0 2 3"], path="layers").run(stream=X))
 
 
-def test_a_model_is_proven_once() -> None:
+def test_a_model_is_checked_once() -> None:
     model = Honest()
     with surgery(model, "0 1 3", path="layers"):
         model(X)
@@ -404,14 +404,14 @@ def test_a_layer_that_is_twice_in_the_list_may_run_twice() -> None:
         assert torch.equal(model(X), plain)
 
 
-def test_the_proof_can_be_left_out() -> None:
+def test_the_check_can_be_left_out() -> None:
     model = Honest()
     with surgery(model, "0 1 3", path="layers", check=False):
         model(X)
     assert model.forwards == 1
 
 
-def test_a_proven_model_is_forgotten_with_its_last_reference() -> None:
+def test_a_checked_model_is_forgotten_with_its_last_reference() -> None:
     model = Honest()
     with surgery(model, "0-3", path="layers"):
         model(X)
@@ -422,7 +422,7 @@ def test_a_proven_model_is_forgotten_with_its_last_reference() -> None:
     assert gone() is None
 
 
-def test_an_inner_module_that_is_called_alone_is_proven() -> None:
+def test_an_inner_module_that_is_called_alone_is_checked() -> None:
     whole = nn.Sequential(Hoarder())
     with (
         pytest.raises(SurgeryError, match="under the identity output is off by"),
@@ -431,7 +431,7 @@ def test_an_inner_module_that_is_called_alone_is_proven() -> None:
         whole[0](X)
 
 
-def test_a_forward_that_does_not_run_the_stack_proves_nothing() -> None:
+def test_a_forward_that_does_not_run_the_stack_is_no_check() -> None:
     class Sometimes(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -448,7 +448,7 @@ def test_a_forward_that_does_not_run_the_stack_proves_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", ["llama", "bert", "gemma3"])
-def test_a_model_of_token_ids_is_proven_on_entering(name: str) -> None:
+def test_a_model_of_token_ids_is_checked_on_entering(name: str) -> None:
     """Nothing of it shows: modes, random numbers, buffers, hooks and what hooks count."""
     model = make_model(name, 4)
     model.eval().get_submodule(next(path for path, _ in model.named_children())).train()
@@ -574,7 +574,7 @@ def test_layers_that_share_a_slot_are_compared_without_a_cache() -> None:
         model(**given)
 
 
-def test_a_deep_copy_made_before_the_proof_is_not_compared() -> None:
+def test_a_deep_copy_made_before_the_check_is_not_compared() -> None:
     model = Honest()
     with surgery(model, "3-0", path="layers"):
         twin = copy.deepcopy(model)
@@ -648,7 +648,7 @@ def test_buffers_without_numbers_are_left_alone() -> None:
 
 # torch's own compiler uses what torch itself has deprecated
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-def test_compiled_layers_are_known_and_proven() -> None:
+def test_compiled_layers_are_known_and_checked() -> None:
     plain = Honest().eval()  # so that the comparison runs what was compiled before
     compiled, wrapped = copy.deepcopy(plain), copy.deepcopy(plain)
     for layer in compiled.layers:
