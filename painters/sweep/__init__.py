@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from painters.sweep.estimate import FORMULA, STEP, TFLOPS, UTILISATION, Cost, Forecast
+from painters.sweep.estimate import Cost, Forecast
 from painters.sweep.eta import Progress
-from painters.sweep.runner import Failure, Summary, plan, run
+from painters.sweep.facts import FORMULA, STEP, TFLOPS, UTILISATION
+from painters.sweep.runner import plan, run
+from painters.sweep.selection import Overrides, load_experiments, records_folder
+from painters.sweep.summary import Failure, Summary
 
 __all__ = [
     "FORMULA",
@@ -14,8 +17,11 @@ __all__ = [
     "Cost",
     "Failure",
     "Forecast",
+    "Overrides",
     "Progress",
     "Summary",
+    "load_experiments",
     "plan",
+    "records_folder",
     "run",
 ]

@@ -11,90 +11,124 @@ from painters.experiment import Cell
 from painters.experiment.tuning import Tuning
 from painters.results import Record
 
-Key = tuple[str, str, str | None]  # model, task, protocol of the tuning
+RateKey = tuple[str, str, str | None]  # model, task, protocol of the tuning
 TRAINING = 3  # a training step costs about three times the forward: backward computes two gradients of each product
 EVERY = 0.2  # seconds between two reports of one cell
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a sweep stands; `left` is None as long as nothing is known."""
+    """How far a sweep is.
 
-    done: int  # cells scored or failed
+    Attributes:
+        done: Cells that are scored or have failed.
+        total: Cells to be scored.
+        what: What is scored at present.
+        share: How much of the present cells is done, from 0 to 1.
+        elapsed: Seconds since the sweep began.
+        left: Estimated seconds until it ends; None as long as no cell of a comparable kind was timed.
+
+    Example:
+        >>> now = Progress(done=3, total=12, what="skip start=1 on nano_arc", share=0.5, elapsed=7.0, left=None)
+        >>> f"{now.done + now.share} of {now.total} cells"
+        '3.5 of 12 cells'
+    """
+
+    done: int
     total: int
     what: str
-    share: float  # of the present cells, from 0 to 1
-    elapsed: float  # seconds
-    left: float | None  # seconds, estimated
+    share: float
+    elapsed: float
+    left: float | None
 
 
 def passes(documents: int, training: int | None, tuning: Tuning | None) -> int:
-    """How many documents a cell sends through the model, a training step counted as `TRAINING` forwards."""
+    """Return how many documents a cell sends through the model, a training step counted as `TRAINING` forwards.
+
+    Args:
+        documents: Documents that the cell scores.
+        training: Documents of the task's training split; None where their number is not known.
+        tuning: How an encoder is fine-tuned; None for a decoder.
+    """
     if tuning is None or tuning.protocol == "operated" or training is None:
         return documents
     seen = training if tuning.documents is None else min(training, tuning.documents)
-    # Frozen layers give each document its states once; what learns behind them costs next to nothing.
+    # Frozen layers compute the states of each document once; training the classifier on them costs next to nothing.
     return documents + (seen if tuning.protocol == "frozen" else TRAINING * tuning.epochs * seen)
 
 
 @dataclass(slots=True)
 class Rate:
-    """Seconds per layer run and document, as one fraction over all that was seen."""
+    """Seconds per layer run and document: the total of the seconds over the total of the work."""
 
     seconds: float = 0.0
     work: float = 0.0
 
     def add(self, seconds: float, work: float) -> None:
+        """Count work, in layer runs times documents, that took so many seconds."""
         self.seconds, self.work = self.seconds + seconds, self.work + work
 
 
 @dataclass(slots=True)
 class Rates:
-    """The rates of model, task and protocol."""
+    """The rate of each model, task and protocol."""
 
-    by_key: dict[Key, Rate] = field(default_factory=lambda: defaultdict(Rate))
+    by_key: dict[RateKey, Rate] = field(default_factory=lambda: defaultdict(Rate))
 
-    def learn(self, key: Key, seconds: float, work: float) -> None:
-        """Nothing; so much work of this kind took so many seconds."""
+    def learn(self, key: RateKey, seconds: float, work: float) -> None:
+        """Count work of this key that took so many seconds."""
         self.by_key[key].add(seconds, work)
 
-    def of(self, key: Key) -> float | None:
-        """Seconds per unit of work of this very kind; None where none was seen."""
+    def of(self, key: RateKey) -> float | None:
+        """Return the seconds per unit of work of exactly this key; None where none was timed."""
         rate = self.by_key.get(key)
         return rate.seconds / rate.work if rate and rate.work else None
 
     def overall(self, model: str | None = None) -> float | None:
-        """Seconds per unit of work over all kinds, or over those of `model`."""
-        seen = [rate for key, rate in self.by_key.items() if model in (None, key[0])]
-        work = sum(rate.work for rate in seen)
-        return sum(rate.seconds for rate in seen) / work if work else None
+        """Return the seconds per unit of work over all keys, or over those of `model`; None where none was timed."""
+        rates = [rate for key, rate in self.by_key.items() if model in (None, key[0])]
+        work = sum(rate.work for rate in rates)
+        return sum(rate.seconds for rate in rates) / work if work else None
 
 
-def key_of(cell: Cell | Record) -> Key:
-    """What cells must share for one to tell how long the other takes."""
+def key_of(cell: Cell | Record) -> RateKey:
+    """Return what two cells have in common if the time of one predicts the time of the other."""
     return cell.model, cell.task, cell.tuning.protocol if cell.tuning else None
 
 
 def recorded(records: Iterable[Record], training: Callable[[str], int | None]) -> Rates:
-    """The rates in a store; `training` tells the number of training documents of a task."""
+    """Return the rates of the records of a store.
+
+    Args:
+        records: The records; those without `asked`, which no sweep wrote, are left out.
+        training: Returns the number of training documents of a task, or None.
+    """
     rates = Rates()
     for record in records:
-        if record.asked is not None:  # each metric of a cell states the seconds and the work of the whole
+        if record.asked is not None:  # each metric of a cell states the seconds and the work of the whole cell
             documents = passes(record.documents, training(record.task), record.tuning)
             rates.learn(key_of(record), record.seconds, record.layer_runs * documents)
     return rates
 
 
-class Pace:
-    """Counts the cells of a sweep, and says after each how much time is left."""
+class EtaEstimator:
+    """Counts the cells of a sweep, and estimates after each how much time is left.
 
-    def __init__(self, before: Rates, work: Callable[[Cell], float], tell: Callable[[Progress], None] | None) -> None:
-        self._before, self._now, self._work, self._tell = before, Rates(), work, tell
+    Args:
+        before: The rates of the store's records, for kinds of cells of which this sweep has timed none yet.
+        work: Returns the work of a cell, in layer runs times documents.
+        on_progress: Called with each `Progress`; None reports nothing.
+    """
+
+    def __init__(
+        self, before: Rates, work: Callable[[Cell], float], on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        self._before, self._now, self._work, self._on_progress = before, Rates(), work, on_progress
         self._began = time.monotonic()
-        self._waiting: dict[Key, float] = defaultdict(float)  # work by kind
+        self._waiting: dict[RateKey, float] = defaultdict(float)  # work by key
         self._shares: dict[Cell, float] = {}  # of the cells that run now, from 0 to 1
         self._what = ""
-        self._told = 0.0
+        self._reported_at = 0.0
         self.done = self.total = 0
         self.workers = 1
 
@@ -104,30 +138,30 @@ class Pace:
         return time.monotonic() - self._began
 
     def expect(self, cells: Iterable[Cell]) -> None:
-        """Nothing; these cells are to be done too."""
+        """Add these cells to those that are to be scored."""
         for cell in cells:
             self.total += 1
             self._waiting[key_of(cell)] += self._work(cell)
 
     def start(self, *cells: Cell) -> None:
-        """Nothing; these cells run now, together."""
+        """Note that these cells are being scored now, together."""
         self._shares.update(dict.fromkeys(cells, 0.0))
         self._what = str(cells[0]) if len(cells) == 1 else f"{len(cells)} plans on {cells[0].task}"
         self._report()
 
     def within(self, done: int, total: int, what: str = "", *, cells: Iterable[Cell] | None = None) -> None:
-        """Nothing; so much of `cells`, or of all that run, is done. A progress function of the harness."""
+        """Note that `done` of `total` parts of `cells`, or of all cells that run, are done; a `progress.OnProgress`."""
         self._shares.update(dict.fromkeys(self._shares if cells is None else cells, done / total if total else 0.0))
-        if time.monotonic() - self._told > EVERY:
+        if time.monotonic() - self._reported_at > EVERY:
             self._report()
 
     def stop(self, *cells: Cell) -> None:
-        """Nothing; these cells do not run any more, and are to be done as before."""
+        """Note that these cells are not being scored any more, and are still to be scored."""
         for cell in cells:
             self._shares.pop(cell, None)
 
     def finish(self, cell: Cell, seconds: float | None) -> None:
-        """Nothing; `cell` took so many seconds, or failed with None."""
+        """Note that `cell` took so many seconds; None where it failed."""
         self.done += 1
         self.stop(cell)
         self._waiting[key_of(cell)] -= self._work(cell)
@@ -136,8 +170,12 @@ class Pace:
         self._report()
 
     def left(self) -> float | None:
-        """Seconds, each kind at the rate of the nearest that is known: itself now, itself before, its model, any."""
-        share: dict[Key, float] = defaultdict(float)
+        """Return the estimated seconds that are left; None while there is no rate for a kind of cell that waits.
+
+        The rate of a kind is the first known of: the kind in this sweep, the kind in the store, its model in this
+        sweep, everything in this sweep, everything in the store.
+        """
+        share: dict[RateKey, float] = defaultdict(float)
         for cell, done in self._shares.items():
             share[key_of(cell)] += done * self._work(cell)
         total = 0.0
@@ -150,7 +188,7 @@ class Pace:
         return total / max(1, min(self.workers, self.total - self.done))
 
     def _report(self) -> None:
-        self._told = time.monotonic()
-        if self._tell is not None:
+        self._reported_at = time.monotonic()
+        if self._on_progress is not None:
             share = sum(self._shares.values()) / max(1, len(self._shares))
-            self._tell(Progress(self.done, self.total, self._what, share, self.elapsed, self.left()))
+            self._on_progress(Progress(self.done, self.total, self._what, share, self.elapsed, self.left()))

@@ -1,4 +1,4 @@
-"""Who scores the chunks of a sweep: a model in this process, or whatever else is an `Engine`."""
+"""The engines of a sweep: what scores its chunks. `Local` is one model in this process; `sweep.ray` has another."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from painters.memory import free, without_locals
 from painters.ranks import LostProcessError, ranks
 from painters.results import Record
 from painters.sweep.chunks import Chunk, Chunks
-from painters.sweep.eta import Pace
+from painters.sweep.eta import EtaEstimator
 from painters.sweep.scorers import Bench, Loaded, load, score
 
-Scored: TypeAlias = tuple[Chunk, list[list[Record]] | Exception, float]
-"""A chunk, the records of each of its cells or why there are none, and the seconds that it took."""
+ScoredChunk: TypeAlias = tuple[Chunk, list[list[Record]] | Exception, float]
+"""A chunk, the records of each of its cells or the error that prevented them, and the seconds that it took."""
 
 
 class Engine(Protocol):
@@ -26,48 +26,52 @@ class Engine(Protocol):
     notes: Counter[str]  # what a user should know of how it went -> how often
 
     def load(self, cell: Cell, cells: int) -> Loaded:
-        """The model of `cell`, which about so many cells ask for."""
+        """Load the model of `cell`, which about so many cells need."""
 
-    def scored(self, chunks: Chunks, pace: Pace) -> Iterator[Scored]:
-        """Every chunk as soon as it is done, those included that are added on the way."""
+    def scored(self, chunks: Chunks, eta: EtaEstimator) -> Iterator[ScoredChunk]:
+        """Yield every chunk as soon as it is done, also those that are put back into `chunks` on the way."""
 
     def close(self) -> None:
-        """Nothing; what the engine held is free."""
+        """Free what the engine holds."""
 
 
 class Local:
-    """One model in this process."""
+    """One model in this process.
+
+    Args:
+        device: Where the model goes; None takes the device of this process.
+    """
 
     workers = 1
 
     def __init__(self, device: str | None) -> None:
         self._device = device
-        self._bench: Bench | None = None
+        self._scorer: Bench | None = None
         self.notes: Counter[str] = Counter()
 
     def load(self, cell: Cell, cells: int) -> Loaded:
-        """The model of `cell`; the one before is let go of first."""
-        self._bench = None
+        """Load the model of `cell`, and let go of the one before it first."""
+        self._scorer = None
         free()
-        self._bench = load(cell, self._device or ranks().device)
-        return self._bench
+        self._scorer = load(cell, self._device or ranks().device)
+        return self._scorer
 
-    def scored(self, chunks: Chunks, pace: Pace) -> Iterator[Scored]:
-        """Chunk after chunk."""
-        assert self._bench is not None
+    def scored(self, chunks: Chunks, eta: EtaEstimator) -> Iterator[ScoredChunk]:
+        """Score one chunk after the other and yield each."""
+        assert self._scorer is not None
         while chunk := chunks.take():
-            pace.start(*chunk)
+            eta.start(*chunk)
             began = time.monotonic()
             try:
-                found: list[list[Record]] | Exception = score(self._bench, chunk, pace.within)
+                outcome: list[list[Record]] | Exception = score(self._scorer, chunk, eta.within)
             except LostProcessError:
                 raise
             except Exception as error:  # a plan, a task or a metric of others: one cell must not sink the rest
-                found = without_locals(error)
-            self.notes.update(self._bench.notes)
-            self._bench.notes.clear()
-            yield chunk, found, ranks().same(time.monotonic() - began)
+                outcome = without_locals(error)
+            self.notes.update(self._scorer.notes)
+            self._scorer.notes.clear()
+            yield chunk, outcome, ranks().same(time.monotonic() - began)
 
     def close(self) -> None:
-        """Nothing; the model is let go of."""
-        self._bench = None
+        """Let go of the model."""
+        self._scorer = None

@@ -1,19 +1,17 @@
-"""The similarities that experiments ask for: which a folder of records has, and how the others are measured."""
+"""The similarities that experiments need: which of them a folder has records of, and how the others are measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from painters.experiment import Experiment, Model
 from painters.plan import Plan
-from painters.results import command
-from painters.results import similarity_record as kept
+from painters.progress import OnProgress
+from painters.results import command, similarity_record
 from painters.results.similarity_record import SimilarityRecord
-
-Tell = Callable[[int, int, str], None]
-"""Called now and then with the documents done, how many there will be, and what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +26,10 @@ class Question:
     dtype: str
 
     def is_answered_by(self, record: SimilarityRecord) -> bool:
-        """Whether `record` is of this very question; what `auto` came to, and the weights, it does not ask."""
+        """Return whether `record` was measured as this question says.
+
+        The weights are not compared, nor the number type where the question leaves it to the model ("auto").
+        """
         return (
             record.plan == str(Plan.identity(record.num_layers))
             and (record.model, record.mode, record.documents) == (self.model.name, self.mode, self.limit)
@@ -39,7 +40,7 @@ class Question:
 
 
 def questions(experiments: Iterable[Experiment]) -> list[Question]:
-    """What the experiments ask, each once."""
+    """Return the similarities that the experiments need, each once."""
     return list(
         dict.fromkeys(
             Question(model, part.inputs, mode, part.limit, part.batch_size, part.dtype)
@@ -51,46 +52,64 @@ def questions(experiments: Iterable[Experiment]) -> list[Question]:
     )
 
 
-def missing(asked: Sequence[Question], folder: str | Path) -> list[Question]:
-    """The questions without an answer in the folder of records."""
-    records = [one for path in sorted((Path(folder) / "similarity").glob("*.jsonl")) for one in kept.read(path)]
-    return [question for question in asked if not any(question.is_answered_by(record) for record in records)]
+def missing(every: Sequence[Question], folder: str | Path) -> list[Question]:
+    """Return the questions that no record in `folder` answers."""
+    paths = sorted((Path(folder) / "similarity").glob("*.jsonl"))
+    records = [record for path in paths for record in similarity_record.read(path)]
+    return [question for question in every if not any(question.is_answered_by(record) for record in records)]
 
 
 def measure(
-    asked: Sequence[Question], folder: str | Path, *, device: str | None = None, tell: Tell | None = None
+    every: Sequence[Question],
+    folder: str | Path,
+    *,
+    device: str | None = None,
+    on_progress: OnProgress | None = None,
 ) -> None:
-    """Nothing; each answer is in the folder as soon as it is there. A model is loaded once, its modes share a pass."""
-    from painters.models import load_model
-    from painters.similarity import measure as measured
+    """Measure each similarity and append its record to `folder` as soon as it is there.
 
-    for group in _together(asked):
-        one = group[0]
+    Args:
+        every: What to measure. Each model is loaded once, and its modes share one pass over the documents.
+        folder: Where the records go.
+        device: Where models go; None takes the best device at hand.
+        on_progress: Called with the documents done, how many there are, and what is measured.
+    """
+    from painters.models import load_model
+    from painters.similarity import measure as measure_states
+
+    for group in _by_pass(every):
+        first = group[0]
         model, tokenizer = load_model(
-            one.model.name, revision=one.model.revision, dtype=one.dtype, device=device, encoders=True
+            first.model.name, revision=first.model.revision, dtype=first.dtype, device=device, encoders=True
         )
-        what = f"states of {one.model.name} on {_name_of(one.inputs)}"
-        records = measured(
+        description = f"states of {first.model.name} on {_name_of(first.inputs)}"
+        records = measure_states(
             model,
-            one.inputs,
+            first.inputs,
             modes=[question.mode for question in group],
             tokenizer=tokenizer,
-            batch_size=one.batch_size,
-            limit=one.limit,
-            progress=None if tell is None else lambda done, total, what=what: tell(done, total, what),  # type: ignore[misc]
+            batch_size=first.batch_size,
+            limit=first.limit,
+            progress=None if on_progress is None else partial(_described, on_progress, description),
         )
-        named = {"model": one.model.name, "inputs": _name_of(one.inputs), "command": command()}
-        kept.keep(folder, [record.model_copy(update=named) for record in records])
+        named = {"model": first.model.name, "inputs": _name_of(first.inputs), "command": command()}
+        similarity_record.keep(folder, [record.model_copy(update=named) for record in records])
 
 
-def _together(asked: Sequence[Question]) -> Iterator[list[Question]]:
-    """The questions that differ in their mode alone."""
+def _described(on_progress: OnProgress, description: str, done: int, total: int, _what: str = "") -> None:
+    """Report progress with `description` in place of what the measurement calls itself."""
+    on_progress(done, total, description)
+
+
+def _by_pass(every: Sequence[Question]) -> Iterator[list[Question]]:
+    """Yield the questions that differ in their mode alone together: one pass over the documents answers them."""
     groups: dict[tuple[object, ...], list[Question]] = {}
-    for one in asked:
-        groups.setdefault((one.model, one.inputs, one.limit, one.batch_size, one.dtype), []).append(one)
+    for question in every:
+        key = (question.model, question.inputs, question.limit, question.batch_size, question.dtype)
+        groups.setdefault(key, []).append(question)
     yield from groups.values()
 
 
 def _name_of(inputs: str) -> str:
-    """A task's name, also where it is given by path."""
+    """Return the name of a task, also where it is given by path."""
     return Path(inputs).stem if "/" in inputs else inputs

@@ -43,7 +43,7 @@ def test_chunks_become_as_long_as_they_should_take() -> None:
         chunks, found = Chunks([cells]), []
         while chunk := chunks.take():
             found.append(len(chunk))
-            chunks.took(chunk, len(chunk) * seconds)
+            chunks.record_seconds(chunk, len(chunk) * seconds)
         return found
 
     cells = [cell(plan=plan, num_layers=8, seed=seed) for seed in range(50) for plan in PLANS]
@@ -57,7 +57,7 @@ def test_each_group_has_its_own_pace() -> None:
     slow, quick = ([cell(plan=plan, num_layers=8, task=task) for plan in PLANS[:20]] for task in ("slow", "quick"))
     chunks = Chunks([slow, quick])
     first = chunks.take()
-    chunks.took(first, 1e6)
+    chunks.record_seconds(first, 1e6)
     found = [first]
     while chunk := chunks.take():
         found.append(chunk)
@@ -80,9 +80,9 @@ def test_chunks_to_be_tried_again_come_next_and_tell_no_pace() -> None:
     chunks = Chunks([CELLS[:20]])
     first = chunks.take()
     assert (len(first), len(chunks)) == (16, 4)
-    chunks.again(first[:1], first[1:2])
+    chunks.retry(first[:1], first[1:2])
     assert len(chunks) == 6
     assert [chunks.take(), chunks.take()] == [first[:1], first[1:2]]
-    chunks.took(first[:1], 1e6)
+    chunks.record_seconds(first[:1], 1e6)
     assert len(chunks.take()) == 4
     assert (len(chunks), chunks.take()) == (0, ())

@@ -16,18 +16,9 @@ from painters.experiment.tuning import Tuning
 from painters.plan import Plan
 from painters.results import Store
 from painters.sharing.trie import Trie, groups
-from painters.sweep.estimate import (
-    BUNDLED,
-    MODELS,
-    STEP,
-    TASKS,
-    UTILISATION,
-    Cost,
-    Documents,
-    forecast,
-    layer_parameters,
-)
-from painters.sweep.eta import Pace, Progress, Rates, passes, recorded
+from painters.sweep.estimate import Cost, forecast
+from painters.sweep.eta import EtaEstimator, Progress, Rates, passes, recorded
+from painters.sweep.facts import BUNDLED, MODELS, STEP, TASKS, UTILISATION, Documents, layer_parameters
 
 RETUNED, FROZEN = Tuning(protocol="retuned", epochs=2), Tuning(protocol="frozen", documents=50)
 
@@ -254,19 +245,19 @@ def test_the_time_that_is_left_goes_by_layer_runs_of_each_kind(monkeypatch: pyte
     long, short = cell(), cell(plan=Plan.parse("0-2"))
     slow = cell(task="nano_gsm8k")
     documents = Documents()
-    pace = Pace(Rates(), documents.work, told.append)
-    pace.expect([long, short, slow])
-    pace.start(long)
+    eta = EtaEstimator(Rates(), documents.work, told.append)
+    eta.expect([long, short, slow])
+    eta.start(long)
     assert told[-1].left is None
-    pace.finish(long, 6.0)  # 6 layer runs, 4 documents: a quarter of a second each
+    eta.finish(long, 6.0)  # 6 layer runs, 4 documents: a quarter of a second each
     assert told[-1] == Progress(1, 3, str(long), 0.0, 0.0, pytest.approx(3.0 + 6.0))
-    pace.start(slow)
+    eta.start(slow)
     now[0] = 1.0
-    pace.within(1, 4)
+    eta.within(1, 4)
     assert told[-1].left == pytest.approx(3.0 + 4.5)
-    pace.finish(slow, 60.0)
+    eta.finish(slow, 60.0)
     assert told[-1].left == pytest.approx(3.0)
-    pace.finish(short, None)
+    eta.finish(short, None)
     assert (told[-1].done, told[-1].total, told[-1].left) == (3, 3, 0.0)
 
 
@@ -275,22 +266,22 @@ def test_workers_share_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) ->
     before = Rates()
     before.learn(("tiny", "nano_arc", None), 24.0, 24.0)
     told: list[Progress] = []
-    pace = Pace(before, Documents().work, told.append)
-    pace.workers = 2
+    eta = EtaEstimator(before, Documents().work, told.append)
+    eta.workers = 2
     one, other, third = cell(), cell(plan=Plan.parse("0-2")), cell(plan=Plan.parse("3-5"))
-    pace.expect([one, other, third])
-    pace.start(one)
-    pace.start(other)
+    eta.expect([one, other, third])
+    eta.start(one)
+    eta.start(other)
     assert told[-1].left == pytest.approx((24 + 12 + 12) / 2)
-    pace.within(1, 2, cells=[one])
+    eta.within(1, 2, cells=[one])
     assert (told[-1].share, told[-1].left) == (0.25, pytest.approx((12 + 12 + 12) / 2))
-    pace.finish(one, 24.0)
-    pace.within(1, 2, cells=[other])
+    eta.finish(one, 24.0)
+    eta.within(1, 2, cells=[other])
     assert told[-1].left == pytest.approx((6 + 12) / 2)
-    pace.stop(other)
-    pace.start(third)
+    eta.stop(other)
+    eta.start(third)
     assert told[-1].left == pytest.approx((12 + 12) / 2)
-    pace.finish(third, 12.0)
+    eta.finish(third, 12.0)
     assert told[-1].left == pytest.approx(12), "the last cell keeps one worker busy"
 
 
@@ -298,9 +289,9 @@ def test_the_pace_of_before_counts_until_there_is_one_of_now() -> None:
     before = Rates()
     before.learn(("tiny", "nano_arc", None), 24.0, 24.0)
     told: list[Progress] = []
-    pace = Pace(before, Documents().work, told.append)
-    pace.expect([cell(), cell(plan=Plan.parse("0-2"))])
-    pace.start(cell())
+    eta = EtaEstimator(before, Documents().work, told.append)
+    eta.expect([cell(), cell(plan=Plan.parse("0-2"))])
+    eta.start(cell())
     assert told[-1].left == pytest.approx(24 + 12)
-    pace.finish(cell(), 12.0)
+    eta.finish(cell(), 12.0)
     assert told[-1].left == pytest.approx(6)

@@ -22,6 +22,7 @@ from painters.sweep import Progress, Summary
 ray = pytest.importorskip("ray", reason="needs pip install -e '.[ray]': make test-ray")
 
 from painters.sweep import ray as _sweep_ray  # noqa: E402
+from painters.sweep import ray_cluster as _ray_cluster  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +50,7 @@ def cluster() -> Iterator[None]:
         root = str(ROOT)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), root]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        with _sweep_ray._own_signals():
+        with _ray_cluster._own_signals():
             ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield
         ray.shutdown()
@@ -60,7 +61,7 @@ def cluster() -> Iterator[None]:
 def four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing; cells are scored together by fours, however fast they are."""
     monkeypatch.setattr("painters.sweep.chunks.FIRST", 4)
-    monkeypatch.setattr("painters.sweep.chunks.Chunks.took", lambda *_: None)
+    monkeypatch.setattr("painters.sweep.chunks.Chunks.record_seconds", lambda *_: None)
 
 
 def swept(store: Path, bench: FakeBench, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> Summary:

@@ -75,7 +75,7 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing; cells are scored together by twos, however fast they are."""
     monkeypatch.setattr("painters.sweep.chunks.FIRST", 2)
-    monkeypatch.setattr("painters.sweep.chunks.Chunks.took", lambda *_: None)
+    monkeypatch.setattr("painters.sweep.chunks.Chunks.record_seconds", lambda *_: None)
 
 
 def stop() -> None:

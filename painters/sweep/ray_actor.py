@@ -1,0 +1,103 @@
+"""What runs in a process of Ray: an actor that holds one model at a time and scores chunks of cells with it."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from painters.experiment import Cell
+from painters.memory import free
+from painters.models import bundled
+from painters.results import Record
+from painters.sweep.chunks import Chunk
+from painters.sweep.scorers import Bench, loaded, score, told
+
+LoadScorer = Callable[[Cell, str | None], Bench]
+"""Loads the model of a cell on a device; None takes the best at hand."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFailure:
+    """An exception as data, because not every exception can be pickled."""
+
+    reason: str
+    trace: str
+
+
+def _errors_as_data(method: Callable[P, T]) -> Callable[P, T | RemoteFailure]:
+    """Make `method` return a RemoteFailure in place of raising an exception."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T | RemoteFailure:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            return RemoteFailure(told(error), traceback.format_exc())
+
+    return call
+
+
+class Actor:
+    """A model in a process of its own.
+
+    Args:
+        load_scorer: Loads the model of a cell.
+        device: Where models go.
+        home: The folder that the driver runs in; relative paths of models start there.
+    """
+
+    def __init__(self, load_scorer: LoadScorer, device: str | None, home: str) -> None:
+        self._load_scorer, self._device, self._home = load_scorer, device, home
+        self._scorer: Bench | None = None
+        self._holds: Hashable = None
+        self._share = (0, 1)
+
+    @_errors_as_data
+    def load(self, cell: Cell) -> str:
+        """Load the model of `cell` and return the digest of its weights."""
+        return self._scorer_of(cell).weights
+
+    @_errors_as_data
+    def requests(self, cell: Cell) -> str:
+        """Return the digest of what the cell's task asks."""
+        return self._scorer_of(cell).requests(cell)
+
+    @_errors_as_data
+    def group(self, cell: Cell) -> Hashable:
+        """Return what the cell has in common with those that are scored together with it."""
+        return self._scorer_of(cell).group(cell)
+
+    @_errors_as_data
+    def score(self, chunk: Chunk) -> tuple[list[list[Record]], Counter[str]]:
+        """Return the records of each cell, and what a user should know of how scoring them went."""
+        self._share = (0, 1)
+        scorer = self._scorer_of(chunk[0])
+        records = score(scorer, chunk, self._on_progress)
+        notes = Counter(scorer.notes)
+        scorer.notes.clear()
+        return records, notes
+
+    def share(self) -> tuple[int, int]:
+        """Return how many parts of the chunk are done, and how many it has."""
+        return self._share
+
+    def _on_progress(self, done: int, total: int, what: str) -> None:
+        self._share = (done, total)
+
+    def _scorer_of(self, cell: Cell) -> Bench:
+        """Return the scorer of the cell's model, which is loaded unless it is the one that is held."""
+        if self._scorer is None or self._holds != loaded(cell):
+            self._scorer = None
+            free()
+            folder = Path(self._home, cell.model)
+            is_name = cell.model in bundled.models() or not folder.is_dir()
+            self._scorer = self._load_scorer(cell if is_name else replace(cell, model=str(folder)), self._device)
+            self._holds = loaded(cell)
+        return self._scorer

@@ -1,0 +1,108 @@
+"""Which experiments are scored, and what is changed in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from painters.experiment import Experiment, ExperimentError, find, load
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """What is changed in experiments after they were read; the defaults change nothing.
+
+    Attributes:
+        model: The decoder to score instead of the experiments' own.
+        encoder: The encoder to score instead of the experiments' own.
+        encoders: False leaves encoders out.
+        quick: Whether to take the smaller grids that the files state.
+        limit: Score at most this many documents of each task.
+        dtype: The number type of all weights.
+        exact_batching: Whether decoders are scored in lm-eval's own batches.
+        data: A folder with documents for the tasks that it has some of.
+
+    Example:
+        >>> (experiment,) = load_experiments(["fig4"], Overrides(model="my-llama", encoders=False))
+        >>> [model.name for part in experiment.parts for model in part.models]
+        ['my-llama']
+    """
+
+    model: str | None = None
+    encoder: str | None = None
+    encoders: bool = True
+    quick: bool = False
+    limit: int | None = None
+    dtype: str | None = None
+    exact_batching: bool = False
+    data: Path | None = None
+
+
+def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -> list[Experiment]:
+    """Read experiments and apply `overrides` to each of them.
+
+    Args:
+        names: Names of experiments that come with painters, `fig4` or `paper/fig4`; numbers of figures, `4`; or paths
+            of YAML files.
+        overrides: What to change; None changes nothing.
+
+    Returns:
+        The experiments, in the order of their names.
+
+    Raises:
+        ExperimentError: A name or file is wrong, or an override finds nothing to change.
+
+    Example:
+        >>> experiments = load_experiments(["4", "paper/fig5"])
+        >>> [experiment.name for experiment in experiments]
+        ['fig4', 'paper/fig5']
+    """
+    changes = overrides or Overrides()
+    experiments = [load(_full_name(name)) for name in names]
+    if changes.quick:
+        experiments = [experiment.quickened() for experiment in experiments]
+    if not changes.encoders:
+        experiments = [experiment.without_encoders() for experiment in experiments]
+    if changes.data is not None:
+        experiments = [experiment.with_data(changes.data) for experiment in experiments]
+    for option, name, is_encoder in (("--model", changes.model, False), ("--encoder", changes.encoder, True)):
+        if name is not None and not any(experiment.asks(encoders=is_encoder) for experiment in experiments):
+            kind = "encoder" if is_encoder else "decoder"
+            raise ExperimentError(f"{option} {name}: there is no {kind} in {', '.join(names)}; leave it out")
+    if changes.model is not None:
+        experiments = [experiment.with_model(changes.model) for experiment in experiments]
+    if changes.encoder is not None:
+        experiments = [experiment.with_encoder(changes.encoder) for experiment in experiments]
+    if changes.limit is not None:
+        experiments = [experiment.with_limit(changes.limit) for experiment in experiments]
+    if changes.exact_batching:
+        experiments = [experiment.with_exact_batching() for experiment in experiments]
+    if changes.dtype is not None:
+        experiments = [experiment.with_dtype(changes.dtype) for experiment in experiments]
+    return experiments
+
+
+def records_folder(names: Sequence[str]) -> Path:
+    """Return the folder that the records of these experiments go to by default.
+
+    Args:
+        names: The names, as `load_experiments` takes them.
+
+    Returns:
+        `runs/` and the name of the one experiment, or `runs/sweep` for several.
+
+    Example:
+        >>> records_folder(["paper/fig4"]).as_posix(), records_folder(["4", "5"]).as_posix()
+        ('runs/paper-fig4', 'runs/sweep')
+    """
+    full = [_full_name(name) for name in names]
+    if len(set(full)) > 1:
+        return Path("runs/sweep")
+    name = full[0] if not full[0].endswith((".yaml", ".yml")) else find(full[0]).stem
+    return Path("runs") / name.replace("/", "-")
+
+
+def _full_name(name: str) -> str:
+    """Return `fig4` for the number of a figure, `4`, and any other name as it is."""
+    return f"fig{name.lstrip('0')}" if name.isdecimal() else name
