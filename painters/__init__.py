@@ -15,6 +15,7 @@ from painters.plan import Plan, PlanError
 if TYPE_CHECKING:
     from painters.export import export
     from painters.report import report
+    from painters.reproduction import reproduce
     from painters.similarity import similarity
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "export",
     "report",
+    "reproduce",
     "similarity",
     "surgery",
     "variants",
@@ -40,6 +42,7 @@ __getattr__, __dir__ = attach(
         "evaluate": "painters.harness",
         "export": "painters.export",
         "report": "painters.report",
+        "reproduce": "painters.reproduction",
         "similarity": "painters.similarity",
         "surgery": "painters.engine",
     },

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,6 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from painters.cli import sweep as sweeping
 from painters.cli._console import progress, tell
 from painters.cli._errors import FAILURE, UsageError
 from painters.cli._loading import spare_cores
@@ -37,16 +36,14 @@ from painters.cli._options import (
     named_model,
 )
 from painters.cli._progress import bar, showing
+from painters.cli._stop import Stops, stoppable
 from painters.cli.plot import Plotted
-from painters.errors import PaintersError
-from painters.models import bundled
+from painters.cli.sweep import kept_records, summary_json, summary_table
+from painters.progress import OnProgress
 
 if TYPE_CHECKING:
-    from painters.experiment import Experiment
-    from painters.sweep import Forecast, Summary
-    from painters.sweep.similarity import Question
-
-COMMITTED, QUICK = Path("results"), Path("runs/quick")
+    from painters.reproduction import Reproduction
+    from painters.sweep import Progress
 
 
 def reproduce(
@@ -58,19 +55,21 @@ def reproduce(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder with documents of one's own: for the task NAME in NAME/, a .jsonl for each split.",
+            help="Folder of your own documents: NAME/ holds those of the task NAME, a .jsonl for each split.",
             rich_help_panel=SCORE,
         ),
     ] = None,
     check: Annotated[
         bool,
-        typer.Option("--check", help="Compare records with today's weights and tasks.", rich_help_panel=SCORE),
+        typer.Option(
+            "--check", help="Score again what other weights or tasks were scored with.", rich_help_panel=SCORE
+        ),
     ] = False,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=MODEL)
     ] = False,
-    model: Annotated[str | None, named_model("Another decoder; the paper's tasks unless bundled.")] = None,
-    encoder: Annotated[str | None, named_model("Another encoder; the paper's tasks unless bundled.")] = None,
+    model: Annotated[str | None, named_model("Another decoder; unless bundled, on the paper's tasks.")] = None,
+    encoder: Annotated[str | None, named_model("Another encoder; unless bundled, on the paper's tasks.")] = None,
     dtype: FileDtypeOption = None,
     device: DeviceOption = None,
     exact_batching: ExactBatchingOption = False,
@@ -90,228 +89,97 @@ def reproduce(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw the paper's figures, and score first what their records lack. Run it again after any interruption.
+    """Draw the paper's figures, after scoring what their records lack. Run it again after any interruption.
 
     painters reproduce all --quick
     """
-    from painters import sweep as sweeps
+    from painters import reproduction
+    from painters.sweep import TFLOPS
 
     check_workers(engine, workers)
     if tflops is not None and not plan_only:
         raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
-    if data is not None and not data.is_dir():
-        raise UsageError(f"--data {data}: there is no such folder")
-    asked = request(
-        numbers or [],
-        paper=paper,
-        model=model,
-        encoder=encoder,
-        quick=quick,
-        limit=limit,
-        dtype=None if dtype is None else str(dtype),
-        exact_batching=exact_batching,
-        data=data,
-        out=to,
-    )
-    if plan_only:
-        from painters.cli.forecast import forecast_json, forecast_table
-
-        found, left = forecast(asked, tflops or sweeps.TFLOPS)
-        similarities = f"Similarities to measure: {len(left)}, each one pass over 100 documents or so."
-        if as_json:
-            tell({**forecast_json(found), "similarities": len(left)})
-        else:
-            tell(forecast_table(found))
-            tell(similarities)
-        return
+    out = to or reproduction.default_folder(model=model, encoder=encoder, paper=paper, quick=quick)
     spare_cores()
-    result = reproduced(
-        asked,
-        device=device,
-        engine=engine,
-        workers=workers,
-        fail_fast=fail_fast,
-        check=check,
-        console=progress(quiet, as_json),
-    )
-    tell(result.as_json() if as_json else result.table())
+    with stoppable("" if plan_only else kept_records(out)) as stops:
+        result = reproduction.reproduce(
+            numbers or "all",
+            quick=quick,
+            limit=limit,
+            data=data,
+            check=check,
+            paper=paper,
+            model=model,
+            encoder=encoder,
+            dtype=None if dtype is None else str(dtype),
+            device=device,
+            exact_batching=exact_batching,
+            engine=engine,
+            workers=workers,
+            fail_fast=fail_fast,
+            out=out,
+            plan_only=plan_only,
+            tflops=tflops or TFLOPS,
+            progress=_Display(progress(quiet, as_json), stops),
+        )
+    if plan_only:
+        _print_forecast(result, as_json)
+    else:
+        tell(_json(result) if as_json else _table(result))
     if result.failed:
         raise typer.Exit(FAILURE)
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """What is to be reproduced, and where its records and figures go."""
+class _Display:
+    """Shows progress on the console, and ends it where a signal came."""
 
-    numbers: Sequence[int]
-    experiments: Sequence[Experiment]
-    out: Path
+    console: Console | None
+    stops: Stops
 
-    @property
-    def names(self) -> tuple[str | None, str | None]:
-        """The decoder and the encoder to draw, None for one that no experiment asks."""
-        decoders = [model.name for one in self.experiments for model in _models(one, encoders=False)]
-        encoders = [model.name for one in self.experiments for model in _models(one, encoders=True)]
-        return next(iter(decoders), None), next(iter(encoders), None)
+    @contextmanager
+    def cells(self) -> Iterator[Callable[[Progress], None]]:
+        """Open the bar or the lines of a sweep."""
+        with showing(self.console) as on_progress:
+            yield self.stops.watching(on_progress)
 
-
-@dataclass(frozen=True, slots=True)
-class Reproduced:
-    """What became of the sweep (None: nothing was missing), of the similarities, and of the figures."""
-
-    summary: Summary | None
-    measured: int
-    failures: Sequence[str]
-    plotted: Plotted
-    folder: Path
-
-    @property
-    def failed(self) -> bool:
-        """Whether a cell or a similarity could not be had, or a figure not drawn."""
-        cells = self.summary is not None and self.summary.lacks
-        return cells or bool(self.failures) or self.plotted.failed
-
-    def table(self) -> RenderableType:
-        """The sweep, if there was one, and one row per figure."""
-        lines: list[RenderableType] = []
-        if self.summary is not None:
-            lines += [sweeping.summary_table(self.summary, ()), Text()]
-        lines += [Text(f"Failed: {failure}", style="red") for failure in self.failures]
-        return Group(*lines, self.plotted.table(), Text(f"\nThe figures are in {self.folder}"))
-
-    def as_json(self) -> dict[str, Any]:
-        """Everything in the table."""
-        return {
-            "sweep": None if self.summary is None else sweeping.summary_json(self.summary),
-            "similarities_measured": self.measured,
-            "similarities_failed": list(self.failures),
-            "figures": self.plotted.as_json(),
-            "folder": str(self.folder),
-        }
+    def similarities(self) -> AbstractContextManager[OnProgress]:
+        """Open the bar or the lines of a measurement."""
+        return bar(self.console)
 
 
-def request(
-    names: Sequence[str],
-    *,
-    paper: bool,
-    model: str | None,
-    encoder: str | None,
-    quick: bool,
-    limit: int | None,
-    dtype: str | None,
-    exact_batching: bool,
-    data: Path | None,
-    out: Path | None,
-) -> Request:
-    """The request that the arguments make; the paper's experiments for models that are not bundled."""
-    from painters import figures
-    from painters.experiment import shipped
+def _print_forecast(result: Reproduction, as_json: bool) -> None:
+    """Print what is missing and what it would cost."""
+    from painters.cli.forecast import forecast_json, forecast_table
 
-    numbers = figures.numbers(names)
-    paper = paper or any(name is not None and name not in bundled.models() for name in (model, encoder))
-    known = shipped()
-    wanted = [name for number in numbers if (name := f"{'paper/' if paper else ''}fig{number}") in known]
-    found = sweeping.asked_for(
-        wanted,
-        model=model,
-        encoder=encoder,
-        encoders=True,
-        quick=quick,
-        limit=limit,
-        dtype=dtype,
-        exact_batching=exact_batching,
-        data=data,
-    )
-    if out is None:
-        # Of the folder that is meant: "." and ".." have no name of their own.
-        folders = [Path(os.path.normpath(Path.cwd() / name)) for name in (model, encoder) if name]
-        made = "-".join(folder.name for folder in folders) or ("paper" if paper else "")
-        out = Path("runs", made + ("-quick" if quick else "")) if made else QUICK if quick else COMMITTED
-    return Request(numbers, found, out)
+    assert result.forecast is not None
+    count = result.similarities_missing
+    if as_json:
+        tell({**forecast_json(result.forecast), "similarities": count})
+    else:
+        tell(forecast_table(result.forecast))
+        tell(f"Similarities to measure: {count}, each one pass over 100 documents or so.")
 
 
-def forecast(asked: Request, tflops: float) -> tuple[Forecast, list[Question]]:
-    """The cost of the missing cells, and the missing similarities."""
-    from painters import sweep
-    from painters.results import Store
-    from painters.sweep.similarity import missing, questions
-
-    found = sweep.plan(asked.experiments, Store(asked.out), tflops=tflops)
-    return found, missing(questions(asked.experiments), asked.out)
-
-
-def reproduced(
-    asked: Request,
-    *,
-    device: str | None,
-    engine: str = "local",
-    workers: int | None = None,
-    fail_fast: bool = False,
-    check: bool,
-    console: Console | None,
-) -> Reproduced:
-    """Everything that is missing scored and measured, and the figures drawn.
-
-    Where nothing is missing no model is loaded, and the records are taken as they are unless `check` is set: then they
-    must be of the very weights and requests that are here today. Launched as several processes, all of them score, and
-    the main one measures and draws.
-    """
-    from painters import sweep
-    from painters.ranks import ranks
-    from painters.results import Store
-    from painters.sweep.similarity import missing, questions
-
-    store, summary, folder = Store(asked.out), None, asked.out / "figures"
-    with sweeping.stoppable(asked.out) as stops:
-        if ranks().same(check or sweep.plan(asked.experiments, store).missing > 0):
-            with showing(console) as moved:
-                summary = sweep.run(
-                    asked.experiments,
-                    store,
-                    device=device,
-                    engine=engine,
-                    workers=workers,
-                    fail_fast=fail_fast,
-                    progress=stops.watching(moved),
-                )
-        if not ranks().is_main:
-            return Reproduced(summary, 0, [], Plotted([], by_number=True), folder)
-        todo = missing(questions(asked.experiments), asked.out)
-        failures = _measure(todo, asked.out, device, console) if todo else []
-        return Reproduced(summary, len(todo) - len(failures), failures, _draw(asked, folder), folder)
+def _table(result: Reproduction) -> RenderableType:
+    """Return what became of the cells, if some were missing, and one row for each figure."""
+    lines: list[RenderableType] = []
+    if result.summary is not None:
+        lines += [summary_table(result.summary, ()), Text()]
+    lines += [Text(f"Failed: {failure}", style="red") for failure in result.similarities_failed]
+    return Group(*lines, _plotted(result).table(), Text(f"\nThe figures are in {result.folder}"))
 
 
-def _measure(todo: Sequence[Question], out: Path, device: str | None, console: Console | None) -> list[str]:
-    """Why similarities could not be measured, one model's failure not keeping the others from it."""
-    from painters.sweep.similarity import measure
-
-    failures = []
-    for model in dict.fromkeys(question.model for question in todo):
-        try:
-            with bar(console) as moved:
-                measure([question for question in todo if question.model == model], out, device=device, tell=moved)
-        except Exception as error:  # as in a sweep, one model must not sink the rest
-            told = str(error) if isinstance(error, PaintersError) else f"{type(error).__name__}: {error}"
-            failures += [f"similarity of {model.name}: {told}"] * sum(one.model == model for one in todo)
-    return failures
+def _json(result: Reproduction) -> dict[str, Any]:
+    """Return everything in the table."""
+    return {
+        "sweep": None if result.summary is None else summary_json(result.summary),
+        "similarities_measured": result.similarities_measured,
+        "similarities_failed": list(result.similarities_failed),
+        "figures": _plotted(result).as_json(),
+        "folder": str(result.folder),
+    }
 
 
-def _draw(asked: Request, folder: Path) -> Plotted:
-    from painters import figures
-
-    records, similarities = figures.read([asked.out]) if any(asked.out.rglob("*.jsonl")) else ([], [])
-    model, encoder = asked.names
-    scored = {record.model for record in records} | {record.model for record in similarities}
-    data = figures.Data.of(
-        records,
-        similarities,
-        model=model if model in scored else None,
-        encoder=encoder if encoder in scored else None,
-    )
-    return Plotted(figures.draw_all(data, folder, asked.numbers), by_number=True)
-
-
-def _models(experiment: Experiment, *, encoders: bool) -> list[Any]:
-    """The models that are asked, decoders or encoders."""
-    scored = [model for part in experiment.parts if bool(part.tunings[0]) is encoders for model in part.models]
-    return scored + [model for one in experiment.similarities for model in (one.encoders if encoders else one.models)]
+def _plotted(result: Reproduction) -> Plotted:
+    return Plotted(result.figures, by_number=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,6 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from painters.cli import _complete as _cli_complete
-from painters.cli import _stop as _cli_stop
 from painters.cli._console import progress, tell, two_columns
 from painters.cli._errors import FAILURE, UsageError
 from painters.cli._loading import spare_cores
@@ -38,7 +36,7 @@ from painters.cli._options import (
     named_model,
 )
 from painters.cli._progress import clock, showing
-from painters.cli._stop import Stops
+from painters.cli._stop import stoppable
 
 if TYPE_CHECKING:
     from painters.experiment import Experiment
@@ -93,8 +91,7 @@ def sweep(
         raise UsageError("--encoder and --no-encoder: give one of the two")
     if tflops is not None and not plan_only:
         raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
-    asked = asked_for(
-        experiments,
+    overrides = sweeps.Overrides(
         model=model,
         encoder=encoder,
         encoders=not no_encoder,
@@ -103,73 +100,33 @@ def sweep(
         dtype=None if dtype is None else str(dtype),
         exact_batching=exact_batching,
     )
-    store = Store(to or folder(experiments))
+    loaded = sweeps.load_experiments(experiments, overrides)
+    store = Store(to or sweeps.records_folder(experiments))
     if plan_only:
-        forecast = sweeps.plan(asked, store, tflops=tflops or sweeps.TFLOPS)
+        forecast = sweeps.plan(loaded, store, tflops=tflops or sweeps.TFLOPS)
         tell(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
     spare_cores()
-    with stoppable(store.folder) as stops, showing(progress(quiet, as_json)) as moved:
-        watched = stops.watching(moved)
+    with stoppable(kept_records(store.folder)) as stops, showing(progress(quiet, as_json)) as on_progress:
         summary = sweeps.run(
-            asked, store, device=device, engine=engine, workers=workers, fail_fast=fail_fast, progress=watched
+            loaded,
+            store,
+            device=device,
+            engine=engine,
+            workers=workers,
+            fail_fast=fail_fast,
+            progress=stops.watching(on_progress),
         )
-    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else asked))
+    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else loaded))
     if summary.lacks:
         if summary.failures and os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error
         raise typer.Exit(FAILURE)
 
 
-def asked_for(
-    names: Sequence[str],
-    *,
-    model: str | None,
-    encoder: str | None,
-    encoders: bool,
-    quick: bool,
-    limit: int | None,
-    dtype: str | None,
-    exact_batching: bool = False,
-    data: Path | None = None,
-) -> list[Experiment]:
-    """The experiments as asked for; ExperimentError where an option finds nothing to change."""
-    from painters.experiment import ExperimentError, load
-
-    found = [load(name) for name in names]
-    if quick:
-        found = [one.quickened() for one in found]
-    if not encoders:
-        found = [one.without_encoders() for one in found]
-    if data is not None:
-        found = [one.with_data(data) for one in found]
-    for option, given, kind in (("--model", model, False), ("--encoder", encoder, True)):
-        if given is not None and not any(one.asks(encoders=kind) for one in found):
-            raise ExperimentError(f"{option} {given}: {', '.join(names)} asks nothing of such a model: leave it out")
-    if model is not None:
-        found = [one.with_model(model) for one in found]
-    if encoder is not None:
-        found = [one.with_encoder(encoder) for one in found]
-    if limit is not None:
-        found = [one.with_limit(limit) for one in found]
-    if exact_batching:
-        found = [one.with_exact_batching() for one in found]
-    return found if dtype is None else [one.with_dtype(dtype) for one in found]
-
-
-def folder(names: Sequence[str]) -> Path:
-    """Where the records of these experiments go: a folder with the name of the one, or one for several."""
-    from painters.experiment import find
-
-    if len(set(names)) > 1:
-        return Path("runs/sweep")
-    name = names[0] if not names[0].endswith((".yaml", ".yml")) else find(names[0]).stem
-    return Path("runs") / name.replace("/", "-")
-
-
-def stoppable(out: Path) -> AbstractContextManager[Stops]:
-    """What hears signals, which end the block with what is kept in `out` and the command to go on."""
-    return _cli_stop.stoppable(f"The records of finished cells are kept in {out}")
+def kept_records(folder: Path) -> str:
+    """Return what a sweep that was stopped says of the records in `folder`."""
+    return f"The records of finished cells are kept in {folder}"
 
 
 def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableType:

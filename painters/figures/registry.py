@@ -135,11 +135,12 @@ def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGU
 
 
 def numbers(names: Iterable[str]) -> list[int]:
-    """The figures that these words ask for, in order: numbers, or `all`; all where there are no words."""
+    """The figures that these words name, in order: numbers, as `4` or `fig4`, or `all`; all where there are no words."""
     names = list(names) or ["all"]
     found: set[int] = set()
     for name in names:
-        if name != "all" and not (name.isdecimal() and int(name) in FIGURES):
+        number = name.removeprefix("fig")
+        if name != "all" and not (number.isdecimal() and int(number) in FIGURES):
             raise FigureError(f"there is no figure {name!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
-        found |= set(FIGURES) if name == "all" else {int(name)}
+        found |= set(FIGURES) if name == "all" else {int(number)}
     return sorted(found)

@@ -69,7 +69,8 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
     for option, name, is_encoder in (("--model", changes.model, False), ("--encoder", changes.encoder, True)):
         if name is not None and not any(experiment.asks(encoders=is_encoder) for experiment in experiments):
             kind = "encoder" if is_encoder else "decoder"
-            raise ExperimentError(f"{option} {name}: there is no {kind} in {', '.join(names)}; leave it out")
+            where = ", ".join(names) or "these figures"
+            raise ExperimentError(f"{option} {name}: no {kind} is scored for {where}; leave it out")
     if changes.model is not None:
         experiments = [experiment.with_model(changes.model) for experiment in experiments]
     if changes.encoder is not None:

@@ -12,8 +12,7 @@ import pytest
 from support.outcome import Outcome
 from support.real_shapes import save_bert, save_llama, write_data
 
-from painters import figures
-from painters.cli import reproduce as _cli_reproduce
+from painters import figures, reproduction
 from painters.results import Store
 
 Painters = Callable[..., Outcome]
@@ -116,7 +115,7 @@ def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Pain
     [
         (["15"], "there is no figure"),
         (["two"], "two"),
-        (["2", "--encoder", "nano-bert"], "asks nothing of such a model"),
+        (["2", "--encoder", "nano-bert"], "no encoder is scored for fig2"),
         (["2", "--tflops", "3"], "--plan-only"),
         (["2", "--data", "{tmp}/nowhere"], "no such folder"),
     ],
@@ -150,6 +149,4 @@ def test_records_go_to_a_folder_with_the_name_of_the_model(
 ) -> None:
     (tmp_path / "outer" / "inner").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "outer" / "inner")
-    options = {"paper": False, "limit": None, "dtype": None, "exact_batching": False, "data": None, "out": None}
-    asked = _cli_reproduce.request(["all"], quick=True, **{"model": None, "encoder": None} | named, **options)
-    assert asked.out == Path(folder)
+    assert reproduction.default_folder(**named, quick=True) == Path(folder)

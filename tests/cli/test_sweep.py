@@ -385,10 +385,10 @@ def test_a_bar_in_a_terminal() -> None:
 
 
 def test_the_folder_has_the_name_of_the_experiment(tmp_path: Path) -> None:
-    assert _cli_sweep.folder(["fig4"]) == Path("runs/fig4")
-    assert _cli_sweep.folder(["paper/fig4"]) == Path("runs/paper-fig4")
-    assert _cli_sweep.folder([str(tmp_path / "mine.yaml")]) == Path("runs/mine")
-    assert _cli_sweep.folder(["fig4", "fig5"]) == Path("runs/sweep")
+    assert sweep.records_folder(["fig4"]) == Path("runs/fig4")
+    assert sweep.records_folder(["paper/fig4"]) == Path("runs/paper-fig4")
+    assert sweep.records_folder([str(tmp_path / "mine.yaml")]) == Path("runs/mine")
+    assert sweep.records_folder(["fig4", "fig5"]) == Path("runs/sweep")
 
 
 def test_an_encoder_alone_is_not_asked_of_a_decoder() -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     {"export", "glue", "harness"},
     {"nano", "similarity"},
     {"figures", "sweep"},
-    {"report"},
+    {"report", "reproduction"},
     {"cli"},
     {"__main__"},
 )
@@ -43,7 +43,7 @@ MOST = 20
 LIGHT = (
     *("plan", "variants", "drawing", "tasks", "ranks", "memory", "progress", "experiment", "results", "results.doctor"),
     *("models.bundled", "models.hub", "sharing.trie", "sharing.token_trees", "harness", "similarity", "sweep"),
-    *("figures", "report", "export", "cli"),
+    *("figures", "report", "reproduction", "export", "cli"),
 )
 HEAVY = {"torch", "transformers", "lm_eval", "datasets", "accelerate", "matplotlib"}
 # Third parties that appear in one package only. `nano` is left out: how the models were made is its own affair.

@@ -67,7 +67,7 @@ def four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def swept(store: Path, bench: FakeBench, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> Summary:
     """What a sweep by actors with this bench did."""
     bench.folder.mkdir(exist_ok=True)
-    monkeypatch.setattr(sweep, "_engine", lambda *_: _sweep_ray.Ray(workers, None, bench))
+    monkeypatch.setattr("painters.sweep.runner._engine", lambda *_: _sweep_ray.Ray(workers, None, bench))
     return sweep.run(GRID, Store(store), **options)
 
 
