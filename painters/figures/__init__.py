@@ -1,11 +1,11 @@
-"""Figures from records alone, without torch: the paper's 1 to 11, and three more."""
+"""Figures from records alone, without torch: the paper's figures 1 to 11, and three more."""
 
 from __future__ import annotations
 
-from painters.figures.board import FigureError, NothingToDraw
 from painters.figures.data import Data, read
 from painters.figures.output import Drawing, svg
 from painters.figures.registry import FIGURES, Drawn, Figure, draw, draw_all, drawing, numbers
+from painters.figures.score_table import FigureError, NothingToDraw
 
 __all__ = [
     "FIGURES",

@@ -6,73 +6,85 @@ from typing import Any
 
 from painters import variants
 from painters.figures.bands import Estimate
-from painters.figures.board import Board, NothingToDraw
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, numbers, provenance
+from painters.figures.output import Drawing, bands_note, estimate_columns, provenance
+from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import BLUE, RED, canvas, legend_below, line, reference, spread, styled, whole_ticks
 from painters.plan import Plan
 
-WAYS = {1: "parallel", 3: "looped parallel ×3"}
+SERIES = {1: "parallel", 3: "looped parallel ×3"}
+"""Number of loops -> label of its panel."""
 LOOKS = {"exact": (BLUE, "-", "o"), "averaged": (RED, (0, (5, 1.5)), "s")}
+"""Kind of cache -> colour, dashes and marker of its line."""
 COLUMNS = "model task series kv start affected plan score low high change change_low change_high".split()
+
+Lines = dict[tuple[int, str], list[tuple[float, Estimate]]]
+"""(loops, kind of cache) -> points (width of the window, score)."""
 
 
 def caches(data: Data) -> Drawing:
-    """gsm8k with a cache slot for each executed step, and with the released code's averaged slots."""
-    board = data.decoder
-    task = board.task_like("gsm8k") if board else None
-    if board is None or task is None:
+    """Draw gsm8k scores with one cache slot for each executed step, and with the released code's averaged slots."""
+    scores = data.decoder
+    task = scores.task_like("gsm8k") if scores else None
+    if scores is None or task is None:
         raise NothingToDraw("no records of a decoder on gsm8k, the one task that decodes with a cache")
-    if not board.has_kv(task, "averaged"):
-        raise NothingToDraw(f"no records of {board.model} on {task} with the averaged cache (--kv averaged)")
-    rows: list[dict[str, Any]] = []
-    missing: list[str] = []
-    lines: dict[tuple[int, str], list[tuple[float, Estimate]]] = {(n, kv): [] for n in WAYS for kv in LOOKS}
-    for loops, kv in lines:
-        for start in reversed(variants.windows(board.num_layers)):
-            plan = variants.parallel(num_layers=board.num_layers, start=start, loops=loops)
-            width = len(variants.window(board.num_layers, start))
-            score = _score(board, task, plan, kv, width)
-            if score is None:
-                missing.append(f"{WAYS[loops]}, {kv} cache, M = {width}")
-                continue
-            lines[loops, kv].append((width, score))
-            exact = board.raw(task, plan) if kv == "averaged" else None
-            rows.append(
-                {"model": board.model, "task": task, "series": WAYS[loops], "kv": kv, "start": start}
-                | {"affected": width, "plan": str(plan)}
-                | numbers(score, "score", "low", "high")
-                | numbers(score - exact if exact else None, "change", "change_low", "change_high")
-            )
-    intact = board.raw(task, board.identity)
+    if not scores.has_kv(task, "averaged"):
+        raise NothingToDraw(f"no records of {scores.model} on {task} with the averaged cache (--kv averaged)")
+    lines, rows, missing = _lines(scores, task)
+    intact = scores.raw(task, scores.identity)
     if intact is None:
         missing.append("the intact model")
     heights = [edge for points in lines.values() for _, e in points for edge in (e.value, *(e.band or ()))]
     heights += [0.0, *([intact.value] if intact else [])]
-    widths = [len(variants.window(board.num_layers, start)) for start in variants.windows(board.num_layers)]
+    widths = [len(variants.window(scores.num_layers, start)) for start in variants.windows(scores.num_layers)]
     with styled():
         figure, axes = canvas(2, 5.2, width=5.8)
-        for place, (loops, label) in zip(axes, WAYS.items(), strict=True):
+        for panel, (loops, label) in zip(axes, SERIES.items(), strict=True):
             for kv, style in LOOKS.items():
-                line(place, lines[loops, kv], style, f"{kv} cache")
+                line(panel, lines[loops, kv], style, f"{kv} cache")
             if intact:
-                reference(place, intact.value, "intact")
-            spread(place, heights)
-            whole_ticks(place, widths)
-            place.set_xlim(min(widths) - 0.6, max(widths) + 0.6)
-            place.set(title=f"{board.model}, {label}", xlabel=f"layers affected, M (of {board.num_layers})")
-            place.set_ylabel(f"{task}, exact match")
-            legend_below(place, 2)
+                reference(panel, intact.value, "intact")
+            spread(panel, heights)
+            whole_ticks(panel, widths)
+            panel.set_xlim(min(widths) - 0.6, max(widths) + 0.6)
+            panel.set(title=f"{scores.model}, {label}", xlabel=f"layers affected, M (of {scores.num_layers})")
+            panel.set_ylabel(f"{task}, exact match")
+            legend_below(panel, 2)
     about = [
         "exact: one cache slot for each executed step, which decodes as without a cache. averaged: the paper's "
         "released code, which keeps one slot for each pass of the group and averages its layers' keys and values.",
         "The columns change to change_high of the table are averaged less exact, paired by document.",
-        provenance(board, [task]),
-        bands_note([board]),
+        provenance(scores, [task]),
+        bands_note([scores]),
     ]
     return Drawing(figure, rows, COLUMNS, about, missing)
 
 
-def _score(board: Board, task: str, plan: Plan, kv: str, width: int) -> Estimate | None:
-    # One layer is no group: nothing is averaged in its slot, so its plan is scored once.
-    return board.raw(task, plan, kv) or (board.raw(task, plan) if width == 1 else None)
+def _lines(scores: ScoreTable, task: str) -> tuple[Lines, list[dict[str, Any]], list[str]]:
+    """Return the points of every line, the rows of the table, and descriptions of the missing points."""
+    rows: list[dict[str, Any]] = []
+    missing: list[str] = []
+    lines: Lines = {(loops, kv): [] for loops in SERIES for kv in LOOKS}
+    for loops, kv in lines:
+        for start in reversed(variants.windows(scores.num_layers)):
+            plan = variants.parallel(num_layers=scores.num_layers, start=start, loops=loops)
+            width = len(variants.window(scores.num_layers, start))
+            score = _score(scores, task, plan, kv, width)
+            if score is None:
+                missing.append(f"{SERIES[loops]}, {kv} cache, M = {width}")
+                continue
+            lines[loops, kv].append((width, score))
+            exact = scores.raw(task, plan) if kv == "averaged" else None
+            rows.append(
+                {"model": scores.model, "task": task, "series": SERIES[loops], "kv": kv, "start": start}
+                | {"affected": width, "plan": str(plan)}
+                | estimate_columns(score, "score", "low", "high")
+                | estimate_columns(score - exact if exact else None, "change", "change_low", "change_high")
+            )
+    return lines, rows, missing
+
+
+def _score(scores: ScoreTable, task: str, plan: Plan, kv: str, width: int) -> Estimate | None:
+    """Return the score of `plan` with this kind of cache, or None."""
+    # A window of one layer has no group, so nothing is averaged in its slot and its plan is scored only once.
+    return scores.raw(task, plan, kv) or (scores.raw(task, plan) if width == 1 else None)

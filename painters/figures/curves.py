@@ -1,4 +1,4 @@
-"""Curves over the width of the window: Figures 4 to 9 and 11."""
+"""Figures 4 to 9 and 11: curves over the width of the window."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from painters import variants
 from painters.figures.bands import Estimate, mean, median, over_seeds
-from painters.figures.board import Board, NothingToDraw
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, numbers, provenance, short
+from painters.figures.output import Drawing, bands_note, estimate_columns, provenance, short
+from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import (
     BLACK,
     canvas,
@@ -30,17 +30,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SEEDS = range(10)
+"""Seeds of shuffle."""
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A way to run the window: its label, and its plans for a window, several where it is random."""
+    """A way to run the window: its label, and a function (layers, start) -> plans. Several plans are seeds of one."""
 
     label: str
     plans: Callable[[int, int], Sequence[Plan]]
 
 
 def _one(name: str, **params: int) -> Callable[[int, int], Sequence[Plan]]:
+    """Return the function of a Series with one plan: the variant `name` with these parameters."""
     return lambda layers, start: [variants.build(name, layers, start=start, **params)]
 
 
@@ -57,6 +59,7 @@ SERIES: Mapping[str, Series] = MappingProxyType(
         "parallel-3": Series("looped parallel ×3", _one("parallel", loops=3)),
     }
 )
+"""Name -> series, in the order of figure 11's legend."""
 
 COLUMNS = (
     "panel model tuning series task start affected plan seeds score score_low score_high normalised low high".split()
@@ -64,8 +67,11 @@ COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """What one task, or their aggregate, scored with a window of `affected` layers."""
+class CurvePoint:
+    """The score of one task, or of the aggregate over tasks, with a window of `affected` layers.
+
+    `raw` is the score as measured, `scaled` the normalised one. `seeds` is the number of seeds with a record.
+    """
 
     start: int
     affected: int
@@ -74,73 +80,84 @@ class Point:
     raw: Estimate | None
     scaled: Estimate | None
 
-    def drawn(self, board: Board) -> Estimate | None:
-        """What the panel of `board` shows: an encoder's score as it is, a decoder's normalised."""
-        return self.raw if board.is_encoder else self.scaled
+    def drawn(self, scores: ScoreTable) -> Estimate | None:
+        """Return the estimate that the panel shows: the raw score of an encoder, the normalised one of a decoder."""
+        return self.raw if scores.is_encoder else self.scaled
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """The points of one series: task by task, and of the aggregate over tasks."""
+    """The points of one series: of each task, and `joined` of the aggregate over tasks."""
 
-    tasks: Mapping[str, Sequence[Point]]
-    joined: Sequence[Point]
+    tasks: Mapping[str, Sequence[CurvePoint]]
+    joined: Sequence[CurvePoint]
     missing: Sequence[str]
 
 
-def curves(board: Board, name: str) -> Curves:
-    """A decoder's scores are normalised and joined by the median, an encoder's stay and are joined by the mean."""
-    tasks = board.tasks if board.is_encoder else board.comparable
-    by_task: dict[str, list[Point]] = {task: [] for task in tasks}
-    joined: list[Point] = []
+def curves(scores: ScoreTable, name: str) -> Curves:
+    """Collect the points of the series `name`.
+
+    The aggregate over tasks is the median of normalised scores for a decoder, and the mean of raw scores for an
+    encoder. Widths at which a task has no record have no aggregate.
+    """
+    tasks = scores.tasks if scores.is_encoder else scores.comparable
+    by_task: dict[str, list[CurvePoint]] = {task: [] for task in tasks}
+    joined: list[CurvePoint] = []
     absent: dict[tuple[str, str], list[int]] = {}
-    orders = seeds(board) if name == "shuffle" else [0]
-    for start in reversed(variants.windows(board.num_layers)):
-        every = SERIES[name].plans(board.num_layers, start)
-        plans = [every[order] for order in orders]
-        here = {task: point for task in tasks if (point := _point(board, task, plans, start))}
-        width = len(variants.window(board.num_layers, start))
+    used_seeds = seeds(scores) if name == "shuffle" else [0]
+    for start in reversed(variants.windows(scores.num_layers)):
+        plans_by_seed = SERIES[name].plans(scores.num_layers, start)
+        plans = [plans_by_seed[seed] for seed in used_seeds]
+        points = {task: point for task in tasks if (point := _point(scores, task, plans, start))}
+        width = len(variants.window(scores.num_layers, start))
         for task in tasks:
-            if task not in here:
+            if task not in points:
                 absent.setdefault((task, ""), []).append(width)
                 continue
-            by_task[task].append(here[task])
-            if here[task].seeds < len(plans):
-                few = f"{len(plans) - here[task].seeds} of {len(plans)} seeds of "
-                absent.setdefault((task, few), []).append(width)
-        if here and len(here) == len(tasks):
-            joined.append(_join(list(here.values())))
-    label = name + (f", {board.tuning}" if board.tuning else "")
-    return Curves(by_task, joined, [f"{label}: {what}" for what in _grouped(absent, len(tasks))])
+            by_task[task].append(points[task])
+            if points[task].seeds < len(plans):
+                amount = f"{len(plans) - points[task].seeds} of {len(plans)} seeds of "
+                absent.setdefault((task, amount), []).append(width)
+        if points and len(points) == len(tasks):
+            joined.append(_join(list(points.values())))
+    label = name + (f", {scores.tuning}" if scores.tuning else "")
+    return Curves(by_task, joined, [f"{label}: {missing}" for missing in _grouped(absent, len(tasks))])
 
 
-def seeds(board: Board) -> list[int]:
-    """The seeds of shuffle that were asked of this model: those that its widest window was scored with, or all."""
-    widest = variants.windows(board.num_layers)[0]
-    plans = SERIES["shuffle"].plans(board.num_layers, widest)
-    found = [seed for seed, plan in zip(SEEDS, plans, strict=True) if any(board.find(t, plan) for t in board.tasks)]
-    return found or list(SEEDS)
+def seeds(scores: ScoreTable) -> list[int]:
+    """Return the seeds of shuffle for which the widest window has a record, or all seeds where there are none.
+
+    A seed that was never asked of this model is not missing.
+    """
+    widest = variants.windows(scores.num_layers)[0]
+    plans = SERIES["shuffle"].plans(scores.num_layers, widest)
+    used = [seed for seed, plan in zip(SEEDS, plans, strict=True) if any(scores.find(t, plan) for t in scores.tasks)]
+    return used or list(SEEDS)
 
 
 def _grouped(absent: Mapping[tuple[str, str], Sequence[int]], count: int) -> list[str]:
-    """What is absent, (task, how much) -> widths, in words; tasks that lack the same are named together."""
+    """Describe what is absent, given as (task, amount) -> widths, in one text for tasks that lack the same.
+
+    `count` is the number of all tasks.
+    """
     tasks: dict[tuple[str, str], list[str]] = {}
-    for (task, much), where in absent.items():
-        tasks.setdefault((much, short(where, 20)), []).append(task)
+    for (task, amount), widths in absent.items():
+        tasks.setdefault((amount, short(widths, 20)), []).append(task)
     return [
-        f"{much}{'all tasks' if len(some) == count else short(some, 10)} at M = {where}"
-        for (much, where), some in tasks.items()
+        f"{amount}{'all tasks' if len(names) == count else short(names, 10)} at M = {widths}"
+        for (amount, widths), names in tasks.items()
     ]
 
 
-def _point(board: Board, task: str, plans: Sequence[Plan], start: int) -> Point | None:
-    raw = [estimate for plan in plans if (estimate := board.raw(task, plan))]
+def _point(scores: ScoreTable, task: str, plans: Sequence[Plan], start: int) -> CurvePoint | None:
+    """Return the mean over `plans` (seeds of one variant) as a point; None where none of them has a record."""
+    raw = [estimate for plan in plans if (estimate := scores.raw(task, plan))]
     if not raw:
         return None
-    scaled = [estimate for plan in plans if (estimate := board.scaled(task, plan))]
-    return Point(
+    scaled = [estimate for plan in plans if (estimate := scores.scaled(task, plan))]
+    return CurvePoint(
         start,
-        len(variants.window(board.num_layers, start)),
+        len(variants.window(scores.num_layers, start)),
         str(plans[0]) if len(plans) == 1 else f"{len(plans)} orders",
         len(raw),
         over_seeds(raw, start),
@@ -148,169 +165,183 @@ def _point(board: Board, task: str, plans: Sequence[Plan], start: int) -> Point 
     )
 
 
-def _join(points: Sequence[Point]) -> Point:
-    """The mean of the scores and the median of the normalised ones, of all tasks at one window."""
+def _join(points: Sequence[CurvePoint]) -> CurvePoint:
+    """Aggregate the points of all tasks at one window: the mean of raw scores, the median of normalised ones."""
     raw = [point.raw for point in points if point.raw]
     scaled = [point.scaled for point in points if point.scaled]
-    seeds = min(point.seeds for point in points)
-    both = len(scaled) == len(points)
-    return replace(points[0], seeds=seeds, raw=mean(raw), scaled=median(scaled) if both else None)
+    fewest = min(point.seeds for point in points)
+    complete = len(scaled) == len(points)
+    return replace(points[0], seeds=fewest, raw=mean(raw), scaled=median(scaled) if complete else None)
 
 
 def one_variant(data: Data, name: str) -> Drawing:
-    """Figures 4 to 9: every task thin, the aggregate bold with its band."""
+    """Draw figures 4 to 9: a thin line for every task, a bold one with its band for the aggregate."""
     return _panels(data, [name], _paint_tasks)
 
 
 def every_variant(data: Data) -> Drawing:
-    """Figure 11: the aggregate of every variant."""
+    """Draw figure 11: the aggregate of every variant."""
     return _panels(data, list(SERIES), _paint_variants)
 
 
-Painter = Callable[["Axes", Board, Mapping[str, Curves]], None]
+Painter = Callable[["Axes", ScoreTable, Mapping[str, Curves]], None]
+"""Draws the curves (series name -> curves) of one model in its panel."""
 
 
 def _panels(data: Data, names: Sequence[str], paint: Painter) -> Drawing:
-    found = [(board, {name: curves(board, name) for name in names}) for board in data.boards]
-    shown = [(board, some) for board, some in found if any(_altered(one) for one in some.values())]
+    """Draw a panel for the decoder and for each fine-tuning protocol of the encoder; `names` are keys of SERIES."""
+    all_panels = [(scores, {name: curves(scores, name) for name in names}) for scores in data.score_tables]
+    shown = [(scores, by_name) for scores, by_name in all_panels if any(map(_has_wide_window, by_name.values()))]
     if not shown:
         labels = " or ".join(SERIES[name].label for name in names)
         raise NothingToDraw("; ".join([f"no records of {labels} over any window", *_unscaled(data.decoder)]))
     with styled():
         figure, axes = canvas(len(shown), 5.4)
-        for place, (board, some) in zip(axes, shown, strict=True):
-            paint(place, board, some)
-            _frame(place, board, some)
-        encoders = [place for place, (board, _) in zip(axes, shown, strict=True) if board.is_encoder]
-        for place in encoders:
+        for panel, (scores, by_name) in zip(axes, shown, strict=True):
+            paint(panel, scores, by_name)
+            _frame(panel, scores, by_name)
+        encoders = [panel for panel, (scores, _) in zip(axes, shown, strict=True) if scores.is_encoder]
+        for panel in encoders:
             limits = [edge for other in encoders for edge in other.get_ylim()]
-            place.set_ylim(min(limits), max(limits))
+            panel.set_ylim(min(limits), max(limits))
         if len(names) > 1:
             shared_legend(figure, axes, 3 if len(axes) > 1 else 2)
         else:
-            for place in axes:
-                legend_below(place, 2)
+            for panel in axes:
+                legend_below(panel, 2)
+    rows = [row for scores, by_name in shown for name, curve in by_name.items() for row in _rows(scores, name, curve)]
+    return Drawing(figure, rows, COLUMNS, _about(shown, is_random="shuffle" in names), _missing(data, shown))
+
+
+def _about(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]], *, is_random: bool) -> list[str]:
+    """Return the caption's paragraphs; `is_random` where the figure shows shuffle."""
     about = ["x: the number M of layers in the window, around the middle of the stack."]
-    for board, some in shown:
-        about += [_scale_note(board), provenance(board, board.tasks if board.is_encoder else board.comparable)]
-        about += _beyond_note(board, some)
-    shuffled = "shuffle" in names
-    if shuffled:
-        over = "; ".join(f"{board.tuning or 'decoder'} {short(seeds(board), 20)}" for board, _ in shown)
-        about.append(f"Shuffle is the mean over seeds, drawn with the documents: {over}.")
-    about.append(bands_note([board for board, _ in shown], "seeds and documents" if shuffled else "documents"))
-    rows = [row for board, some in shown for name, one in some.items() for row in _rows(board, name, one)]
-    return Drawing(figure, rows, COLUMNS, about, _missing(data, shown))
+    for scores, by_name in shown:
+        about += [_scale_note(scores), provenance(scores, scores.tasks if scores.is_encoder else scores.comparable)]
+        about += _beyond_note(scores, by_name)
+    if is_random:
+        by_panel = "; ".join(f"{scores.tuning or 'decoder'} {short(seeds(scores), 20)}" for scores, _ in shown)
+        about.append(f"Shuffle is the mean over seeds, drawn with the documents: {by_panel}.")
+    about.append(bands_note([scores for scores, _ in shown], "seeds and documents" if is_random else "documents"))
+    return about
 
 
-def _altered(one: Curves) -> bool:
-    """Whether there is more than the window of one layer, where most variants are the intact model."""
-    return any(point.affected > 1 for points in one.tasks.values() for point in points)
+def _has_wide_window(curve: Curves) -> bool:
+    """Return whether a window has more than one layer; with one, most variants are the intact model."""
+    return any(point.affected > 1 for points in curve.tasks.values() for point in points)
 
 
-def _missing(data: Data, shown: Sequence[tuple[Board, Mapping[str, Curves]]]) -> list[str]:
-    drawn = {board.tuning for board, _ in shown}
+def _missing(data: Data, shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]]) -> list[str]:
+    """Describe the missing panels, lines and points."""
+    drawn = {scores.tuning for scores, _ in shown}
     missing = [] if None in drawn else ["the decoder's panel"]
     missing += [f"the encoder's panel {protocol}" for protocol in ("retuned", "frozen") if protocol not in drawn]
     missing += _unscaled(data.decoder)
-    for board, some in shown:
-        missing += [what for one in some.values() for what in one.missing]
-        if board.is_encoder and board.intact_mean is None:
-            missing.append(f"the line of the intact model, {board.tuning}")
-        if board.is_encoder and board.chance_mean is None:
-            missing.append(f"the line of chance, {board.tuning}")
+    for scores, by_name in shown:
+        missing += [text for curve in by_name.values() for text in curve.missing]
+        if scores.is_encoder and scores.intact_mean is None:
+            missing.append(f"the line of the intact model, {scores.tuning}")
+        if scores.is_encoder and scores.chance_mean is None:
+            missing.append(f"the line of chance, {scores.tuning}")
     return missing
 
 
-def _unscaled(board: Board | None) -> list[str]:
-    """The decoder's tasks without a scale, in words."""
-    tasks = [task for task in board.tasks if task not in board.comparable] if board else []
+def _unscaled(scores: ScoreTable | None) -> list[str]:
+    """Describe the decoder's tasks that cannot be normalised."""
+    tasks = [task for task in scores.tasks if task not in scores.comparable] if scores else []
     return [f"{short(tasks)}: the intact model is no better than chance, or was not scored"] if tasks else []
 
 
-def _scale_note(board: Board) -> str:
-    if board.is_encoder:
+def _scale_note(scores: ScoreTable) -> str:
+    """Return the caption's paragraph on the y axis of the panel."""
+    if scores.is_encoder:
         return (
-            f"Encoder, {board.tuning}: scores as they are; the bold line is their mean. The lines across are the means "
-            f"of the intact model's scores and of chance."
+            f"Encoder, {scores.tuning}: scores as they are; the bold line is their mean. The lines across are the "
+            f"means of the intact model's scores and of chance."
         )
     return "Decoder: scores normalised, (score - chance) / (intact - chance); the bold line is the median over tasks."
 
 
-def _beyond_note(board: Board, found: Mapping[str, Curves]) -> list[str]:
-    low, high = _limits(board, found)
-    outside = any(not low <= height <= high for height in _heights(board, found))
+def _beyond_note(scores: ScoreTable, by_name: Mapping[str, Curves]) -> list[str]:
+    """Return a sentence for the caption where the y axis does not show every value."""
+    low, high = _limits(scores)
+    outside = any(not low <= height <= high for height in _heights(scores, by_name))
     return ["What lies beyond the y axis is in the table."] if outside else []
 
 
-def _rows(board: Board, name: str, one: Curves) -> list[dict[str, Any]]:
-    shared = {"panel": "encoder" if board.is_encoder else "decoder", "model": board.model, "tuning": board.tuning}
-    together = "mean" if board.is_encoder else "median"
+def _rows(scores: ScoreTable, name: str, curve: Curves) -> list[dict[str, Any]]:
+    """Return the rows of the table: every point, the aggregate, and for an encoder the intact model and chance."""
+    shared = {"panel": "encoder" if scores.is_encoder else "decoder", "model": scores.model, "tuning": scores.tuning}
+    aggregate = "mean" if scores.is_encoder else "median"
     rows: list[dict[str, Any]] = []
-    for task, points in [*one.tasks.items(), (together, one.joined)]:
+    for task, points in [*curve.tasks.items(), (aggregate, curve.joined)]:
         for point in points:
             # Of a decoder's aggregate only the median is drawn, of an encoder's only the mean.
             raw = None if task == "median" else point.raw
-            scaled = None if board.is_encoder else point.scaled
+            scaled = None if scores.is_encoder else point.scaled
             rows.append(
                 {**shared, "series": name, "task": task, "start": point.start, "affected": point.affected}
                 | {"plan": point.plan, "seeds": point.seeds}
-                | numbers(raw, "score", "score_low", "score_high")
-                | numbers(scaled, "normalised", "low", "high")
+                | estimate_columns(raw, "score", "score_low", "score_high")
+                | estimate_columns(scaled, "normalised", "low", "high")
             )
-    if board.is_encoder:
-        levels = {"intact": board.intact_mean, "chance": board.chance_mean}
+    if scores.is_encoder:
+        levels = {"intact": scores.intact_mean, "chance": scores.chance_mean}
         rows += [{**shared, "series": key, "task": "mean", "score": level} for key, level in levels.items() if level]
     return rows
 
 
-def _paint_tasks(axes: Axes, board: Board, found: Mapping[str, Curves]) -> None:
-    [one] = found.values()
-    for number, (task, points) in enumerate(one.tasks.items()):
+def _paint_tasks(axes: Axes, scores: ScoreTable, by_name: Mapping[str, Curves]) -> None:
+    """Draw a thin line for every task of the one series, and a bold one for the aggregate."""
+    [curve] = by_name.values()
+    for number, (task, points) in enumerate(curve.tasks.items()):
         color, dashes, marker = look(number)
-        style = (color if color != BLACK else "#8c6d31", dashes, marker)
-        line(axes, _line(points, board), style, task, width=1.4, faint=0.0)
-    line(axes, _line(one.joined, board), (BLACK, "-", "o"), "mean" if board.is_encoder else "median")
+        style = (color if color != BLACK else "#8c6d31", dashes, marker)  # the aggregate is black
+        line(axes, _line(points, scores), style, task, width=1.4, faint=0.0)
+    line(axes, _line(curve.joined, scores), (BLACK, "-", "o"), "mean" if scores.is_encoder else "median")
 
 
-def _paint_variants(axes: Axes, board: Board, found: Mapping[str, Curves]) -> None:
-    for number, (name, one) in enumerate(found.items()):
-        if one.joined:
-            line(axes, _line(one.joined, board), look(number), SERIES[name].label, width=2.2, faint=0.12)
+def _paint_variants(axes: Axes, scores: ScoreTable, by_name: Mapping[str, Curves]) -> None:
+    """Draw a line for the aggregate of every series."""
+    for number, (name, curve) in enumerate(by_name.items()):
+        if curve.joined:
+            line(axes, _line(curve.joined, scores), look(number), SERIES[name].label, width=2.2, faint=0.12)
 
 
-def _line(points: Sequence[Point], board: Board) -> list[tuple[float, Estimate]]:
-    return [(point.affected, drawn) for point in points if (drawn := point.drawn(board))]
+def _line(points: Sequence[CurvePoint], scores: ScoreTable) -> list[tuple[float, Estimate]]:
+    """Return (width, estimate) of the points that have one to draw."""
+    return [(point.affected, drawn) for point in points if (drawn := point.drawn(scores))]
 
 
-def _frame(axes: Axes, board: Board, found: Mapping[str, Curves]) -> None:
-    widths = [len(variants.window(board.num_layers, start)) for start in variants.windows(board.num_layers)]
+def _frame(axes: Axes, scores: ScoreTable, by_name: Mapping[str, Curves]) -> None:
+    """Set the labels, limits and ticks of a panel, and draw the lines of the intact model and of chance."""
+    widths = [len(variants.window(scores.num_layers, start)) for start in variants.windows(scores.num_layers)]
     whole_ticks(axes, widths)
     axes.set_xlim(min(widths) - 0.6, max(widths) + 0.6)
-    axes.set(xlabel=f"layers affected, M (of {board.num_layers})", title=board.title)
-    if board.is_encoder:
+    axes.set(xlabel=f"layers affected, M (of {scores.num_layers})", title=scores.title)
+    if scores.is_encoder:
         axes.set_ylabel("score")
-        levels = {"intact": board.intact_mean, "chance": board.chance_mean}
+        levels = {"intact": scores.intact_mean, "chance": scores.chance_mean}
     else:
         axes.set_ylabel("normalised score (1: intact)")
         levels = {"intact": 1.0, "random": 0.0}
     for number, (label, level) in enumerate(levels.items()):
         if level is not None:
             reference(axes, level, label, ((0, (4, 3)), (0, (1, 2)))[number])
-    low, high = _limits(board, found)
-    heights = [*_heights(board, found), *(level for level in levels.values() if level is not None)]
+    low, high = _limits(scores)
+    heights = [*_heights(scores, by_name), *(level for level in levels.values() if level is not None)]
     spread(axes, [height for height in heights if low <= height <= high])
 
 
-def _limits(board: Board, found: Mapping[str, Curves]) -> tuple[float, float]:
-    """What the y axis may reach: a normalised score is unbounded where the intact model is hardly above chance."""
-    return (-1.0, 1.0) if board.is_encoder else (-0.6, 1.6)
+def _limits(scores: ScoreTable) -> tuple[float, float]:
+    """Return the widest y axis: normalised scores are unbounded where the intact model is hardly better than chance."""
+    return (-1.0, 1.0) if scores.is_encoder else (-0.6, 1.6)
 
 
-def _heights(board: Board, found: Mapping[str, Curves]) -> list[float]:
-    """Everything that is drawn: values of tasks where there is one variant, and the aggregate with its bands."""
-    alone = list(found.values()) if len(found) == 1 else []
-    points = [point for one in alone for points in one.tasks.values() for point in points]
-    joined = [estimate for one in found.values() for point in one.joined if (estimate := point.drawn(board))]
-    values = [drawn.value for point in points if (drawn := point.drawn(board))]
+def _heights(scores: ScoreTable, by_name: Mapping[str, Curves]) -> list[float]:
+    """Return every y that is drawn: the aggregates with their bands, and the tasks where there is one series."""
+    single = list(by_name.values()) if len(by_name) == 1 else []
+    points = [point for curve in single for points in curve.tasks.values() for point in points]
+    joined = [estimate for curve in by_name.values() for point in curve.joined if (estimate := point.drawn(scores))]
+    values = [drawn.value for point in points if (drawn := point.drawn(scores))]
     return [*values, *(edge for estimate in joined for edge in (estimate.value, *(estimate.band or ())))]

@@ -1,4 +1,4 @@
-"""What figures are drawn from: a decoder's scores, an encoder's for each way of fine-tuning, similarities."""
+"""The data of the figures: a decoder's scores, an encoder's for each way of fine-tuning, similarities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from painters import results
 from painters.experiment.tuning import PROTOCOLS
-from painters.figures.board import Board, FigureError
+from painters.figures.score_table import FigureError, ScoreTable
 from painters.results import Record
 from painters.results.files import in_reading_order, read_intact, report_faults
 from painters.results.lines import Fault
@@ -18,10 +18,29 @@ from painters.results.similarity_record import SimilarityRecord, holds_similarit
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Everything to draw from. Records of an encoder are those that say how it was fine-tuned."""
+    """Everything that figures are drawn from. Make it from records with `Data.of`.
 
-    decoder: Board | None = None
-    encoders: Mapping[str, Board] = field(default_factory=dict)  # protocol -> the encoder's scores
+    A record that says how the model was fine-tuned is one of an encoder, any other one of a decoder.
+
+    Attributes:
+        decoder: The decoder's scores; None without records of one.
+        encoders: The encoder's scores by fine-tuning protocol.
+        similarities: Similarities of hidden states.
+
+    Example:
+        >>> from painters import figures
+        >>> data = figures.Data.of([])
+        >>> data.decoder is None
+        True
+        >>> figures.draw(4, data, "figures")
+        Traceback (most recent call last):
+        ...
+        painters.figures.score_table.NothingToDraw: no records of skip over any window. Figure 4 needs skip over all
+        windows, every task, and the intact model
+    """
+
+    decoder: ScoreTable | None = None
+    encoders: Mapping[str, ScoreTable] = field(default_factory=dict)
     similarities: tuple[SimilarityRecord, ...] = ()
 
     @classmethod
@@ -33,61 +52,103 @@ class Data:
         model: str | None = None,
         encoder: str | None = None,
     ) -> Data:
-        """The data of one decoder and one encoder; FigureError where there are several and none is named."""
-        scored = [record for record in records if record.primary]
+        """Collect the data of one decoder and one encoder.
+
+        Args:
+            records: Scores, in any order. Only primary metrics are drawn.
+            similarities: Similarities of hidden states.
+            model: Name of the decoder; needed where the records are of several.
+            encoder: Name of the encoder; needed where the records are of several.
+
+        Returns:
+            The data to draw from.
+
+        Raises:
+            FigureError: There are several decoders or encoders and none is named, none of that name, or records of a
+                task under protocols that cannot be compared.
+        """
+        primary = [record for record in records if record.primary]
         measured = {record.model for record in similarities}
-        decoded = _chosen([record for record in scored if record.tuning is None], model, "model", measured)
-        apart: dict[str, list[Record]] = defaultdict(list)
-        for record in _chosen([r for r in scored if r.tuning is not None], encoder, "encoder", measured):
+        decoded = _of_one_model([record for record in primary if record.tuning is None], model, "model", measured)
+        by_protocol: dict[str, list[Record]] = defaultdict(list)
+        for record in _of_one_model([r for r in primary if r.tuning is not None], encoder, "encoder", measured):
             if record.tuning:
-                apart[record.tuning.protocol].append(record)
+                by_protocol[record.tuning.protocol].append(record)
         return cls(
-            Board.of(decoded) if _any_value(decoded) else None,
-            {protocol: Board.of(apart[protocol]) for protocol in PROTOCOLS if _any_value(apart[protocol])},
+            ScoreTable.of(decoded) if _any_value(decoded) else None,
+            {name: ScoreTable.of(by_protocol[name]) for name in PROTOCOLS if _any_value(by_protocol[name])},
             tuple(record for record in similarities if None in (model, encoder) or record.model in (model, encoder)),
         )
 
     @property
-    def boards(self) -> list[Board]:
-        """The decoder's board, then the encoder's."""
+    def score_tables(self) -> list[ScoreTable]:
+        """The decoder's scores, if any, then the encoder's for each fine-tuning protocol."""
         return [*([self.decoder] if self.decoder else []), *self.encoders.values()]
 
 
 def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityRecord]]:
-    """The intact records and similarities in these files; a folder stands for the .jsonl files in it, at any depth.
+    """Read the records and similarities in files.
 
-    A ResultsWarning names the lines that were left out.
+    Damaged lines are left out, and a `ResultsWarning` names them. Of several records of one cell the first is kept.
+
+    Args:
+        paths: Files and folders. A folder stands for all `.jsonl` files in it, at any depth.
+
+    Returns:
+        The scores, and the similarities of hidden states.
+
+    Raises:
+        FigureError: A path does not exist, or a folder holds no `.jsonl` file.
+        ResultsError: A file cannot be read.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from painters import experiment, figures, results, sweep
+        >>> text = "{title: Two layers, models: [nano-llama], tasks: [nano_lambada], protocol: {limit: 2},"
+        >>> _ = Path("two.yaml").write_text(text + "variants: [{name: skip-layer, layer: [3, 4]}]}")
+        >>> summary = sweep.run(experiment.load("two.yaml"), results.Store("runs"), progress=False)
+        >>> records, similarities = figures.read(["runs"])
+        >>> sorted({record.plan for record in records})
+        ['0-11', '0-2 4-11', '0-3 5-11']
+        >>> figures.Data.of(records).decoder.model
+        'nano-llama'
     """
-    found: dict[str, Record] = {}
+    scores: dict[str, Record] = {}
     similarities: dict[str, SimilarityRecord] = {}
     for path in map(Path, paths):
         if not path.exists():
             raise FigureError(f"records of {path}: there is no such file or folder. `painters sweep` writes one")
-        files = in_reading_order(one for one in path.rglob("*.jsonl") if one.is_file()) if path.is_dir() else [path]
+        files = in_reading_order(file for file in path.rglob("*.jsonl") if file.is_file()) if path.is_dir() else [path]
         if not files:
             raise FigureError(f"records of {path}: the folder holds no .jsonl file. `painters sweep` writes some")
         left_out: list[Fault] = []
         for file in files:
             if holds_similarities(file):
                 measured, faults = read_intact(file, SimilarityRecord)
-                similarities |= {one.key: one for one in measured}
+                similarities |= {record.key: record for record in measured}
             else:
                 scored, faults = read_intact(file, Record)
                 for record in scored:
-                    found.setdefault(results.key(record), record)
+                    scores.setdefault(results.key(record), record)
             left_out += faults
         report_faults(left_out, path)
-    return list(found.values()), list(similarities.values())
+    return list(scores.values()), list(similarities.values())
 
 
-def _chosen(records: Sequence[Record], name: str | None, option: str, measured: set[str]) -> list[Record]:
+def _of_one_model(records: Sequence[Record], name: str | None, option: str, measured: set[str]) -> list[Record]:
+    """Return the records of the model `name`, or of the only one; FigureError where it is unclear which is meant.
+
+    `measured` names the models with similarities, for which records of scores may be absent.
+    """
     models = sorted({record.model for record in records})
     if name is not None and name not in models and name not in measured:
-        raise FigureError(f"no records of the {option} {name!r}: there are some of {', '.join(models) or 'none'}")
+        held = f"the files hold records of {', '.join(models)}" if models else f"the files hold records of no {option}"
+        raise FigureError(f"no records of the {option} {name!r}: {held}")
     if name is None and len(models) > 1:
         raise FigureError(f"records of {len(models)} models ({', '.join(models)}): choose one with --{option}")
     return [record for record in records if name is None or record.model == name]
 
 
 def _any_value(records: Iterable[Record]) -> bool:
+    """Return whether one of the records has a value."""
     return any(record.value is not None and not record.not_finite for record in records)

@@ -1,4 +1,4 @@
-"""Figure 13: what depth costs, the longest chain of layers of every plan."""
+"""Figure 13: the score of every plan against its depth, the length of its longest chain of layers."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from painters.figures.bands import Estimate, median
-from painters.figures.board import Board, NothingToDraw
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, numbers, provenance, short
+from painters.figures.output import Drawing, bands_note, estimate_columns, provenance, short
+from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import (
     BLACK,
     BLUE,
@@ -35,7 +35,7 @@ COLUMNS = "model plan kind depth layer_runs median low high front".split()
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """A plan that was scored on all tasks."""
+    """A plan that was scored on all tasks; `front` says whether it is on the Pareto front."""
 
     plan: str
     kind: str
@@ -61,20 +61,20 @@ KINDS = {
 
 
 def depths(data: Data) -> Drawing:
-    """Figure 13: the median of every plan against its longest chain of layers, and the plans that none beats."""
-    board = data.decoder
-    spots, partial = _spots(board) if board else ([], 0)
-    if board is None or len(spots) < 2:
+    """Draw the median score of every plan against its depth, and the Pareto front of score and depth."""
+    scores = data.decoder
+    spots, partial = _spots(scores) if scores else ([], 0)
+    if scores is None or len(spots) < 2:
         raise NothingToDraw("no two plans were scored on all tasks")
     front = [spot for spot in spots if spot.front]
     with styled():
         figure, [axes] = canvas(1, 6.4, width=7.6)
         _paint(axes, spots, front)
-        axes.set(xlabel="depth: layers on the longest chain", ylabel="normalised score, median", title=board.model)
+        axes.set(xlabel="depth: layers on the longest chain", ylabel="normalised score, median", title=scores.model)
     rows: list[dict[str, Any]] = [
-        {"model": board.model, "plan": spot.plan, "kind": spot.kind, "depth": spot.depth}
+        {"model": scores.model, "plan": spot.plan, "kind": spot.kind, "depth": spot.depth}
         | {"layer_runs": spot.layer_runs, "front": spot.front}
-        | numbers(spot.score, "median", "low", "high")
+        | estimate_columns(spot.score, "median", "low", "high")
         for spot in spots
     ]
     about = [
@@ -82,24 +82,25 @@ def depths(data: Data) -> Drawing:
         "front are the plans than which no other of their depth or less scores more.",
         "The front was picked from these very scores, so its upper end is flattered: read it with its bars.",
         f"On the front: {short([f'{spot.plan} (depth {spot.depth})' for spot in front], 20)}.",
-        provenance(board, board.comparable),
-        bands_note([board]),
+        provenance(scores, scores.comparable),
+        bands_note([scores]),
     ]
     missing = [f"{partial} plans that were scored on some of the tasks only"] if partial else []
     return Drawing(figure, rows, COLUMNS, about, missing)
 
 
 def _paint(axes: Axes, spots: Sequence[Spot], front: Sequence[Spot]) -> None:
+    """Draw the spots by kind, the front as a staircase with the bars of its plans, and the legend."""
     ends = [*(spot.depth for spot in front), max(spot.depth for spot in spots)]
     heights = [*(spot.score.value for spot in front), front[-1].score.value]
     axes.step(ends, heights, where="post", color=GREY, linewidth=2, zorder=2)
     for kind, (label, color, marker) in KINDS.items():
-        some = [spot for spot in spots if spot.kind == kind]
-        if some:
+        of_kind = [spot for spot in spots if spot.kind == kind]
+        if of_kind:
             intact = kind == "intact"
             edges: dict[str, Any] = {} if marker == "x" else {"edgecolor": "white", "linewidth": 0.5}
             axes.scatter(
-                [spot.depth for spot in some], [spot.score.value for spot in some], s=200 if intact else 46,
+                [spot.depth for spot in of_kind], [spot.score.value for spot in of_kind], s=200 if intact else 46,
                 color=color, marker=marker, alpha=0.85, label=label, zorder=5 if intact else 4, **edges,
             )  # fmt: skip
     for spot in front:
@@ -113,22 +114,22 @@ def _paint(axes: Axes, spots: Sequence[Spot], front: Sequence[Spot]) -> None:
     legend_below(axes, 3)
 
 
-def _spots(board: Board) -> tuple[list[Spot], int]:
-    """The plans scored on all tasks, by depth, and how many others there are."""
-    plans = {record.plan: record for record in board.records if record.kv == "exact"}
-    kinds = _kinds(board)
+def _spots(scores: ScoreTable) -> tuple[list[Spot], int]:
+    """Return the plans that were scored on all tasks, sorted by depth, and the number of other plans."""
+    plans = {record.plan: record for record in scores.records if record.kv == "exact"}
+    kinds = _kinds(scores)
     spots = []
     for text, record in plans.items():
-        scores = [score for task in board.comparable if (score := board.scaled(task, text))]
-        if scores and len(scores) == len(board.comparable):
+        scaled = [score for task in scores.comparable if (score := scores.scaled(task, text))]
+        if scaled and len(scaled) == len(scores.comparable):
             kind = kinds.get(text, "other")
-            spots.append(Spot(text, kind, record.depth, record.layer_runs, median(scores)))
+            spots.append(Spot(text, kind, record.depth, record.layer_runs, median(scaled)))
     spots.sort(key=lambda spot: (spot.depth, -spot.score.value, spot.layer_runs, spot.plan))
     return _with_front(spots), len(plans) - len(spots)
 
 
 def _with_front(spots: Sequence[Spot]) -> list[Spot]:
-    """The spots in order of depth, marked where no spot before scores as much."""
+    """Mark the Pareto front of sorted spots: those that score more than every spot before them."""
     best, marked = float("-inf"), []
     for spot in spots:
         marked.append(replace(spot, front=spot.score.value > best))
@@ -136,11 +137,11 @@ def _with_front(spots: Sequence[Spot]) -> list[Spot]:
     return marked
 
 
-def _kinds(board: Board) -> dict[str, str]:
-    """Plan -> kind: by the rule that the records name."""
-    found = {}
-    for record in board.records:
+def _kinds(scores: ScoreTable) -> dict[str, str]:
+    """Return plan -> kind (a key of KINDS), from the variant that the record names."""
+    kinds = {}
+    for record in scores.records:
         loops = int((record.params or {}).get("loops", 1))
         kind = "looped" if record.variant == "parallel" and loops > 1 else record.variant
-        found[record.plan] = kind if kind in KINDS else "other"
-    return found | {str(Plan.identity(board.num_layers)): "intact"}
+        kinds[record.plan] = kind if kind in KINDS else "other"
+    return kinds | {str(Plan.identity(scores.num_layers)): "intact"}

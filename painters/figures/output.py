@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from painters.figures.bands import DRAWS, SEED, Estimate
-from painters.figures.board import Board
+from painters.figures.score_table import ScoreTable
 from painters.figures.style import styled
 from painters.results import Record, digest
 
@@ -20,7 +20,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawing:
-    """A figure, the very numbers that it shows, what they are, and what would belong there and has no record."""
+    """A figure before it is written: the picture, the numbers in it, and its caption.
+
+    Attributes:
+        figure: The matplotlib figure.
+        rows: The numbers drawn, one mapping for each row of the table. A value that is not known is absent.
+        columns: Names of the table's columns, in order.
+        about: Paragraphs of the caption.
+        missing: Descriptions of what belongs in the figure but has no record.
+
+    Example:
+        >>> from painters import figures
+        >>> drawing = figures.drawing(1, figures.Data())
+        >>> print(drawing.table.head(3).to_string(index=False))
+              variant       plan  layer_runs  depth
+               intact       0-11          12     12
+                 skip   0-3 9-11           7      7
+        middle repeat 0-3 6*5...          12     12
+        >>> drawing.missing
+        ()
+    """
 
     figure: Figure
     rows: Sequence[Mapping[str, Any]]
@@ -30,21 +49,25 @@ class Drawing:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The numbers drawn; whole numbers stay whole where some are absent, and no text is a spreadsheet's formula."""
+        """The numbers drawn, as a table.
+
+        Columns of whole numbers stay so where some are absent. Text is escaped so that no spreadsheet runs it as a
+        formula.
+        """
         import pandas as pd
 
         whole = [name for name in self.columns if all(type(row.get(name, 0)) is int for row in self.rows)]
-        rows = [{name: _harmless(value) for name, value in row.items()} for row in self.rows]
+        rows = [{name: _escaped(value) for name, value in row.items()} for row in self.rows]
         return pd.DataFrame(rows, columns=list(self.columns)).astype(dict.fromkeys(whole, "Int64"))
 
 
-def _harmless(value: Any) -> Any:
-    """`value`; a text that a spreadsheet would take for a formula begins with an apostrophe, and is a text there."""
+def _escaped(value: Any) -> Any:
+    """Return `value`, with an apostrophe before text that a spreadsheet would run as a formula."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
-def numbers(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float]:
-    """The columns of an estimate; what is not known is absent."""
+def estimate_columns(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float]:
+    """Return the estimate and the edges of its band under these column names; unknown numbers are absent."""
     if estimate is None:
         return {}
     band = estimate.band
@@ -52,7 +75,7 @@ def numbers(estimate: Estimate | None, value: str, low: str, high: str) -> dict[
 
 
 def write(drawing: Drawing, number: int, title: str, folder: Path) -> list[Path]:
-    """The paths of the files, written to `folder`: the same drawing writes the same bytes."""
+    """Write the four files to `folder` and return their paths; the same drawing writes the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"fig{number:02d}"
     paths = [stem.with_suffix(suffix) for suffix in (".svg", ".png", ".csv", ".md")]
@@ -65,19 +88,34 @@ def write(drawing: Drawing, number: int, title: str, folder: Path) -> list[Path]
 
 
 def svg(drawing: Drawing) -> bytes:
-    """The picture as SVG; the figure keeps its layout for further pictures."""
+    """Return the picture as SVG; the caption's paragraphs are its description.
+
+    The same drawing gives the same bytes. The layout of the figure is fixed with the first picture.
+
+    Args:
+        drawing: What `drawing` returned.
+
+    Returns:
+        The text of the SVG file.
+
+    Example:
+        >>> from painters import figures
+        >>> content = figures.svg(figures.drawing(1, figures.Data()))
+        >>> content[:5]
+        b'<?xml'
+    """
     file = io.BytesIO()
     with styled():
-        # The layout is found once, not again for each picture.
+        # Find the layout once, not again for each picture.
         drawing.figure.draw_without_rendering()
         drawing.figure.set_layout_engine("none")
-        about = {"Date": None, "Creator": None, "Description": "\n".join(drawing.about)}
-        drawing.figure.savefig(file, format="svg", metadata=about)
+        metadata = {"Date": None, "Creator": None, "Description": "\n".join(drawing.about)}
+        drawing.figure.savefig(file, format="svg", metadata=metadata)
     return file.getvalue()
 
 
 def caption(drawing: Drawing, number: int, title: str) -> str:
-    """The caption: what is shown, how it was measured, and what is missing."""
+    """Return the caption: what is shown, how it was measured, and what is missing."""
     parts = [f"**Figure {number}. {title}.**", *drawing.about]
     if drawing.missing:
         parts.append(f"Missing, and left out of the picture: {'; '.join(drawing.missing)}.")
@@ -86,29 +124,29 @@ def caption(drawing: Drawing, number: int, title: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def provenance(board: Board, tasks: Iterable[str]) -> str:
-    """A paragraph on the model, the tasks with documents and shots, and the protocol."""
-    wanted = set(tasks)
-    records = [record for record in board.records if record.task in wanted]
+def provenance(scores: ScoreTable, tasks: Iterable[str]) -> str:
+    """Return the caption's paragraph on the model, the tasks with documents and shots, and the protocol."""
+    shown = set(tasks)
+    records = [record for record in scores.records if record.task in shown]
     revisions = sorted({record.revision or f"weights {record.weights}" for record in records})
     text = (
-        f"Model: {board.model} ({', '.join(revisions)}), {board.num_layers} layers, "
+        f"Model: {scores.model} ({', '.join(revisions)}), {scores.num_layers} layers, "
         f"{_listed(record.dtype for record in records)} on {_listed(record.device for record in records)}. "
-        f"Tasks: {', '.join(_task(record) for record in _firsts(records))}. "
+        f"Tasks: {', '.join(_task(record) for record in _first_of_each_task(records))}. "
         f"{_protocol(records)} Drawn from {len(records)} records of these tasks (digest {digest(records)})."
     )
-    if board.left_out:
-        text += f" Fewer documents than others of their task have, so not drawn: {'; '.join(board.left_out)}."
-    if odd := sorted({f"{record.plan} on {record.task}" for record in board.not_finite if record.task in wanted}):
-        text += f" Without a value, because answers were not finite (NaN or infinite): {short(odd)}."
+    if scores.left_out:
+        text += f" Fewer documents than others of their task have, so not drawn: {'; '.join(scores.left_out)}."
+    if without := sorted({f"{record.plan} on {record.task}" for record in scores.not_finite if record.task in shown}):
+        text += f" Without a value, because answers were not finite (NaN or infinite): {short(without)}."
     return text
 
 
-def bands_note(boards: Sequence[Board], what: str = "documents") -> str:
-    """A paragraph on the bands: drawn are `what`."""
-    unpaired = {record.metric for board in boards for record in board.records if record.outcomes is None}
+def bands_note(tables: Sequence[ScoreTable], drawn: str = "documents") -> str:
+    """Return the caption's paragraph on the bands; `drawn` names what the bootstrap draws."""
+    unpaired = {record.metric for scores in tables for record in scores.records if record.outcomes is None}
     note = (
-        f"Bands: 95 %, percentiles of {DRAWS} bootstrap draws of {what} (seed {SEED}), the same documents for every "
+        f"Bands: 95 %, percentiles of {DRAWS} bootstrap draws of {drawn} (seed {SEED}), the same documents for every "
         f"plan and for the intact model."
     )
     if unpaired:
@@ -117,47 +155,49 @@ def bands_note(boards: Sequence[Board], what: str = "documents") -> str:
 
 
 def short(items: Sequence[object], most: int = 8) -> str:
-    """The items with commas, and instead of the last of many a count."""
+    """Return up to `most` items separated by commas, and the number of those left out."""
     texts = [str(item) for item in items]
     return ", ".join(texts) if len(texts) <= most else f"{', '.join(texts[:most])} and {len(texts) - most} more"
 
 
-def _firsts(records: Iterable[Record]) -> list[Record]:
-    """A record of each task, in the order of their names."""
+def _first_of_each_task(records: Iterable[Record]) -> list[Record]:
+    """Return one record of each task, sorted by the task's name."""
     return [record for _, record in sorted({record.task: record for record in records}.items())]
 
 
 def _task(record: Record) -> str:
+    """Describe the record's task: metric, documents and (of a decoder) shots."""
     shots = "" if record.tuning else f", {_count(record.shots, 'shot')}"
     return f"{record.task} ({record.metric}, {record.documents} documents{shots})"
 
 
 def _protocol(records: Sequence[Record]) -> str:
-    """A sentence on how the records were scored."""
+    """Return a sentence on how the records were scored."""
     seeds = _listed(record.seed for record in records)
     batches = _listed(record.batch_size for record in records)
     if records and records[0].tuning is None:
         versions = _listed(f"lm-eval {record.versions.get('lm_eval', 'unknown')}" for record in records)
         return f"Protocol: {versions}, few-shot seed {seeds}, batches of {batches}."
     by_text: dict[str, list[str]] = {}
-    for record in _firsts(records):
-        by_text.setdefault(_tuned(record), []).append(record.task)
+    for record in _first_of_each_task(records):
+        by_text.setdefault(_fine_tuning(record), []).append(record.task)
     texts = [text if len(by_text) == 1 else f"{text} ({', '.join(tasks)})" for text, tasks in by_text.items()]
     return f"Protocol: {'; '.join(texts)}; seed {seeds}, scored in batches of {batches}."
 
 
-def _tuned(record: Record) -> str:
-    """How an encoder was fine-tuned."""
+def _fine_tuning(record: Record) -> str:
+    """Describe how an encoder was fine-tuned."""
     tuning = record.tuning
     assert tuning is not None
-    how = {
+    protocol = {
         "retuned": "retuned (the plan installed, then all weights fine-tuned)",
         "frozen": "frozen (the plan installed, then only the classifier trained)",
         "operated": "operated (fine-tuned intact, then scored under the plan)",
     }[tuning.protocol]
     documents = "all" if tuning.documents is None else str(tuning.documents)
     return (
-        f"{how}, {_count(tuning.epochs, 'epoch')} over {documents} training documents, AdamW, rate {tuning.rate:g}, "
+        f"{protocol}, {_count(tuning.epochs, 'epoch')} over {documents} training documents, AdamW, "
+        f"rate {tuning.rate:g}, "
         f"warm-up {tuning.warmup:g}, weight decay {tuning.weight_decay:g}, batches of {tuning.batch_size}, "
         f"at most {tuning.max_length} tokens"
         + ("" if tuning.precision == "float32" else f", products of the training in {tuning.precision}")
@@ -165,8 +205,10 @@ def _tuned(record: Record) -> str:
 
 
 def _listed(values: Iterable[object]) -> str:
+    """Return the distinct values, sorted and joined by "and"."""
     return " and ".join(sorted({str(value) for value in values}))
 
 
 def _count(number: int, noun: str) -> str:
+    """Return the number with its noun, such as "1 shot" or "5 shots"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -8,8 +8,10 @@ from painters.figures.data import Data
 from painters.figures.output import Drawing
 from painters.figures.style import styled
 
-LAYERS = 12  # of the drawings where no records say how deep the model is
-MOST_LAYERS = 16  # deeper stacks would not be legible
+LAYERS = 12
+"""Depth of the drawn stack where no records say how deep the model is."""
+MOST_LAYERS = 16
+"""Deepest stack that is still legible."""
 SHOWN: dict[str, tuple[str, dict[str, int | str]]] = {
     "intact": ("identity", {}),
     "skip": ("skip", {}),
@@ -20,10 +22,11 @@ SHOWN: dict[str, tuple[str, dict[str, int | str]]] = {
     "looped parallel ×3": ("parallel", {"loops": 3}),
     "loop ×2, block by block": ("loop", {"loops": 2, "by": "block"}),
 }
+"""Label -> name of the variant and its parameters besides the window."""
 
 
 def strategies(data: Data) -> Drawing:
-    """Every variant over the same window."""
+    """Draw every variant over the same window."""
     known = data.decoder.num_layers if data.decoder else LAYERS
     layers = known if 4 <= known <= MOST_LAYERS else LAYERS
     start = variants.default_start(layers)
@@ -43,4 +46,5 @@ def strategies(data: Data) -> Drawing:
 
 
 def _params(name: str, start: int, more: dict[str, int | str]) -> dict[str, int | str]:
+    """Return the parameters of the variant: `more`, and `start` where it takes a window."""
     return {"start": start, **more} if "start" in variants.find(name).parameters else dict(more)

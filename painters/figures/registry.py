@@ -1,4 +1,4 @@
-"""Figures from records alone, without torch: the paper's 1 to 11, and three more.
+"""Figures from records alone, without torch: the paper's figures 1 to 11, and three more.
 
 `draw` writes each as SVG and PNG, with the very numbers drawn (CSV) and a caption (Markdown).
 """
@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from painters.figures.board import FigureError, NothingToDraw
 from painters.figures.caches import caches
 from painters.figures.curves import every_variant, one_variant
 from painters.figures.data import Data, read
@@ -20,6 +19,7 @@ from painters.figures.layers import single_layers
 from painters.figures.loops import loops
 from painters.figures.output import Drawing, svg, write
 from painters.figures.plans import strategies
+from painters.figures.score_table import FigureError, NothingToDraw
 from painters.figures.states import modes, states
 
 __all__ = [
@@ -41,7 +41,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A row of FIGURES: its function, its title, and the records that it needs, in words."""
+    """A row of `FIGURES`: a figure that can be drawn.
+
+    Attributes:
+        number: Its number; 1 to 11 are the paper's.
+        function: Makes the drawing from data.
+        title: Its title.
+        needs: The records that it needs, in words.
+
+    Example:
+        >>> from painters import figures
+        >>> figures.FIGURES[13].title
+        'Score against depth'
+        >>> figures.FIGURES[13].needs
+        'any plans on every task, and the intact model'
+    """
 
     number: int
     function: Callable[[Data], Drawing]
@@ -97,7 +111,22 @@ FIGURES: Mapping[int, Figure] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What became of a figure: its files, none where it could not be drawn, and what is missing in it."""
+    """The result of drawing a figure.
+
+    Attributes:
+        number: The figure's number.
+        title: Its title.
+        files: The files written, none where the figure could not be drawn.
+        missing: Descriptions of the records that are missing, or the reason why nothing was drawn.
+
+    Example:
+        >>> from painters import figures
+        >>> [drawn] = figures.draw_all(figures.Data(), "figures", [3])
+        >>> drawn.files
+        ()
+        >>> drawn.missing[0]
+        'no similarities of an intact model: `painters similarity` measures them. Figure 3 needs similarities of ...'
+    """
 
     number: int
     title: str
@@ -106,7 +135,25 @@ class Drawn:
 
 
 def drawing(number: int, data: Data) -> Drawing:
-    """The figure before it is written; NothingToDraw says which records are not there."""
+    """Make a figure without writing it.
+
+    Args:
+        number: A key of `FIGURES`.
+        data: The scores and similarities to draw.
+
+    Returns:
+        The figure, its numbers and its caption.
+
+    Raises:
+        FigureError: There is no figure of this number, or the records cannot be drawn together.
+        NothingToDraw: The data has no records for this figure. The message says which ones it needs.
+
+    Example:
+        >>> from painters import figures
+        >>> made = figures.drawing(1, figures.Data())
+        >>> made.about[-1]
+        'loop ×2, block by block: `0-3 (4-8)*2 9-11`'
+    """
     if number not in FIGURES:
         raise FigureError(f"there is no figure {number}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
     figure = FIGURES[number]
@@ -117,14 +164,53 @@ def drawing(number: int, data: Data) -> Drawing:
 
 
 def draw(number: int, data: Data, folder: str | Path) -> Drawn:
-    """The figure in four files in `folder`; NothingToDraw says which records are not there."""
+    """Draw a figure and write it to four files: SVG, PNG, its numbers as CSV, its caption as Markdown.
+
+    The same records give the same bytes.
+
+    Args:
+        number: A key of `FIGURES`.
+        data: The scores and similarities to draw.
+        folder: Where the files are written; it is made where it does not exist.
+
+    Returns:
+        The paths of the files, and what is missing in the figure.
+
+    Raises:
+        FigureError: There is no figure of this number, or the records cannot be drawn together.
+        NothingToDraw: The data has no records for this figure. Then nothing is written.
+
+    Example:
+        >>> from painters import figures
+        >>> [path.name for path in figures.draw(1, figures.Data(), "figures").files]
+        ['fig01.svg', 'fig01.png', 'fig01.csv', 'fig01.md']
+    """
     made = drawing(number, data)
     title = FIGURES[number].title
     return Drawn(number, title, write(made, number, title, Path(folder)), made.missing)
 
 
 def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGURES)) -> list[Drawn]:
-    """Each figure; of one that cannot be drawn the reason is what is missing."""
+    """Draw several figures and write them; a figure without records does not keep the others from being drawn.
+
+    Args:
+        data: The scores and similarities to draw.
+        folder: Where the files are written; it is made where it does not exist.
+        numbers: Keys of `FIGURES`; all by default.
+
+    Returns:
+        A result for each figure. One that could not be drawn has no files, and `missing` holds the reason.
+
+    Raises:
+        FigureError: There is no figure of one of the numbers, or the records cannot be drawn together.
+
+    Example:
+        >>> from painters import figures
+        >>> for drawn in figures.draw_all(figures.Data(), "figures", [1, 4]):
+        ...     print(drawn.number, drawn.title, len(drawn.files))
+        1 Ways to run the layers of a window 4
+        4 Skipping the window 0
+    """
     drawn = []
     for number in numbers:
         try:
@@ -135,12 +221,29 @@ def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGU
 
 
 def numbers(names: Iterable[str]) -> list[int]:
-    """The figures that these words name, in order: numbers, as `4` or `fig4`, or `all`; all where there are no words."""
+    """Return the figures that the words of a command line name.
+
+    Args:
+        names: Numbers, as "4" or "fig4", or "all". No names mean all figures.
+
+    Returns:
+        The numbers of the figures, ascending, each once.
+
+    Raises:
+        FigureError: A name is neither "all" nor the number of a figure.
+
+    Example:
+        >>> from painters import figures
+        >>> figures.numbers(["13", "fig4"])
+        [4, 13]
+        >>> len(figures.numbers(["all"]))
+        14
+    """
     names = list(names) or ["all"]
-    found: set[int] = set()
+    chosen: set[int] = set()
     for name in names:
         number = name.removeprefix("fig")
         if name != "all" and not (number.isdecimal() and int(number) in FIGURES):
             raise FigureError(f"there is no figure {name!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
-        found |= set(FIGURES) if name == "all" else {int(number)}
-    return sorted(found)
+        chosen |= set(FIGURES) if name == "all" else {int(number)}
+    return sorted(chosen)

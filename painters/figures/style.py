@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind eyes tell apart, sizes that survive halving, legends beside the data."""
+"""The look of figures: colours that colour-blind readers can distinguish, large text, legends outside the data."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK)
 MARKERS = "osD^vPX"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.5, 1.5)), (0, (8, 2)), "-", "-.")
 GREY = "#6b6b6b"
-SIZE = 13  # points, in panels of about 5 inches
+SIZE = 13
+"""Points of the text, in panels of about 5 inches: legible at half the size."""
 WIDTH = 5.2
+"""Inches of a panel."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": SIZE,
@@ -31,21 +33,24 @@ STYLE: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 1.0,
-    "text.parse_math": False,  # a dollar in a model's name is a dollar
+    "text.parse_math": False,  # a dollar sign in a model's name is no mathematics
     "svg.hashsalt": "painters",
     "svg.fonttype": "path",
 }
 
 
 def styled() -> AbstractContextManager[None]:
-    """What drawings and files are made in: the style here, whatever the user's own is."""
+    """Return a context in which matplotlib has the style of this module, whatever the user's own style is."""
     import matplotlib
 
     return matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE, "backend": matplotlib.rcParams["backend"]})
 
 
 def canvas(panels: int, height: float, width: float = WIDTH) -> tuple[Figure, list[Axes]]:
-    """A figure of up to three panels in a row, four in two rows; it belongs to no window and to no global state."""
+    """Return a figure and its panels: up to three in a row, four in two rows.
+
+    The figure is in no window and in no global state of matplotlib. `height` and `width` are inches of a panel.
+    """
     from matplotlib.figure import Figure
 
     columns = panels if panels <= 3 else 2
@@ -59,12 +64,12 @@ def canvas(panels: int, height: float, width: float = WIDTH) -> tuple[Figure, li
 
 
 def look(number: int) -> tuple[str, Any, str]:
-    """Colour, dashes and marker of the line `number`."""
+    """Return the colour, dashes and marker of the line `number`, from 0."""
     return COLORS[number % len(COLORS)], DASHES[number % len(DASHES)], MARKERS[number % len(MARKERS)]
 
 
 def reference(axes: Axes, height: float, label: str, dashes: Any = (0, (4, 3))) -> None:
-    """A horizontal line, named beyond the right edge."""
+    """Draw a horizontal line with its label beyond the right edge."""
     axes.axhline(height, color=GREY, linewidth=1.4, linestyle=dashes, zorder=1)
     axes.annotate(
         label,
@@ -83,7 +88,7 @@ def line(
     axes: Axes, points: Sequence[tuple[float, Estimate]], style: tuple[str, Any, str], label: str,
     *, width: float = 2.8, faint: float = 0.18,
 ) -> None:  # fmt: skip
-    """A line through the estimates at their x, and their bands, `faint` 0 for none."""
+    """Draw a line through `points` (x, estimate) and their bands; `faint` is the opacity of the bands, 0 for none."""
     xs, ys = [x for x, _ in points], [estimate.value for _, estimate in points]
     color, dashes, marker = style
     bold = width > 2
@@ -93,19 +98,19 @@ def line(
     )  # fmt: skip
     bands = [(x, *band) for x, estimate in points if (band := estimate.band)]
     if bands and faint:
-        places, lows, highs = zip(*bands, strict=True)
-        axes.fill_between(places, lows, highs, color=color, alpha=faint, linewidth=0, zorder=2)
+        band_xs, lows, highs = zip(*bands, strict=True)
+        axes.fill_between(band_xs, lows, highs, color=color, alpha=faint, linewidth=0, zorder=2)
 
 
 def whole_ticks(axes: Axes, values: Sequence[int], most: int = 12) -> None:
-    """Ticks at the values that occur, thinned out to about `most`."""
+    """Put ticks at the values that occur, at most about `most` of them."""
     ordered = sorted(set(values))
     step = -(-len(ordered) // most)
     axes.set_xticks(ordered[::step])
 
 
 def legend_below(axes: Axes, columns: int) -> None:
-    """The legend under the x axis, where no data is."""
+    """Put the legend under the x axis, where it hides no data."""
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.17),
@@ -118,7 +123,7 @@ def legend_below(axes: Axes, columns: int) -> None:
 
 
 def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
-    """One legend under all panels, for lines that mean the same in each."""
+    """Put one legend under all panels, for lines that mean the same in each."""
     handles: dict[str, Any] = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
@@ -129,6 +134,6 @@ def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
 
 
 def spread(axes: Axes, heights: Sequence[float]) -> None:
-    """Limits of the y axis around what is drawn, with air for markers."""
-    air = 0.06 * max(max(heights) - min(heights), 0.1)
-    axes.set_ylim(min(heights) - air, max(heights) + air)
+    """Set the limits of the y axis around `heights`, with a margin for markers."""
+    margin = 0.06 * max(max(heights) - min(heights), 0.1)
+    axes.set_ylim(min(heights) - margin, max(heights) + margin)

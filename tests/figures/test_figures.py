@@ -53,9 +53,9 @@ runpy.run_module("painters", run_name="__main__")
     run = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert [row["figure"] for row in told] == list(FIGURES)
-    assert all(row["drawn"] and not row["missing"] for row in told), told
+    rows = json.loads(done.stdout)
+    assert [row["figure"] for row in rows] == list(FIGURES)
+    assert all(row["drawn"] and not row["missing"] for row in rows), rows
     return folder
 
 
@@ -140,9 +140,9 @@ def test_a_figure_without_records_says_what_it_needs(number: int, tmp_path: Path
         figures.draw(number, Data(), tmp_path)
     assert f"Figure {number} needs {FIGURES[number].needs}" in str(caught.value)
     assert not list(tmp_path.iterdir())
-    [told] = figures.draw_all(Data(), tmp_path, [number])
-    assert told.files == ()
-    assert told.missing == (str(caught.value),)
+    [result] = figures.draw_all(Data(), tmp_path, [number])
+    assert result.files == ()
+    assert result.missing == (str(caught.value),)
 
 
 def test_every_figure_of_scores_has_its_experiment() -> None:
@@ -332,13 +332,13 @@ def test_a_score_without_outcomes_varies_by_its_standard_error() -> None:
 def test_what_is_missing_is_named_and_left_out(measured: list[Record], tmp_path: Path) -> None:
     gap = str(variants.skip(num_layers=LAYERS, start=2))
     some = [r for r in measured if r.tuning is None and (r.task, r.plan) != ("fake_arc", gap)]
-    told = figures.draw(4, Data.of(some), tmp_path)
-    assert list(told.missing) == [
+    drawn = figures.draw(4, Data.of(some), tmp_path)
+    assert list(drawn.missing) == [
         "the encoder's panel retuned",
         "the encoder's panel frozen",
         "skip: fake_arc at M = 7",
     ]
-    assert f"Missing, and left out of the picture: {'; '.join(told.missing)}." in caption(tmp_path, 4)
+    assert f"Missing, and left out of the picture: {'; '.join(drawn.missing)}." in caption(tmp_path, 4)
     found = table(tmp_path, 4)
     assert set(found.panel) == {"decoder"}
     assert set(found[found.start == 2].task) == set(DECODED) - {"fake_arc"}  # and no median of four tasks
@@ -346,8 +346,8 @@ def test_what_is_missing_is_named_and_left_out(measured: list[Record], tmp_path:
 
 def test_missing_seeds_are_named_and_counted(measured: list[Record], tmp_path: Path) -> None:
     wanted = str(variants.shuffle(num_layers=LAYERS, start=1, seed=0))
-    told = figures.draw(7, Data.of([r for r in measured if r.plan != wanted]), tmp_path)
-    assert list(told.missing) == [
+    drawn = figures.draw(7, Data.of([r for r in measured if r.plan != wanted]), tmp_path)
+    assert list(drawn.missing) == [
         "shuffle: 1 of 10 seeds of all tasks at M = 9",
         "shuffle, retuned: 1 of 10 seeds of all tasks at M = 9",
         "shuffle, frozen: 1 of 10 seeds of all tasks at M = 9",
@@ -359,8 +359,8 @@ def test_missing_seeds_are_named_and_counted(measured: list[Record], tmp_path: P
 def test_seeds_that_nobody_asked_of_a_model_are_not_missing(measured: list[Record], tmp_path: Path) -> None:
     gone = {str(variants.shuffle(num_layers=LAYERS, start=start, seed=s)) for start in range(5) for s in range(3, 10)}
     gone -= {str(variants.shuffle(num_layers=LAYERS, start=start, seed=s)) for start in range(6) for s in range(3)}
-    told = figures.draw(7, Data.of([r for r in measured if r.tuning is None or r.plan not in gone]), tmp_path)
-    assert not told.missing
+    drawn = figures.draw(7, Data.of([r for r in measured if r.tuning is None or r.plan not in gone]), tmp_path)
+    assert not drawn.missing
     found = table(tmp_path, 7)
     assert set(found[(found.start == 1) & (found.panel == "decoder")].seeds) == {10}
     assert set(found[(found.start == 1) & (found.panel != "decoder")].seeds) == {3}
@@ -376,13 +376,13 @@ def test_without_the_intact_model_nothing_is_normalised(measured: list[Record], 
     some = [r for r in measured if r.tuning is None and not r.is_intact]
     with pytest.raises(NothingToDraw, match=r"fake_arc, .*: the intact model is no better than chance, or was not"):
         figures.draw(4, Data.of(some), tmp_path)
-    told = figures.draw(2, Data.of(some), tmp_path)
-    assert told.missing == ["the intact model, and with it the bands"]
+    drawn = figures.draw(2, Data.of(some), tmp_path)
+    assert drawn.missing == ["the intact model, and with it the bands"]
 
 
 def test_an_encoder_alone_has_its_panels(measured: list[Record], tmp_path: Path) -> None:
-    told = figures.draw(8, Data.of([r for r in measured if r.tuning and r.tuning.protocol == "frozen"]), tmp_path)
-    assert list(told.missing) == ["the decoder's panel", "the encoder's panel retuned"]
+    drawn = figures.draw(8, Data.of([r for r in measured if r.tuning and r.tuning.protocol == "frozen"]), tmp_path)
+    assert list(drawn.missing) == ["the decoder's panel", "the encoder's panel retuned"]
     assert set(table(tmp_path, 8).tuning) == {"frozen"}
 
 
@@ -432,7 +432,7 @@ def test_protocols_are_not_mixed(name: str) -> None:
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-def test_most_documents_count_and_the_others_are_told(measured: list[Record], tmp_path: Path) -> None:
+def test_most_documents_count_and_the_others_are_named(measured: list[Record], tmp_path: Path) -> None:
     quick = [r for r in records(documents=20) if r.task == "fake_arc"]
     figures.draw(4, Data.of([*quick, *measured]), tmp_path)
     assert set(table(tmp_path, 4).task) > {"fake_arc"}
@@ -442,11 +442,11 @@ def test_most_documents_count_and_the_others_are_told(measured: list[Record], tm
 def test_the_latest_of_equal_cells_counts() -> None:
     later = record(INTACT, "fake_arc", 0.5, date="2026-02-01T00:00:00+00:00", versions={"lm_eval": "1"})
     for order in (1, -1):
-        board = Data.of([*scored(), later][::order]).decoder
-        assert board is not None
-        found = board.raw("fake_arc", INTACT)
-        assert found is not None
-        assert found.value == later.value
+        scores = Data.of([*scored(), later][::order]).decoder
+        assert scores is not None
+        estimate = scores.raw("fake_arc", INTACT)
+        assert estimate is not None
+        assert estimate.value == later.value
 
 
 def test_similarities_measured_in_two_ways_are_not_mixed(tmp_path: Path) -> None:
@@ -454,8 +454,8 @@ def test_similarities_measured_in_two_ways_are_not_mixed(tmp_path: Path) -> None
     with pytest.raises(FigureError, match=r"m measured in 2 ways over 100 documents each: .*size 8 or .*size 4"):
         figures.draw(3, Data(similarities=two), tmp_path)
     more = similarity("m", "token", documents=200)
-    told = figures.draw(14, Data(similarities=(two[0], more)), tmp_path)
-    assert list(told.missing) == ["mode flat", "mode first-excluded", "mode centred"]
+    drawn = figures.draw(14, Data(similarities=(two[0], more)), tmp_path)
+    assert list(drawn.missing) == ["mode flat", "mode first-excluded", "mode centred"]
 
 
 # -------------------------------------------------------------------------------------------------------------- command
@@ -470,11 +470,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_plot_tells_what_it_drew(painters: Callable[..., Outcome], small: Path, tmp_path: Path) -> None:
-    told = painters("plot", "2", "--from", str(small), "--to", str(tmp_path / "new"))
-    assert told.code == 0
-    assert "fig02.{svg,png,csv,md}" in told.out
-    assert "layer swapped" in told.out
+def test_plot_prints_what_it_drew(painters: Callable[..., Outcome], small: Path, tmp_path: Path) -> None:
+    outcome = painters("plot", "2", "--from", str(small), "--to", str(tmp_path / "new"))
+    assert outcome.code == 0
+    assert "fig02.{svg,png,csv,md}" in outcome.out
+    assert "layer swapped" in outcome.out
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
         f"fig02.{suffix}" for suffix in ("csv", "md", "png", "svg")
     ]
@@ -483,9 +483,9 @@ def test_plot_tells_what_it_drew(painters: Callable[..., Outcome], small: Path, 
 def test_plot_fails_where_a_figure_that_was_asked_for_has_no_records(
     painters: Callable[..., Outcome], small: Path, tmp_path: Path
 ) -> None:
-    told = painters("plot", "2", "4", "--from", str(small), "--to", str(tmp_path), "--json")
-    assert told.code == 1
-    rows = {row["figure"]: row for row in json.loads(told.out)}
+    outcome = painters("plot", "2", "4", "--from", str(small), "--to", str(tmp_path), "--json")
+    assert outcome.code == 1
+    rows = {row["figure"]: row for row in json.loads(outcome.out)}
     assert rows[2]["drawn"]
     assert not rows[4]["drawn"]
     assert "Figure 4 needs skip" in rows[4]["missing"][0]
@@ -497,21 +497,25 @@ MISTAKES: dict[str, tuple[tuple[str, ...], int, tuple[str, ...]]] = {
     "no number": (("four", "--from", "{small}"), 2, ("no figure 'four'", "1 to 14, or all")),
     "no such folder": (("4", "--from", "{tmp}/none"), 2, ("none", "no such file or folder", "painters sweep")),
     "an empty folder": (("4", "--from", "{tmp}"), 2, ("holds no .jsonl file", "painters sweep")),
-    "no such decoder": (("4", "--from", "{small}", "--model", "x"), 2, ("model 'x'", "there are some of fake-llama")),
-    "no such encoder": (("4", "--from", "{small}", "--encoder", "x"), 2, ("encoder 'x'", "some of none")),
+    "no such decoder": (
+        ("4", "--from", "{small}", "--model", "x"),
+        2,
+        ("model 'x'", "hold records of fake-llama"),
+    ),
+    "no such encoder": (("4", "--from", "{small}", "--encoder", "x"), 2, ("encoder 'x'", "records of no encoder")),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_gets_one_message(painters: Callable[..., Outcome], small: Path, tmp_path: Path, name: str) -> None:
     arguments, code, words = MISTAKES[name]
-    told = painters(
+    outcome = painters(
         "plot", *(word.format(small=small, tmp=tmp_path) for word in arguments), "--to", str(tmp_path / "to")
     )
-    assert told.code == code
-    assert told.out == ""
-    assert all(word in told.err for word in words), told.err
-    assert "Traceback" not in told.err
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert all(word in outcome.err for word in words), outcome.err
+    assert "Traceback" not in outcome.err
     assert not (tmp_path / "to").exists()
 
 

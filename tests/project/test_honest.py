@@ -148,7 +148,7 @@ def test_captions_and_reports_name_what_has_no_value(tmp_path: Path) -> None:
     figures.draw(4, figures.Data.of(older), tmp_path / "older")
     assert (tmp_path / "older" / "fig04.md").read_text() == caption
     none = figures.Data.of([without_a_value(r) for r in all_of_them])
-    assert none.boards == []
+    assert none.score_tables == []
 
     results.append(tmp_path / "store.jsonl", mixed)
     report(tmp_path / "store.jsonl", tmp_path / "page.html", with_figures=False)

@@ -1,4 +1,4 @@
-"""The scores of one model, for each task under one protocol."""
+"""The scores of one model, with one protocol for each task."""
 
 from __future__ import annotations
 
@@ -20,37 +20,40 @@ from painters.results.scoring import normalised
 
 
 class FigureError(PaintersError, ValueError):
-    """A figure that does not exist, or records of which it cannot be drawn."""
+    """A figure that does not exist, or records from which no figure can be drawn."""
 
     exit_code = 2
 
 
 class NothingToDraw(FigureError):
-    """No records for a figure, where others may have some."""
+    """No records for one figure. Other figures may have some."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Board:
-    """The scores of one model, an encoder's after one way of fine-tuning. Primary metrics only.
+class ScoreTable:
+    """The scores of one model (for an encoder: after one way of fine-tuning), primary metrics only.
 
-    Where a task was scored under several protocols, that of the most documents counts and the others are `left_out`; of
-    several with as many documents none is chosen: FigureError. A cell that was scored again counts as scored last.
+    A task that was scored under several protocols is shown under the one with the most documents. The records of its
+    other protocols are described in `left_out`. FigureError where several protocols have the most documents. Of
+    several records of one cell the latest counts.
     """
 
     model: str
     num_layers: int
-    tuning: str | None  # the protocol of an encoder
+    tuning: str | None
+    """The fine-tuning protocol of an encoder; None for a decoder."""
     records: tuple[Record, ...]
     left_out: tuple[str, ...] = ()
-    not_finite: tuple[Record, ...] = ()  # without a value, for answers that are NaN or infinite
+    not_finite: tuple[Record, ...] = ()
+    """Records without a value, because some answers were NaN or infinite."""
     _bootstrap: Bootstrap = field(init=False, default_factory=Bootstrap)
     _raw: dict[tuple[str, str, str], Estimate] = field(init=False, default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> Board:
-        """The board of the records of one model and one way of fine-tuning, at least one of them with a value."""
+    def of(cls, records: Iterable[Record]) -> ScoreTable:
+        """Make the table from records of one model and one way of fine-tuning; at least one must have a value."""
         by_task: dict[str, list[Record]] = defaultdict(list)
         not_finite: list[Record] = []
         for record in records:
@@ -71,18 +74,22 @@ class Board:
 
     @property
     def is_encoder(self) -> bool:
+        """Whether the model is an encoder, which is fine-tuned before it is scored."""
         return self.tuning is not None
 
     @property
     def title(self) -> str:
+        """The model, and an encoder's fine-tuning protocol."""
         return f"{self.model}, {self.tuning}" if self.tuning else self.model
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:
+        """The tasks with a score, sorted by name."""
         return tuple(sorted({record.task for record in self.records}))
 
     @cached_property
     def identity(self) -> str:
+        """The text of the intact model's plan."""
         return str(Plan.identity(self.num_layers))
 
     @cached_property
@@ -92,38 +99,43 @@ class Board:
 
     @cached_property
     def intact_mean(self) -> float | None:
-        """The intact model's mean over the tasks; None where it was not scored on all."""
+        """The intact model's mean score over the tasks; None where some task lacks it."""
         scores = [score for task in self.tasks if (score := self.raw(task, self.identity))]
         return mean(scores).value if len(scores) == len(self.tasks) else None
 
     @cached_property
     def chance_mean(self) -> float | None:
-        """The mean of chance over the tasks; None where it is not known for all."""
+        """The mean score of guessing over the tasks; None where it is unknown for some task."""
         known = {record.task: record.chance for record in self.records if record.chance is not None}
         return sum(known.values()) / len(known) if len(known) == len(self.tasks) else None
 
     def find(self, task: str, plan: Plan | str, kv: str = "exact") -> Record | None:
-        return self._found.get((task, str(plan), kv))
+        """Return the latest record of this cell, or None."""
+        return self._by_cell.get((task, str(plan), kv))
 
     def task_like(self, word: str) -> str | None:
-        """The task whose name holds `word`, such as lambada."""
+        """Return the first task whose name contains `word`, such as "lambada", or None."""
         return next((task for task in self.tasks if word in task), None)
 
     def has_kv(self, task: str, kv: str) -> bool:
-        """Whether any plan was scored on `task` with this kind of cache."""
-        return any(name == task and kind == kv for name, _, kind in self._found)
+        """Return whether any plan was scored on `task` with this kind of cache."""
+        return any(name == task and kind == kv for name, _, kind in self._by_cell)
 
     def raw(self, task: str, plan: Plan | str, kv: str = "exact") -> Estimate | None:
-        """The score itself."""
+        """Return the score as it was measured, or None where there is no record."""
         key = (task, str(plan), kv)
-        if key not in self._found:
+        if key not in self._by_cell:
             return None
         if key not in self._raw:
-            self._raw[key] = self._bootstrap.estimate(self._found[key])
+            self._raw[key] = self._bootstrap.estimate(self._by_cell[key])
         return self._raw[key]
 
     def scaled(self, task: str, plan: Plan | str, kv: str = "exact") -> Estimate | None:
-        """The score with chance as 0 and the intact model as 1, in every draw; None where one of them is not known."""
+        """Return the score normalised in every draw, so that 0 is chance and 1 the intact model.
+
+        None where the score, chance or the intact model's score is unknown, or the intact model is no better than
+        chance.
+        """
         score, scale = self.raw(task, plan, kv), self._scale(task)
         if score is None or scale is None:
             return None
@@ -136,23 +148,25 @@ class Board:
             return Estimate(value, (score.samples - chance) / (intact.samples - chance))
 
     @cached_property
-    def _found(self) -> Mapping[tuple[str, str, str], Record]:
+    def _by_cell(self) -> Mapping[tuple[str, str, str], Record]:
+        """The latest record of every (task, plan, kv)."""
         ordered = sorted(self.records, key=lambda record: record.date)
         return {(record.task, record.plan, record.kv): record for record in ordered}
 
     def _scale(self, task: str) -> tuple[Estimate, float] | None:
+        """Return the intact model's score and chance; None where the task cannot be normalised."""
         intact, record = self.raw(task, self.identity), self.find(task, self.identity)
         if intact is None or record is None or record.chance is None or intact.value <= record.chance:
             return None
         return intact, record.chance
 
 
-# Device, attention and libraries may differ between records that are compared: the caption names them.
+# Fields that may differ between records that are compared. Captions name the device and the libraries.
 _FREE = frozenset({*NOT_IN_KEY, "plan", "kv", "batching", "device", "attention", "versions"})
 
 
 def _one_protocol(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
-    """The records of one task under the protocol of the most documents, and the others in words."""
+    """Return the records of one task under the protocol with the most documents, and a description of the others."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         fields = record.model_dump(mode="json", exclude=set(_FREE))
@@ -163,7 +177,7 @@ def _one_protocol(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
     if len(best) > 1:
         raise FigureError(
             f"records of {first.model} on {first.task} under {len(best)} protocols, {most} documents each: "
-            f"{' or '.join(_apart(best))}. A figure does not mix them: draw from files that hold one of them"
+            f"{' or '.join(_differences(best))}. A figure does not mix them: draw from files that hold one of them"
         )
     others = [
         f"{len(group)} records of {first.task} with {group[0].documents} documents"
@@ -174,33 +188,33 @@ def _one_protocol(records: Sequence[Record]) -> tuple[list[Record], list[str]]:
 
 
 def _check_one_model(records: Sequence[Record]) -> None:
-    """Nothing; FigureError where one name stands for several models."""
+    """Raise FigureError where one name stands for several models."""
     tasks = {(record.num_layers, record.revision, record.weights, record.dtype): record.task for record in records}
     if len(tasks) > 1:
-        found = " or ".join(
+        models = " or ".join(
             f"{layers} layers, {f'revision {revision}, ' if revision else ''}weights {weights}, {dtype} ({task})"
             for (layers, revision, weights, dtype), task in tasks.items()
         )
         raise FigureError(
-            f"records of {len(tasks)} models that are all called {records[0].model}: {found}. A figure does not mix "
+            f"records of {len(tasks)} models that are all called {records[0].model}: {models}. A figure does not mix "
             f"them: draw from files that hold one of them"
         )
 
 
-def _apart(groups: Sequence[Sequence[Record]]) -> list[str]:
-    """What tells each of these protocols from the others, with the number of its plans."""
-    facts = [_facts(group[0]) for group in groups]
-    names = [name for name in facts[0] if len({str(fact.get(name)) for fact in facts}) > 1]
-    # The digest of the requests follows from everything else, and says little.
-    told = [name for name in names if name != "requests"] or names
+def _differences(groups: Sequence[Sequence[Record]]) -> list[str]:
+    """Return for each protocol the fields in which it differs from the others, and its number of plans."""
+    protocols = [_protocol_fields(group[0]) for group in groups]
+    differing = [name for name in protocols[0] if len({str(fields.get(name)) for fields in protocols}) > 1]
+    # The digest of the requests follows from the other fields and means little to people.
+    names = [name for name in differing if name != "requests"] or differing
     return [
-        ", ".join(f"{name} {fact.get(name)}" for name in told) + f" ({len({record.plan for record in group})} plans)"
-        for group, fact in zip(groups, facts, strict=True)
+        ", ".join(f"{name} {fields.get(name)}" for name in names) + f" ({len({record.plan for record in group})} plans)"
+        for group, fields in zip(groups, protocols, strict=True)
     ]
 
 
-def _facts(record: Record) -> dict[str, Any]:
-    """The fields of the protocol, those of the tuning among them."""
+def _protocol_fields(record: Record) -> dict[str, Any]:
+    """Return the fields of the protocol by name, those of the fine-tuning included."""
     fields = record.model_dump(mode="json", exclude=set(_FREE))
     tuning = fields.pop("tuning") or {}
     return fields | {f"tuning {name}": value for name, value in tuning.items()}
