@@ -1,6 +1,6 @@
 """Export a plan as a checkpoint that transformers loads by itself.
 
-The package is callable as its function `export` is: `painters.export` is the name of both.
+The package can be called like its function `export`, because `painters.export` is the name of both.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from painters.export.files import ExportError, readable
 __all__ = ["MAX_SHARD_SIZE", "ExportError", "Exported", "check", "export", "readable", "stored_dtype"]
 
 
-class _Callable(ModuleType):
-    """The package, callable as its function is."""
+class _CallableModule(ModuleType):
+    """A module that is called like the function `export`."""
 
     __call__ = staticmethod(export)
 
 
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,4 +1,4 @@
-"""Build what an export writes: the class, the tensors in their new places, and the proof that it is right."""
+"""Build an export: the class, the tensors under their new names, and the check that it runs as its source does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from transformers import GenerationConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 
 from painters.errors import PaintersError
-from painters.export import code as coding
+from painters.export.code import MODULE, class_names, import_from, modelling_code
 from painters.export.config import reordered
 from painters.export.files import ExportError
-from painters.export.verify import Answer, answer, difference, different_layer
+from painters.export.verify import ProbeOutputs, difference, different_layer, probe
 from painters.models import bars
 from painters.plan import Plan
 from painters.stack import LayerStack
@@ -32,113 +32,131 @@ class Checkpoint:
 
     model: PreTrainedModel
     tensors: Mapping[str, Tensor]
-    """The source's own tensors by their names in it; those of a repeated layer come again."""
+    """The source's own tensors by their names in `model`; those of a repeated layer occur under several names."""
     generation: GenerationConfig | None
     code: str | None = None
-    """The text of its modelling file, if it has one."""
+    """The text of the modelling file, if there is one."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What its configuration says besides that of the model."""
+    """Fields of config.json besides those of the model's configuration."""
 
     @property
     def size(self) -> int:
-        """Bytes of its weights, shared ones counted once."""
+        """Bytes of the weights, shared ones counted once."""
         return sum(t.nbytes for t in {t.data_ptr(): t for t in self.model.state_dict().values()}.values())
 
     def write(self, folder: Path, max_shard_size: int | str) -> None:
-        """Nothing; configuration, weights and code are in `folder`."""
+        """Write configuration, weights and code to `folder`."""
         with bars(shown=False):
             self.model.save_pretrained(folder, max_shard_size=max_shard_size, save_original_format=self.code is None)
         if self.generation is not None:
-            # not its save_pretrained, which refuses settings that the source was loaded with
+            # Its own save_pretrained refuses settings that the source was loaded with.
             self.generation.to_json_file(folder / "generation_config.json")
         if self.code is not None:
-            (folder / f"{coding.MODULE}.py").write_text(self.code)
+            (folder / f"{MODULE}.py").write_text(self.code)
             path = folder / "config.json"
             path.write_text(json.dumps(json.loads(path.read_text()) | dict(self.config), indent=2) + "\n")
 
 
-def plain(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) -> Checkpoint:
-    """The checkpoint that holds the layers in the plan's order; ExportError where its configuration cannot say so."""
+def plain_checkpoint(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) -> Checkpoint:
+    """Return a checkpoint with the layers in the plan's order.
+
+    ExportError where the model's configuration cannot express the order.
+    """
     order = [run.index for run in plan.walk()]
     try:
-        made = _empty(model, reordered(model.config, order))
+        empty = _empty(model, reordered(model.config, order))
     except (ValueError, TypeError, LookupError, AssertionError, NotImplementedError) as error:
         raise _inexpressible(plan, source, f"transformers refuses the configuration for it: {error}") from error
-    layers: Any = made.get_submodule(stack.path)
+    layers: Any = empty.get_submodule(stack.path)
     if len(layers) != len(order):
         raise _inexpressible(plan, source, f"{type(model).__name__} makes {len(layers)} layers of its configuration")
-    if (found := different_layer(list(layers), list(stack.layers), order, source)) is not None:
-        raise _inexpressible(plan, source, found)
+    if (reason := different_layer(list(layers), list(stack.layers), order, source)) is not None:
+        raise _inexpressible(plan, source, reason)
     try:
-        return _filled(made, model, *_rearranged(model, stack.path, order))
+        return _filled(empty, model, *_rearranged(model, stack.path, order))
     except RuntimeError as error:
-        raise _inexpressible(plan, source, f"its configuration makes other tensors: {_told(error)}") from error
+        raise _inexpressible(
+            plan, source, f"its configuration makes other tensors: {_first_mismatch(error)}"
+        ) from error
 
 
-def with_code(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) -> Checkpoint:
-    """The checkpoint that holds the source's layers as they are, and the code that runs the plan."""
+def checkpoint_with_code(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) -> Checkpoint:
+    """Return a checkpoint with the source's layers as they are, and the code that runs the plan."""
     if not type(model).__module__.startswith("transformers.models."):
         raise ExportError(
-            f"{source} is a {type(model).__name__}, not of transformers itself: it can have no code of ours"
+            f"{source} is a {type(model).__name__}, which is not a class of transformers itself: no modelling file can "
+            "be written for it"
         )
     if not isinstance(stack.layers, nn.ModuleList):
-        raise ExportError(f"{source} runs its layers in a {type(stack.layers).__name__}: it can have no code of ours")
-    cls, config, model_type = coding.class_names(model)
+        raise ExportError(
+            f"{source} keeps its layers in a {type(stack.layers).__name__}, not in a ModuleList: no modelling file can "
+            "be written for it"
+        )
+    cls, config, model_type = class_names(model)
     if not (auto := auto_class(model)).startswith("AutoModel"):
         raise ExportError(f"{source} is a {auto}, which no auto class loads: load it as another class")
-    made = _filled(_empty(model, copy.deepcopy(model.config)), model, model.state_dict())
+    filled = _filled(_empty(model, copy.deepcopy(model.config)), model, model.state_dict())
     names = {
         "architectures": [cls],
-        "auto_map": {"AutoConfig": f"{coding.MODULE}.{config}", auto: f"{coding.MODULE}.{cls}"},
+        "auto_map": {"AutoConfig": f"{MODULE}.{config}", auto: f"{MODULE}.{cls}"},
         "model_type": model_type,  # not the source's, or it would load as the source where code is not trusted
     }
-    return Checkpoint(made.model, made.tensors, made.generation, coding.modelling_code(model, stack, plan), names)
+    return Checkpoint(filled.model, filled.tensors, filled.generation, modelling_code(model, stack, plan), names)
 
 
-def prove(made: Checkpoint, model: PreTrainedModel, folder: Path, expected: Answer, what: str) -> None:
-    """Nothing; ExportError where what lies in `folder` does not answer as the model under its plan did."""
+def verify(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path, expected: ProbeOutputs, exported: str) -> None:
+    """Load the checkpoint in `folder`; raise ExportError unless its tensors and outputs are those expected.
+
+    `model` is the source, and `exported` names the plan and the source for messages.
+    """
     kind: Any = type(model)
-    if made.code is not None:
-        kind = getattr(coding.imported(folder), coding.class_names(model)[0])
+    if checkpoint.code is not None:
+        kind = getattr(import_from(folder), class_names(model)[0])
     with bars(shown=False):
-        again = kind.from_pretrained(
+        loaded = kind.from_pretrained(
             folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, use_safetensors=True
         )
-    again.load_state_dict(_same_tensors(again, made.tensors, what), assign=True)
-    found = difference(answered(again.to(model.device), None, f"plan {what}, loaded again,"), expected)
-    if found is not None:
-        advice = _cast(model, again) or (ADVICE if made.code is None else "Run it with painters.surgery")
-        raise ExportError(f"plan {what}: loaded again, {found}, so it is not written. {advice}")
+    _check_same_tensors(loaded, checkpoint.tensors, exported)
+    # Run it with the source's own tensors: at other addresses in memory, some products of matrices round differently.
+    loaded.load_state_dict(checkpoint.tensors, assign=True)
+    outputs = probed(loaded.to(model.device), None, f"plan {exported}, loaded again,")
+    reason = difference(outputs, expected)
+    if reason is not None:
+        advice = _cast_advice(model, loaded) or (ADVICE if checkpoint.code is None else "Run it with painters.surgery")
+        raise ExportError(f"plan {exported}: loaded again, {reason}, so it is not written. {advice}")
 
 
-def _same_tensors(again: PreTrainedModel, tensors: Mapping[str, Tensor], what: str) -> Mapping[str, Tensor]:
-    """The source's tensors, once those that were loaded prove to be equal; ExportError where one is not.
+def _check_same_tensors(loaded: PreTrainedModel, expected: Mapping[str, Tensor], exported: str) -> None:
+    """Raise ExportError unless the model has exactly the expected tensors."""
+    tensors = loaded.state_dict()
+    for name in sorted(tensors.keys() | expected.keys()):
+        ours, theirs = tensors.get(name), expected.get(name)
+        if (
+            ours is None
+            or theirs is None
+            or ours.dtype != theirs.dtype
+            or not torch.equal(ours.to(theirs.device), theirs)
+        ):
+            raise ExportError(
+                f"plan {exported}: loaded again, its tensor {name} is not that of the source, so it is not written"
+            )
 
-    What they lie at differs, and with it the last digit of some products of matrices.
-    """
-    loaded = again.state_dict()
-    for name in sorted(loaded.keys() | tensors.keys()):
-        one, two = loaded.get(name), tensors.get(name)
-        if one is None or two is None or one.dtype != two.dtype or not torch.equal(one.to(two.device), two):
-            raise ExportError(f"plan {what}: loaded again, its tensor {name} is not that of the source: not written")
-    return tensors
 
-
-def answered(model: PreTrainedModel, plan: Plan | None, source: str) -> Answer:
-    """What the model says to the probe under `plan`, or as it is; ExportError where the probe does not suit it."""
+def probed(model: PreTrainedModel, plan: Plan | None, source: str) -> ProbeOutputs:
+    """Return the outputs for the probe under `plan`, or of the model as it is; ExportError where the probe fails."""
     try:
-        return answer(model, plan)
+        return probe(model, plan)
     except PaintersError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
         raise ExportError(
-            f"{source} ({type(model).__name__}) does not answer to a plain batch of tokens, so no export of it could "
-            f"be checked: {type(error).__name__}: {error}"
+            f"{source} ({type(model).__name__}) fails on a plain batch of tokens, so an export of it cannot be "
+            f"checked: {type(error).__name__}: {error}"
         ) from error
 
 
 def auto_class(model: Any) -> str:
-    """The name of the auto class that loads the class of `model`; of that class itself where there is none."""
+    """Return the name of the auto class that loads the class of `model`, or of that class where there is none."""
     kind, model_type = type(model).__name__, model.config.model_type
     known = [name for name in vars(modeling_auto) if name.startswith("AutoModel")]
     for name in sorted(known, key=lambda name: (name != "AutoModelForCausalLM", name != "AutoModelForMaskedLM", name)):
@@ -150,34 +168,38 @@ def auto_class(model: Any) -> str:
 
 
 def _empty(model: PreTrainedModel, config: Any) -> PreTrainedModel:
-    """A model of the same class without weights."""
+    """Return a model of the same class with this configuration and without weights."""
     kind: Any = type(model)
     with torch.device("meta"):
-        made: PreTrainedModel = kind._from_config(
+        empty: PreTrainedModel = kind._from_config(
             config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
         )
-    made.eval()  # type: ignore[no-untyped-call]
-    return made
+    empty.eval()  # type: ignore[no-untyped-call]
+    return empty
 
 
 def _filled(
-    made: PreTrainedModel, model: PreTrainedModel, tensors: dict[str, Tensor], copied: Collection[str] = ()
+    empty: PreTrainedModel, model: PreTrainedModel, tensors: dict[str, Tensor], copied: Collection[str] = ()
 ) -> Checkpoint:
-    """The empty model `made` with these tensors; RuntimeError where they are not its own.
+    """Fill the empty model with `tensors`; RuntimeError where its own have other names or shapes.
 
-    None is copied but those of `copied`, the repeated layers', for files share nothing.
+    Only tensors whose names are in `copied` are copied. These are the repeated layers': in a file no two tensors
+    share memory.
     """
-    made.load_state_dict({n: t.clone() if n in copied else t for n, t in tensors.items()}, assign=True)
-    made.tie_weights()
-    generation = copy.deepcopy(model.generation_config) if made.can_generate() else None
+    empty.load_state_dict({n: t.clone() if n in copied else t for n, t in tensors.items()}, assign=True)
+    empty.tie_weights()
+    generation = copy.deepcopy(model.generation_config) if empty.can_generate() else None
     if generation is not None:
-        made.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
-    return Checkpoint(made, tensors, generation)
+        empty.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    return Checkpoint(empty, tensors, generation)
 
 
 def _rearranged(model: PreTrainedModel, path: str, order: Sequence[int]) -> tuple[dict[str, Tensor], set[str]]:
-    """The model's tensors by their names in the export, and which of these names are those of repeated layers."""
-    found: dict[str, Tensor] = {}
+    """Return the model's tensors by their names in the export, and the names that belong to repeated layers.
+
+    `path` is that of the list of layers, and `order` the layer of the source at each position of the export.
+    """
+    tensors: dict[str, Tensor] = {}
     repeated: set[str] = set()
     layers: dict[int, dict[str, Tensor]] = {}
     for name, tensor in model.state_dict().items():
@@ -185,36 +207,37 @@ def _rearranged(model: PreTrainedModel, path: str, order: Sequence[int]) -> tupl
             index, _, inner = name.removeprefix(f"{path}.").partition(".")
             layers.setdefault(int(index), {})[inner] = tensor
         else:
-            found[name] = tensor
-    for place, layer in enumerate(order):
-        again = layer in order[:place]
+            tensors[name] = tensor
+    for position, layer in enumerate(order):
+        is_repeated = layer in order[:position]
         for inner, tensor in layers.get(layer, {}).items():
-            name = f"{path}.{place}.{inner}"
-            found[name] = tensor
-            if again:
+            name = f"{path}.{position}.{inner}"
+            tensors[name] = tensor
+            if is_repeated:
                 repeated.add(name)
-    return found, repeated
+    return tensors, repeated
 
 
-def _cast(model: PreTrainedModel, again: PreTrainedModel) -> str | None:
-    """Advice where the model's dtype was changed after loading, buffers and all; None where it was not."""
-    loaded = dict(again.named_buffers())
+def _cast_advice(model: PreTrainedModel, loaded: PreTrainedModel) -> str | None:
+    """Return advice where the source was cast after loading, so that a buffer has another dtype; None elsewhere."""
+    buffers = dict(loaded.named_buffers())
     for name, tensor in model.named_buffers():
-        if name in loaded and loaded[name].dtype != tensor.dtype:
-            mine, theirs = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, loaded[name].dtype))
+        if name in buffers and buffers[name].dtype != tensor.dtype:
+            ours, theirs = (str(dtype).removeprefix("torch.") for dtype in (tensor.dtype, buffers[name].dtype))
             return (
-                f"The source has {name} in {mine}, and {theirs} is what transformers loads it in, so it was cast "
-                f"after loading: load the source in {mine} (dtype={mine!r}) instead"
+                f"The source has {name} in {ours}, but transformers loads it in {theirs}, so the source was cast after "
+                f"loading: load the source in {ours} (dtype={ours!r}) instead"
             )
     return None
 
 
-def _inexpressible(plan: Plan, source: str, why: str) -> ExportError:
-    return ExportError(f"plan {plan} of {source} cannot be a plain checkpoint: {why}. {ADVICE}")
+def _inexpressible(plan: Plan, source: str, reason: str) -> ExportError:
+    """Return the error for a plan that no configuration of the model can express."""
+    return ExportError(f"plan {plan} of {source} cannot be a plain checkpoint: {reason}. {ADVICE}")
 
 
-def _told(error: Exception) -> str:
-    """What torch says first of tensors that do not fit."""
+def _first_mismatch(error: Exception) -> str:
+    """Return the first of torch's lines on tensors that do not fit, shortened."""
     lines = [line.strip().rstrip(". ") for line in str(error).splitlines()[1:] if line.strip()]
     text = lines[0] if lines else str(error)
     return text if len(text) < 300 else text[:300] + " …"

@@ -1,15 +1,15 @@
-"""Write a plan down as a checkpoint that transformers loads by itself.
+"""Write a model under a plan as a checkpoint that transformers loads by itself.
 
-A plan that is a sequence of whole layers becomes a plain checkpoint, with the layers stored in the plan's order and
-a configuration to match. Any other takes a modelling file along. What was written is loaded again and must answer a
-probe as the model under its plan does, bit for bit, before it takes its place. The module is callable as its function
-`export` is, because `painters.export` is the name of both.
+A plan that is a sequence of whole layers becomes a plain checkpoint: the layers are stored in the plan's order, with a
+configuration to match. Any other plan needs a modelling file. Before the folder appears, what was written is loaded
+again, and its outputs must equal those of the model under its plan, bit for bit.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +21,46 @@ from painters.plan import Plan
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from painters.export.build import Checkpoint
+    from painters.stack import LayerStack
+
 __all__ = ["MAX_SHARD_SIZE", "ExportError", "Exported", "check", "export", "readable", "stored_dtype"]
 
 MAX_SHARD_SIZE = "5GB"
-"""The most bytes in a file of weights by default."""
+"""The default of the largest size of one file of weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and what was compared before: `covers` was equal bit for bit."""
+    """An export that was written and checked.
+
+    Attributes:
+        folder: Where it was written.
+        plan: The text of the plan.
+        source: Name of the source model.
+        auto_class: Name of the class of transformers that loads it.
+        with_code: Whether a modelling file runs the plan.
+        trust_remote_code: Whether it must be loaded with `trust_remote_code=True`.
+        num_layers: Number of layers in the checkpoint.
+        weights: Bytes of weights.
+        covers: What was compared before it was written, and was equal bit for bit.
+        files: Names of the files in the folder.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> import painters
+        >>> _ = torch.manual_seed(0)
+        >>> sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+        >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)).eval()
+        >>> exported = painters.export(model, "0 {1 2}", "parallel", source="tiny", with_code=True)
+        >>> exported.trust_remote_code
+        True
+        >>> exported.files
+        ('README.md', 'config.json', 'generation_config.json', 'model.safetensors', 'modeling_planned.py')
+        >>> exported.as_json()["num_layers"]
+        3
+    """
 
     folder: str
     plan: str
@@ -37,19 +68,68 @@ class Exported:
     auto_class: str
     with_code: bool
     trust_remote_code: bool
-    """Whether it must be loaded so."""
     num_layers: int
     weights: int
-    """Bytes of weights."""
     covers: str
     files: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """The fields by name."""
+        """Return the fields by name."""
         return asdict(self)
 
 
-def export(
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The options of an export that are the same for all models; `export` explains them."""
+
+    with_code: bool = False
+    mergekit: bool = False
+    max_shard_size: int | str = MAX_SHARD_SIZE
+    force: bool = False
+
+    def check(self, plan: Plan, to: Path) -> None:
+        """Raise ExportError where `plan` cannot be written to the folder `to` in this way, whatever the model is."""
+        unlike_sequence = None if plan.is_sequence else "runs layers side by side"
+        if plan.has_halves:
+            unlike_sequence = "runs halves of layers"
+        if unlike_sequence is not None and not self.with_code:
+            raise ExportRequestError(
+                f"plan {plan} {unlike_sequence}, and a plain checkpoint is a sequence of whole layers: write it with "
+                "its own code (--with-code, with_code=True), or run it with painters.surgery"
+            )
+        if unlike_sequence is not None and self.mergekit:
+            raise ExportRequestError(
+                f"plan {plan} {unlike_sequence}, and mergekit puts whole layers one after the other: leave out "
+                "--mergekit (mergekit=True)"
+            )
+        if not self._has_size():
+            raise ExportRequestError(
+                f"max_shard_size {self.max_shard_size!r}: give a number of bytes, or one such as 500MB or 5GB"
+            )
+        check_target(to, force=self.force)
+
+    def _has_size(self) -> bool:
+        """Return whether `max_shard_size` is a number of bytes above 0, or a text such as 5GB."""
+        if isinstance(self.max_shard_size, int):
+            return self.max_shard_size > 0
+        return re.fullmatch("0*[1-9][0-9]*[KMG]B", self.max_shard_size) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The model that is exported, its tokenizer (None: none is written) and the plan."""
+
+    model: PreTrainedModel
+    name: str
+    tokenizer: Any
+    stack: LayerStack
+    plan: Plan
+
+    def __str__(self) -> str:
+        return f"{self.plan} of {self.name}"
+
+
+def export(  # noqa: PLR0913, RUF100 - one keyword for each option of the command line
     model: str | PreTrainedModel,
     plan: str | Plan,
     to: str | Path,
@@ -61,58 +141,53 @@ def export(
     force: bool = False,
     source: str | None = None,
 ) -> Exported:
-    """What was written to the folder `to`: a checkpoint of `model` under `plan`, with a model card.
+    """Write `model` under `plan` as a checkpoint, with a model card.
 
-    `model` by name brings its tokenizer; a loaded one is written with `tokenizer`, if given, and as `source` in the
-    card (by its own name otherwise). `with_code` adds a modelling file that runs the plan, and is loaded with
-    trust_remote_code=True: for parallel groups, halves, and orders that the configuration cannot tell. `mergekit`
-    adds a recipe for it. `force` replaces a checkpoint that is there. While it is checked, the model is in memory
-    twice.
+    The folder appears only when it is complete and was checked: it is loaded again and must give the same outputs as
+    the model under its plan, bit for bit. Meanwhile the model is in memory twice.
 
-    Raises PlanError, SurgeryError, or ExportError with the reason; then nothing was written.
+    Args:
+        model: A loaded model of transformers, or a name for `painters.models.load_model`, which brings its tokenizer.
+        plan: What the exported model runs.
+        to: The folder to write, new or empty.
+        tokenizer: Written along with a loaded model.
+        with_code: Add a modelling file that runs the plan. Such a checkpoint is loaded with `trust_remote_code=True`.
+            Needed for parallel groups, for halves of layers, and for orders of layers that the model's configuration
+            cannot express.
+        mergekit: Add a recipe with which mergekit builds the same weights.
+        max_shard_size: Largest size of one file of weights: a number of bytes, or a text such as "500MB".
+        force: Replace a checkpoint that is in the folder already.
+        source: Name of the source in the model card; by default the model's own name.
+
+    Returns:
+        What was written and what was compared.
+
+    Raises:
+        PlanError: The plan does not fit the model.
+        SurgeryError: The model cannot follow a plan.
+        ExportError: The plan cannot be exported so, or the folder cannot be written. Then nothing was written.
+
+    Example:
+        >>> import torch
+        >>> from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+        >>> import painters
+        >>> _ = torch.manual_seed(0)
+        >>> sizes = {"vocab_size": 32, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
+        >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=4, **sizes)).eval()
+        >>> exported = painters.export(model, "0 2 1", "shorter", source="tiny")
+        >>> exported.num_layers
+        3
+        >>> shorter = AutoModelForCausalLM.from_pretrained("shorter")
+        >>> ids = torch.tensor([[1, 2, 3]])
+        >>> with torch.no_grad(), painters.surgery(model, "0 2 1"):
+        ...     torch.equal(shorter(ids).logits, model(ids).logits)
+        True
     """
     plan = Plan.parse(plan) if isinstance(plan, str) else plan
     to = Path(to)
-    check(plan, to, with_code=with_code, mergekit=mergekit, max_shard_size=max_shard_size, force=force)
-    from painters import models
-    from painters.export import build as building
-    from painters.export.card import MERGEKIT
-    from painters.stack import LayerStack
-
-    if isinstance(model, str):
-        if tokenizer is not None:
-            raise ExportError(f"model {model!r} by name with a tokenizer: load both yourself, or leave that out")
-        source = source or model
-        loaded, tokenizer = models.load_model(model, dtype=stored_dtype(model), encoders=True)
-    else:
-        loaded, source = model, source or models.describe(model)[0]
-    _refuse_model(loaded, source)
-    _refuse_place(loaded, source, to, mergekit)
-    stack = LayerStack.find(loaded)
-    plan.check(stack.num_layers, source)
-    build = building.with_code if with_code else building.plain
-    made = build(loaded, stack, plan, source)
-    check_space(to, made.size)
-    expected = building.answered(loaded, plan, source)
-    with written_whole(to) as folder:
-        made.write(folder, max_shard_size)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
-        building.prove(made, loaded, folder, expected, f"{plan} of {source}")
-        told = Exported(
-            folder=str(to),
-            plan=str(plan),
-            source=source,
-            auto_class=building.auto_class(loaded),
-            with_code=with_code,
-            trust_remote_code=with_code or loaded.is_remote_code(),
-            num_layers=stack.num_layers if with_code else plan.layer_runs,
-            weights=made.size,
-            covers=expected.covers,
-            files=tuple(sorted(["README.md", *[MERGEKIT] * mergekit, *(entry.name for entry in folder.iterdir())])),
-        )
-        _describe(folder, told, plan, loaded, stack.num_layers)
-    return told
+    options = ExportOptions(with_code, mergekit, max_shard_size, force)
+    options.check(plan, to)
+    return _export(_loaded(model, source, tokenizer, plan, to, mergekit), to, options)
 
 
 def check(
@@ -124,68 +199,150 @@ def check(
     max_shard_size: int | str = MAX_SHARD_SIZE,
     force: bool = False,
 ) -> None:
-    """Nothing; ExportError for what is wrong with a request whatever the model is."""
-    what = None if plan.is_sequence else "runs layers side by side"
-    if plan.has_halves:
-        what = "runs halves of layers"
-    if what is not None and not with_code:
-        raise ExportRequestError(
-            f"plan {plan} {what}, and a plain checkpoint is a sequence of whole layers: write it with its own code "
-            "(--with-code, with_code=True), or run it with painters.surgery"
-        )
-    if what is not None and mergekit:
-        raise ExportRequestError(
-            f"plan {plan} {what}, and mergekit puts whole layers one after the other: leave it out"
-        )
-    is_size = (
-        max_shard_size > 0 if isinstance(max_shard_size, int) else re.fullmatch("0*[1-9][0-9]*[KMG]B", max_shard_size)
-    )
-    if not is_size:
-        raise ExportRequestError(
-            f"max_shard_size {max_shard_size!r}: give a number of bytes, or one such as 500MB or 5GB"
-        )
-    check_target(to, force=force)
+    """Check the parts of an export that do not depend on the model, before minutes are spent on loading it.
+
+    Args:
+        plan: The plan to export.
+        to: The folder to write.
+        with_code: Whether a modelling file is written.
+        mergekit: Whether a recipe for mergekit is written.
+        max_shard_size: Largest size of one file of weights.
+        force: Whether a checkpoint that is in the folder may be replaced.
+
+    Raises:
+        ExportError: The export would be refused. The message says why.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from painters import Plan
+        >>> from painters.export import check
+        >>> check(Plan.parse("0-3 5-11"), Path("shorter"))
+        >>> check(Plan.parse("0 {1-3} 4"), Path("parallel"))
+        Traceback (most recent call last):
+        ...
+        painters.export.files.ExportRequestError: plan 0 {1-3} 4 runs layers side by side, and a plain checkpoint is a
+        sequence of whole layers: write it with its own code (--with-code, with_code=True), or run it with
+        painters.surgery
+    """
+    ExportOptions(with_code, mergekit, max_shard_size, force).check(plan, to)
 
 
 def stored_dtype(name: str) -> str:
-    """The dtype to load the model `name` in so that its weights stay as they are in its file."""
+    """Return the `dtype` with which a model is loaded so that its weights stay as they are in its file.
+
+    Args:
+        name: Name of a bundled model, a name on the hub, or a folder.
+
+    Returns:
+        The dtype by name; "auto" for all but bundled models, which load in float32 by default.
+
+    Example:
+        >>> from painters.export import stored_dtype
+        >>> stored_dtype("nano-llama")
+        'bfloat16'
+        >>> stored_dtype("org/model")
+        'auto'
+    """
     folder = bundled.models().get(name)
-    # bundled models come up in float32 by themselves
     return "auto" if folder is None else str(json.loads((folder / "config.json").read_text())["dtype"])
 
 
-def _describe(folder: Path, told: Exported, plan: Plan, model: Any, num_layers: int) -> None:
-    """Nothing; the model card is in `folder`, and the recipe if there is to be one."""
-    from painters.export.card import MERGEKIT, card, recipe
-    from painters.models import describe
+def _loaded(
+    model: str | PreTrainedModel, name: str | None, tokenizer: Any, plan: Plan, to: Path, mergekit: bool
+) -> _Source:
+    """Load the model where it is given by name; raise ExportError or PlanError where it cannot be exported."""
+    from painters import models
+    from painters.stack import LayerStack
 
-    dtype, revision = str(model.dtype).removeprefix("torch."), describe(model)[1]
-    if MERGEKIT in told.files:
-        place = model.name_or_path + (f"@{revision}" if revision else "")
-        (folder / MERGEKIT).write_text(recipe(place, [run.index for run in plan.walk()], dtype))
-    (folder / "README.md").write_text(
-        card(
-            title=Path(told.folder).resolve().name,
-            source=told.source,
-            revision=revision,
-            plan=plan,
-            num_layers=num_layers,
-            dtype=dtype,
-            auto=told.auto_class,
-            with_code=told.with_code,
-            trust=told.trust_remote_code,
-            covers=told.covers,
-        )
+    if isinstance(model, str):
+        if tokenizer is not None:
+            raise ExportError(
+                f"model {model!r} by name with a tokenizer: a name brings its own, so leave the tokenizer out, or load "
+                "both yourself"
+            )
+        name = name or model
+        loaded, tokenizer = models.load_model(model, dtype=stored_dtype(model), encoders=True)
+    else:
+        loaded, name = model, name or models.describe(model)[0]
+    _refuse_model(loaded, name)
+    _refuse_folder(loaded, name, to, mergekit)
+    stack = LayerStack.find(loaded)
+    plan.check(stack.num_layers, name)
+    return _Source(loaded, name, tokenizer, stack, plan)
+
+
+def _export(source: _Source, to: Path, options: ExportOptions) -> Exported:
+    """Build the checkpoint, write it, check it, and describe it."""
+    from painters.export import build
+
+    make: Callable[..., Checkpoint] = build.checkpoint_with_code if options.with_code else build.plain_checkpoint
+    checkpoint = make(source.model, source.stack, source.plan, source.name)
+    check_space(to, checkpoint.size)
+    expected = build.probed(source.model, source.plan, source.name)
+    with written_whole(to) as folder:
+        checkpoint.write(folder, options.max_shard_size)
+        if source.tokenizer is not None:
+            source.tokenizer.save_pretrained(folder)
+        build.verify(checkpoint, source.model, folder, expected, str(source))
+        exported = _exported(source, checkpoint, to, options, expected.covers, {path.name for path in folder.iterdir()})
+        _describe(folder, exported, source)
+    return exported
+
+
+def _exported(
+    source: _Source, checkpoint: Checkpoint, to: Path, options: ExportOptions, covers: str, files: set[str]
+) -> Exported:
+    """Return the result; `files` are the names of the files besides the model card and the recipe."""
+    from painters.export.build import auto_class
+    from painters.export.card import MERGEKIT
+
+    return Exported(
+        folder=str(to),
+        plan=str(source.plan),
+        source=source.name,
+        auto_class=auto_class(source.model),
+        with_code=options.with_code,
+        trust_remote_code=options.with_code or source.model.is_remote_code(),
+        num_layers=source.stack.num_layers if options.with_code else source.plan.layer_runs,
+        weights=checkpoint.size,
+        covers=covers,
+        files=tuple(sorted(["README.md", *[MERGEKIT] * options.mergekit, *files])),
     )
 
 
+def _describe(folder: Path, exported: Exported, source: _Source) -> None:
+    """Write the model card to `folder`, and the recipe for mergekit where `exported` lists one."""
+    from painters.export.card import MERGEKIT, ModelCard, recipe
+    from painters.models import describe
+
+    model = source.model
+    dtype, revision = str(model.dtype).removeprefix("torch."), describe(model)[1]
+    if MERGEKIT in exported.files:
+        name = str(model.name_or_path) + (f"@{revision}" if revision else "")
+        (folder / MERGEKIT).write_text(recipe(name, [run.index for run in source.plan.walk()], dtype))
+    card = ModelCard(
+        title=Path(exported.folder).resolve().name,
+        source=exported.source,
+        revision=revision,
+        plan=source.plan,
+        num_layers=source.stack.num_layers,
+        dtype=dtype,
+        auto_class=exported.auto_class,
+        with_code=exported.with_code,
+        trust_remote_code=exported.trust_remote_code,
+        covers=exported.covers,
+    )
+    (folder / "README.md").write_text(card.text())
+
+
 def _refuse_model(model: Any, source: str) -> None:
+    """Raise ExportError for a model that cannot be exported under any plan."""
     from transformers import PreTrainedModel
 
     if not isinstance(model, PreTrainedModel):
         raise ExportError(
-            f"{source} is a {type(model).__name__}: exports are of transformers' own models. Where it wraps one, as "
-            "PEFT does, merge it first"
+            f"{source} is a {type(model).__name__}: only models of transformers can be exported. Where it wraps one, "
+            "as PEFT does, merge it first"
         )
     if getattr(model, "_hf_peft_config_loaded", False):
         raise ExportError(f"{source} has adapters on it: merge them into its weights first")
@@ -193,14 +350,16 @@ def _refuse_model(model: Any, source: str) -> None:
         raise ExportError(f"{source} is quantised, and exports keep weights as they are: load it without quantisation")
     if model.config.is_encoder_decoder or model.main_input_name != "input_ids":
         raise ExportError(
-            f"{source} is a {type(model).__name__}: exports are of models with one stack that read tokens"
+            f"{source} is a {type(model).__name__}: only models that read tokens and have one stack of layers can be "
+            "exported"
         )
-    places = {str(parameter.device) for parameter in model.parameters()}
-    if len(places) > 1 or "meta" in places:
-        raise ExportError(f"{source} lies on {', '.join(sorted(places))}: load it on one device, such as cpu")
+    devices = {str(parameter.device) for parameter in model.parameters()}
+    if len(devices) > 1 or "meta" in devices:
+        raise ExportError(f"{source} lies on {', '.join(sorted(devices))}: load it on one device, such as cpu")
 
 
-def _refuse_place(model: PreTrainedModel, source: str, to: Path, mergekit: bool) -> None:
+def _refuse_folder(model: PreTrainedModel, source: str, to: Path, mergekit: bool) -> None:
+    """Raise ExportError where the export would replace its source, or mergekit could not find the source."""
     name = str(model.name_or_path or "")
     own = Path(name).resolve()
     is_local = bool(name) and own.is_dir()
@@ -208,5 +367,6 @@ def _refuse_place(model: PreTrainedModel, source: str, to: Path, mergekit: bool)
         raise ExportError(f"export to {to}: {source} itself lies there; name another folder")
     if mergekit and not is_local and "/" not in name:
         raise ExportError(
-            f"a recipe for {source}: mergekit reads models from a folder or the hub; save it, load it again"
+            f"a recipe for {source}: mergekit reads models from a folder or the hub; save the model and load it from "
+            "there"
         )

@@ -1,4 +1,4 @@
-"""The modelling file of an export with code: a class of transformers made to run a plan, without painters."""
+"""The modelling file of an export with code: a subclass of the model's own class that runs a plan without painters."""
 
 from __future__ import annotations
 
@@ -49,38 +49,42 @@ class {cls}({base}):
         follow(self, "{path}", PLAN, {returns!r}, HALVES)
 
     def _valid_auto_compile_criteria(self, *args: Any, **kwargs: Any) -> bool:
-        return False  # what generate would compile for itself runs the stand-ins as they were then
+        return False  # what generate compiles would keep the stand-ins of one forward
 """
 
 
 def class_names(model: Any) -> tuple[str, str, str]:
-    """The names of the model's class and its configuration's, and its model type, in an export with code."""
+    """Return the names of the model's class, of its configuration's class and of its type in an export with code."""
     config = model.config
     return f"Planned{type(model).__name__}", f"Planned{type(config).__name__}", f"planned_{config.model_type}"
 
 
-def _halves(stack: LayerStack) -> Mapping[Half, tuple[str, str, str | None]]:
+def half_modules(stack: LayerStack) -> Mapping[Half, tuple[str, str, str | None]]:
+    """Return for each half of a layer the names of its norm, its module and what comes after it.
+
+    ExportError where halves are more than that.
+    """
     if stack.halves is None or stack.halves.children is None:
         raise ExportError(
-            f"halves of {stack.layer_class} cannot be written down as code: only such that add what a norm and one "
-            "module make of the stream can. Export a plan of whole layers"
+            f"halves of {stack.layer_class} cannot be written as code: only halves that add the output of a norm and "
+            "one module to the stream can. Export a plan of whole layers"
         )
     return stack.halves.children
 
 
 def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
-    """The text of the modelling file, which needs torch and transformers only."""
+    """Return the text of the modelling file, which needs only torch and transformers."""
     cls, config, model_type = class_names(model)
     template = TEMPLATE.read_text()
     body = template[template.index('"""', 3) + 4 :]
-    halves: Mapping[Half, Any] = _halves(stack) if plan.has_halves else {}
+    halves: Mapping[Half, Any] = half_modules(stack) if plan.has_halves else {}
     return (
         _HEAD.format(model=type(model).__name__, plan=plan, version=__version__)
         + body.replace(
             "from transformers import PreTrainedModel\n", _imports(PreTrainedModel, type(model), type(model.config))
         )
         + _CLASSES.format(
-            plan=_wrapped([_literal(step) for step in _steps(plan.steps)]),
+            plan=_wrapped([_literal(step) for step in literal_steps(plan.steps)]),
             halves="".join(f'\n    "{half}": {_literal(names)},' for half, names in halves.items())
             + "\n" * bool(halves),
             config=config,
@@ -94,14 +98,14 @@ def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
     )
 
 
-def imported(folder: Path) -> ModuleType:
-    """The modelling file in `folder` as a module, without a copy in the cache of the transformers library."""
+def import_from(folder: Path) -> ModuleType:
+    """Import the modelling file in `folder`, without a copy in the cache of transformers."""
     name = f"painters_export_{abs(hash(folder))}"
     spec = importlib.util.spec_from_file_location(name, folder / f"{MODULE}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where typing looks for the names that annotations mean
+    sys.modules[name] = module  # where typing looks up the names in annotations
     writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         spec.loader.exec_module(module)
@@ -112,27 +116,31 @@ def imported(folder: Path) -> ModuleType:
 
 
 def _imports(*kinds: type) -> str:
-    """Lines that import these classes: from transformers itself, whose names stay, where it has them."""
-    found: dict[str, list[str]] = {}
+    """Return lines that import these classes, from transformers itself where it exports them (stable names)."""
+    names: dict[str, list[str]] = {}
     for kind in kinds:
         is_public = getattr(transformers, kind.__name__, None) is kind
-        found.setdefault("transformers" if is_public else kind.__module__, []).append(kind.__name__)
-    return "".join(f"from {module} import {', '.join(sorted(found[module]))}\n" for module in sorted(found))
+        names.setdefault("transformers" if is_public else kind.__module__, []).append(kind.__name__)
+    return "".join(f"from {module} import {', '.join(sorted(names[module]))}\n" for module in sorted(names))
 
 
 def _literal(value: Any) -> str:
+    """Return a Python literal with double quotes."""
     return repr(value).replace("'", '"')
 
 
 def _wrapped(items: Sequence[str]) -> str:
+    """Return the items as indented lines of a tuple."""
     return textwrap.fill(", ".join(items) + ",", 110, initial_indent="    ", subsequent_indent="    ")
 
 
-def _steps(steps: Sequence[Step]) -> tuple[Any, ...]:
-    return tuple(_step(step) for step in steps)
+def literal_steps(steps: Sequence[Step]) -> tuple[Any, ...]:
+    """Return the steps of a plan in the form that the modelling file reads (`Program` in `modeling.py`)."""
+    return tuple(_literal_step(step) for step in steps)
 
 
-def _step(step: Step) -> int | tuple[int, Half] | dict[str, Any]:
+def _literal_step(step: Step) -> int | tuple[int, Half] | dict[str, Any]:
+    """Return one step: a layer, a half of one, or a parallel group."""
     if isinstance(step, Layer):
         return step.index if step.half is None else (step.index, step.half)
-    return {step.merge: tuple(_steps(branch) for branch in step.branches)}
+    return {step.merge: tuple(literal_steps(branch) for branch in step.branches)}

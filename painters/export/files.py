@@ -1,4 +1,4 @@
-"""A folder that appears whole or not at all."""
+"""Write a folder that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from safetensors import SafetensorError
 from painters.errors import PaintersError
 
 MARGIN = 16 * 2**20
-"""Bytes for what lies beside the weights."""
+"""Bytes for the files beside the weights."""
 
 
 class ExportError(PaintersError, ValueError):
-    """A plan that cannot be written as asked, or a place where it cannot be written."""
+    """A plan that cannot be exported as requested, or a folder that cannot be written."""
 
 
 class ExportRequestError(ExportError):
-    """An export that cannot be meant."""
+    """An invalid request, whatever the model is."""
 
     exit_code = 2
 
 
 def check_target(to: Path, *, force: bool) -> None:
-    """Nothing; ExportError where something lies at `to` that an export would have to replace, and may not."""
+    """Raise ExportError where `to` holds something that an export must not replace."""
     if not to.exists():
         return
     if not to.is_dir():
         raise ExportRequestError(f"export to {to}: there is a file of this name; name a folder")
-    found = sorted(entry.name for entry in to.iterdir())
-    if not found:
+    names = sorted(entry.name for entry in to.iterdir())
+    if not names:
         return
     if not force:
         raise ExportRequestError(
-            f"export to {to}: the folder holds {len(found)} entries ({', '.join(found[:3])}"
-            f"{', …' if len(found) > 3 else ''}); name another, or replace it whole with --force (force=True)"
+            f"export to {to}: the folder holds {len(names)} entries ({', '.join(names[:3])}"
+            f"{', …' if len(names) > 3 else ''}); name another, or replace it whole with --force (force=True)"
         )
-    if "config.json" not in found:
+    if "config.json" not in names:
         raise ExportRequestError(
-            f"export to {to} with --force: it holds no config.json, so it is no checkpoint, and nothing but a "
-            "checkpoint is replaced; name another folder"
+            f"export to {to} with --force: it holds no config.json, so it is no checkpoint, and only checkpoints "
+            "are replaced; name another folder"
         )
 
 
 def check_space(to: Path, size: int) -> None:
-    """Nothing; ExportError where the disk of `to` lacks room for `size` bytes of weights."""
+    """Raise ExportError where the disk of `to` lacks room for `size` bytes of weights."""
     parent = next(folder for folder in to.parents if folder.is_dir())
     free = shutil.disk_usage(parent).free
     if free < size + MARGIN:
@@ -61,7 +61,19 @@ def check_space(to: Path, size: int) -> None:
 
 
 def readable(size: int) -> str:
-    """The number of bytes for people: `7.8 MB`."""
+    """Return a number of bytes in words, such as `7.8 MB`.
+
+    Args:
+        size: Bytes.
+
+    Returns:
+        The number with a decimal unit, B to GB.
+
+    Example:
+        >>> from painters.export import readable
+        >>> readable(7_800_000)
+        '7.8 MB'
+    """
     value, units = float(size), iter(("B", "kB", "MB", "GB"))
     unit = next(units)
     while value >= 1000 and unit != "GB":
@@ -71,9 +83,9 @@ def readable(size: int) -> str:
 
 @contextmanager
 def written_whole(to: Path) -> Iterator[Path]:
-    """A folder beside `to` that takes its place at the end of the block, and is gone if the block raises.
+    """Yield a new folder beside `to`; move it to `to` at the end of the context, or delete it where that raises.
 
-    What was at `to` leaves only when the new one is complete. ExportError where the disk is full.
+    What was at `to` is deleted only when the new folder is complete. ExportError where the disk is full.
     """
     to = to.resolve()
     to.parent.mkdir(parents=True, exist_ok=True)
@@ -83,27 +95,28 @@ def written_whole(to: Path) -> Iterator[Path]:
         umask = os.umask(0)
         os.umask(umask)
         partial.chmod(0o777 & ~umask)  # mkdtemp's folders are for their owner alone
-        _put(partial, to)
+        _move(partial, to)
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise ExportError(
-                f"export to {to}: the disk became full; make room or name a folder on another disk. What was written "
-                "is removed again"
+                f"export to {to}: the disk became full; make room or name a folder on another disk. The unfinished "
+                "folder was deleted"
             ) from error
         raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _put(partial: Path, to: Path) -> None:
+def _move(partial: Path, to: Path) -> None:
+    """Rename `partial` to `to`; where that fails, what was at `to` comes back."""
     if not to.exists() or not any(to.iterdir()):
         partial.replace(to)
         return
-    aside = partial.with_name(f"{partial.name}-replaced")
-    to.rename(aside)
+    replaced = partial.with_name(f"{partial.name}-replaced")
+    to.rename(replaced)
     try:
         partial.rename(to)
     except BaseException:
-        aside.rename(to)
+        replaced.rename(to)
         raise
-    shutil.rmtree(aside)
+    shutil.rmtree(replaced)

@@ -1,7 +1,13 @@
-"""A model that runs its layers by a plan, with nothing but torch and transformers.
+"""Run the layers of a model by a plan, with nothing but torch and transformers: the engine's twin for exports.
 
-The text of this file goes into the checkpoints that `painters export --with-code` writes: the model's own loop meets
-stand-ins that note what each layer is given, and the last one runs the plan, every layer with what was meant for it.
+The text of this file, without this docstring, goes into the checkpoints that `painters export --with-code` writes. It
+must not import painters. So it repeats, in a short form, what `painters.engine` does: `Execution` and `StandIn` are
+`engine/recording.py`, `Program` is `engine/program.py` with `engine/cache_slots.py`, `_mean` and `_sum` are
+`engine/merges.py`. Both must compute the same numbers: a change to one belongs in the other. A test compares their
+logits bit for bit (tests/export/test_twin.py).
+
+The model's own loop over the layers meets stand-ins. Each notes the arguments for its layer; the last one runs the plan
+and gives every layer the arguments that were meant for it.
 """
 
 from __future__ import annotations
@@ -16,27 +22,31 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, StaticCache
 
 
-class Run(NamedTuple):
-    """One execution of a layer or of a half of it. `slots`: for each index at which the layer asks a cache for keys
-    and values, None (that very slot) or the number of one that is appended for it."""
+class LayerRun(NamedTuple):
+    """One execution of a layer or of a half of it.
+
+    `slots` maps each index at which the layer asks a cache for keys and values to the slot that it gets: None for the
+    slot of that index, or the number of an additional one.
+    """
 
     layer: int
     half: str | None
     slots: dict[int, int | None]
 
 
-class Group(NamedTuple):
-    """Branches that run on the same stream, merged by "mean" or "sum"."""
+class ParallelGroup(NamedTuple):
+    """Branches that run on the same hidden states, merged by "mean" or "sum"."""
 
     merge: str
     branches: tuple[tuple[Any, ...], ...]
 
 
 class Program:
-    """A plan made ready for a model: every execution has cache slots of its own.
+    """A plan compiled for a model: every execution of a layer has cache slots of its own.
 
-    A plan is a tuple of steps: a layer, such as 3, half of one, such as (3, "attn"), or branches side by side, such
-    as {"mean": ((4,), (5, 6))}. `returns` is the length of the tuple that a layer returns, None for a tensor.
+    A plan is a tuple of steps: a layer, such as 3; half of one, such as (3, "attn"); or branches side by side, such
+    as {"mean": ((4,), (5, 6))}. `returns` is the length of the tuple that a layer returns, None where it returns a
+    tensor. `halves` maps "attn" and "mlp" to the names of the layer's norm, module and what comes after it (or None).
     """
 
     def __init__(
@@ -49,10 +59,11 @@ class Program:
         self.copied: list[int] = []
         self.operations = tuple(map(self._compiled, plan))
 
-    def _compiled(self, step: Any) -> Run | Group:
+    def _compiled(self, step: Any) -> LayerRun | ParallelGroup:
+        """Return the operation of one step, with its cache slots."""
         if isinstance(step, dict):
             ((merge, branches),) = step.items()
-            return Group(merge, tuple(tuple(map(self._compiled, branch)) for branch in branches))
+            return ParallelGroup(merge, tuple(tuple(map(self._compiled, branch)) for branch in branches))
         layer, half = step if isinstance(step, tuple) else (step, None)
         slots: dict[int, int | None] = {}
         for index in () if half == "mlp" else self.indices[layer]:
@@ -60,10 +71,10 @@ class Program:
             if index in self.used:
                 self.copied.append(index)
             self.used.add(index)
-        return Run(layer, half, slots)
+        return LayerRun(layer, half, slots)
 
     def open(self, cache: Cache) -> None:
-        """Nothing; an empty cache gets a slot for every execution."""
+        """Give an empty cache a slot for every execution; leave one that this plan has filled as it is."""
         owner = vars(cache).get("planned")
         if owner is not None and owner == self.plan:
             return
@@ -78,7 +89,7 @@ class Program:
         vars(cache)["planned"] = self.plan
 
     def view(self, cache: Cache, slots: Mapping[int, int | None]) -> Cache:
-        """The cache as one execution has to see it."""
+        """Return the cache with the slots of one execution in the places where its layer looks for them."""
         if all(extra is None for extra in slots.values()):
             return cache
         layers, first = list(cache.layers), len(cache.layers) - len(self.copied)
@@ -90,7 +101,7 @@ class Program:
         return view
 
     def fill_idle(self, cache: Cache, stream: Tensor) -> None:
-        """Nothing; slots that no execution uses count the tokens all the same, for lengths are read from the first."""
+        """Write zeros to slots that no execution uses, because transformers reads lengths from the first slots."""
         for index, slot in enumerate(cache.layers[: len(cache.layers) - len(self.copied)]):
             if index not in self.used and isinstance(slot, CacheLayerMixin):
                 shape = (1, 1)
@@ -101,7 +112,7 @@ class Program:
 
 
 class Execution:
-    """One forward: what the model's loop gave each layer, and then the plan."""
+    """One forward: record what the model's loop gives each layer, then run the plan."""
 
     stream: Tensor
 
@@ -112,7 +123,7 @@ class Execution:
         self.done = False
 
     def visit(self, index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What the loop gets from layer `index`: the stream as it was, and from the last one the plan's."""
+        """Return what the loop gets from layer `index`: the hidden states unchanged, from the last layer the plan's."""
         if not args or index != len(self.calls) or (index and args[0] is not self.stream):
             raise RuntimeError("this release of transformers loops over the layers in another way: use an older one")
         self.stream = hidden = args[0]
@@ -129,16 +140,18 @@ class Execution:
         returns = self.program.returns
         return hidden if returns is None else (hidden, *(None,) * (returns - 1))
 
-    def _run_all(self, operations: Iterable[Run | Group], hidden: Tensor) -> Tensor:
+    def _run_all(self, operations: Iterable[LayerRun | ParallelGroup], hidden: Tensor) -> Tensor:
+        """Return the hidden states after the operations."""
         for operation in operations:
-            if isinstance(operation, Run):
+            if isinstance(operation, LayerRun):
                 hidden = self._run(operation, hidden)
             else:
                 outputs = [self._run_all(branch, hidden) for branch in operation.branches]
                 hidden = _mean(outputs) if operation.merge == "mean" else _sum(hidden, outputs)
         return hidden
 
-    def _run(self, run: Run, hidden: Tensor) -> Tensor:
+    def _run(self, run: LayerRun, hidden: Tensor) -> Tensor:
+        """Return the hidden states after one execution, which gets the arguments meant for its layer."""
         args, kwargs = self.calls[run.layer]
         if self.cache is not None:
             view = self.program.view(self.cache, run.slots)
@@ -162,12 +175,13 @@ class Execution:
 
 
 class StandIn:
-    """What the loop meets in place of a layer, with the layer's attributes."""
+    """A stand-in for one layer in the model's loop; it has the layer's attributes."""
 
     def __init__(self, execution: Execution, index: int) -> None:
         self._execution, self._index = execution, index
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Record the call; the last layer's runs the plan."""
         return self._execution.visit(self._index, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -175,7 +189,7 @@ class StandIn:
 
 
 class PlannedLayers(nn.ModuleList):
-    """The list of layers, in which the loop of the model's forward meets stand-ins."""
+    """The list of layers. During a forward, iterating and indexing give stand-ins."""
 
     program: Program
     execution: Execution | None
@@ -187,13 +201,14 @@ class PlannedLayers(nn.ModuleList):
         return super().__getitem__(index) if self.execution is None else self._stand_ins(self.execution)[index]
 
     def _stand_ins(self, execution: Execution) -> list[StandIn]:
+        """Return a stand-in for every layer."""
         return [StandIn(execution, index) for index in range(len(self))]
 
 
 def follow(
     model: PreTrainedModel, path: str, plan: tuple[Any, ...], returns: int | None, halves: Mapping[str, Any]
 ) -> None:
-    """Nothing; from now on every forward of `model` runs `plan` in place of the layers at `path`."""
+    """Let every forward of `model` run `plan` in place of the layers at `path`, from now on."""
     layers = model.get_submodule(path)
     assert isinstance(layers, nn.ModuleList)
     program = Program(plan, layers, returns, halves)
@@ -205,12 +220,12 @@ def follow(
     inner = path.removeprefix(owner_path).removeprefix(".")
 
     def begin(owner: nn.Module, args: Any) -> None:
-        found: Any = owner.get_submodule(inner)
-        found.execution = Execution(found.program, list(found._modules.values()))
+        planned: Any = owner.get_submodule(inner)
+        planned.execution = Execution(planned.program, list(planned._modules.values()))
 
     def end(owner: nn.Module, args: Any, output: Any) -> None:
-        found: Any = owner.get_submodule(inner)
-        done, found.execution = found.execution.done, None
+        planned: Any = owner.get_submodule(inner)
+        done, planned.execution = planned.execution.done, None
         if not done and output is not None:
             raise RuntimeError("the model's forward ended without its plan: use an older release of transformers")
 
@@ -220,17 +235,20 @@ def follow(
 
 
 def _cache_indices(layer: nn.Module) -> tuple[int, ...]:
-    found = (vars(module).get("layer_idx", vars(module).get("layer_id")) for module in layer.modules())
-    return tuple(sorted({index for index in found if isinstance(index, int)}))
+    """Return the indices of the cache slots that the modules of `layer` use."""
+    indices = (vars(module).get("layer_idx", vars(module).get("layer_id")) for module in layer.modules())
+    return tuple(sorted({index for index in indices if isinstance(index, int)}))
 
 
 def _is_filled(slot: Any) -> bool:
+    """Return whether a cache slot holds tokens or a state."""
     if isinstance(slot, CacheLayerMixin) and int(slot.get_seq_length()):
         return True
     return any(getattr(slot, "has_previous_state", {}).values())
 
 
 def _mean(outputs: list[Tensor]) -> Tensor:
+    """Return the mean; in half precision, add up in float32."""
     first, *rest = outputs
     if first.dtype not in (torch.bfloat16, torch.float16):
         return torch.stack(outputs).mean(0)
@@ -241,6 +259,7 @@ def _mean(outputs: list[Tensor]) -> Tensor:
 
 
 def _sum(stream: Tensor, outputs: list[Tensor]) -> Tensor:
+    """Return the stream plus the change that each output makes to it; in half precision, add up in float32."""
     wide = torch.float32 if stream.dtype in (torch.bfloat16, torch.float16) else stream.dtype
     x = stream.to(wide)
     total = outputs[0].to(wide) - x

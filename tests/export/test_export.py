@@ -24,7 +24,7 @@ from painters.export import build as _export_build
 from painters.export import code as _export_code
 from painters.export import modeling as _export_modeling
 from painters.export.config import reordered
-from painters.export.verify import answer, difference
+from painters.export.verify import difference, probe
 from painters.models import load_model
 from painters.stack import LayerStack
 
@@ -161,7 +161,7 @@ FIELDS: dict[str, tuple[transformers.PreTrainedConfig, list[int], dict[str, Any]
         [5, 0, 5],
         {"layer_types": ["full_attention", "sliding_attention", "full_attention"]},
     ),
-    "types told in a short form": (
+    "types in a short form": (
         transformers.GPTNeoConfig(num_layers=4, attention_types=[[["global", "local"], 2]]),
         [0, 2, 3],
         {"attention_layers": ["global", "global", "local"], "num_layers": 3},
@@ -240,7 +240,7 @@ def test_a_model_with_code_of_its_own_takes_it_along(tmp_path: Path) -> None:
     found = reloaded(tmp_path / "out", "llama", trust_remote_code=True)
     with torch.no_grad(), surgery(source, "5-0"):
         assert_same(found(**prompts()).logits, source(**prompts()).logits)
-    with pytest.raises(ExportError, match="is a MyModel, not of transformers itself"):
+    with pytest.raises(ExportError, match="is a MyModel, which is not a class of transformers itself"):
         painters.export(source, "0 {1-3}", tmp_path / "code", with_code=True)
 
 
@@ -276,13 +276,13 @@ def test_what_no_configuration_can_say(make: Any, plan: str, words: tuple[str, .
         assert_same(found(input_ids=ids, attention_mask=mask).logits, source(input_ids=ids, attention_mask=mask).logits)
 
 
-def test_what_answers_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_computes_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tensors in the source's order under the plan's configuration, or one of them damaged on the way."""
     whole, write = _export_build._rearranged, _export_build.Checkpoint.write
     with monkeypatch.context() as wrong:
         wrong.setattr(_export_build, "_rearranged", lambda model, path, order: whole(model, path, range(len(order))))
         with pytest.raises(
-            ExportError, match=r"loaded again, the answers to a batch of tokens are off by .*--with-code"
+            ExportError, match=r"loaded again, its outputs for a batch of tokens are off by .*--with-code"
         ):
             painters.export(shared_model("llama", N), "5-0", tmp_path / "out")
 
@@ -303,14 +303,14 @@ def test_the_probe_sees_which_layers_slide() -> None:
     one, two = make_model("qwen3", N), make_model("qwen3", N)
     for model, kinds in ((one, one.config.layer_types), (two, sorted(one.config.layer_types))):
         model.config.sliding_window, model.config.layer_types = 4096, kinds
-    first = answer(one)
-    assert difference(answer(one), first) is None
-    assert "batch of tokens are off" in (difference(answer(two), first) or "")
+    first = probe(one)
+    assert difference(probe(one), first) is None
+    assert "batch of tokens are off" in (difference(probe(two), first) or "")
     assert one.config.sliding_window == 4096
 
 
 def test_the_probe_decodes() -> None:
-    found, other = answer(shared_model("llama", N)), answer(shared_model("llama", N), Plan.parse("0-5"))
+    found, other = probe(shared_model("llama", N)), probe(shared_model("llama", N), Plan.parse("0-5"))
     assert len(found.logits) == 5
     assert difference(found, other) is None
     other.logits[3] = other.logits[3] + 1
@@ -320,7 +320,7 @@ def test_the_probe_decodes() -> None:
 def test_a_model_that_the_probe_does_not_suit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = make_model("llama", N)
     monkeypatch.setattr(source.model.embed_tokens, "forward", lambda ids: ids.nothing)
-    with pytest.raises(ExportError, match=r"LlamaForCausalLM.*does not answer to a plain batch of tokens.*nothing"):
+    with pytest.raises(ExportError, match=r"LlamaForCausalLM.*fails on a plain batch of tokens.*nothing"):
         painters.export(source, "5-0", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -354,7 +354,7 @@ def test_halves_with_their_code(tmp_path: Path) -> None:
 
 
 def test_halves_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="halves of OPTDecoderLayer cannot be written down as code"):
+    with pytest.raises(ExportError, match="halves of OPTDecoderLayer cannot be written as code"):
         painters.export(shared_model("opt", N), "0.attn 1-5", tmp_path / "out", with_code=True)
     assert not list(tmp_path.iterdir())
 
@@ -369,9 +369,9 @@ def test_half_precision_with_its_code(tmp_path: Path) -> None:
         assert_same(found(**given).logits, source(**given).logits)
 
 
-def test_a_model_that_was_cast_is_told_apart(tmp_path: Path) -> None:
+def test_a_model_that_was_cast_is_recognised(tmp_path: Path) -> None:
     """Casting takes rotary frequencies along, which transformers keeps in float32 when it loads a model."""
-    with pytest.raises(ExportError, match=r"inv_freq in bfloat16, and float32 .* load the source in bfloat16"):
+    with pytest.raises(ExportError, match=r"inv_freq in bfloat16, but .* float32, .* load the source in bfloat16"):
         painters.export(make_model("llama", N).bfloat16(), "0-4", tmp_path / "out")
 
 
@@ -389,8 +389,8 @@ def planned(architecture: str, plan: Plan, dtype: torch.dtype = torch.float32) -
     """A model, and a copy that runs `plan` by the code that exports bring, from where it lies in painters."""
     source, found = make_model(architecture, N).to(dtype), make_model(architecture, N).to(dtype)
     stack = LayerStack.find(found)
-    halves: Any = _export_code._halves(stack) if plan.has_halves else {}
-    _export_modeling.follow(found, stack.path, _export_code._steps(plan.steps), stack.returns, halves)
+    halves: Any = _export_code.half_modules(stack) if plan.has_halves else {}
+    _export_modeling.follow(found, stack.path, _export_code.literal_steps(plan.steps), stack.returns, halves)
     return source, found
 
 
@@ -462,6 +462,6 @@ def test_the_code_needs_no_painters(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(ImportError):
             importlib.import_module("painters")
         found = reloaded(tmp_path / "out", "bert", trust_remote_code=True)
-        answers = found(**prompts()).logits
+        output = found(**prompts()).logits
     with surgery(source, plan):
-        assert_same(answers, source(**prompts()).logits)
+        assert_same(output, source(**prompts()).logits)

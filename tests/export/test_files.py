@@ -106,7 +106,7 @@ FAILURES: dict[str, tuple[BaseException, str | None]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("place", ["write", "prove"])
+@pytest.mark.parametrize("place", ["write", "verify"])
 def test_nothing_half_written_is_left(
     failure: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,11 +119,11 @@ def test_nothing_half_written_is_left(
         if place == "write":
             raise error
 
-    def prove(*args: Any) -> None:
+    def verify(*args: Any) -> None:
         raise error
 
     monkeypatch.setattr(_export_build.Checkpoint, "write", write)
-    monkeypatch.setattr(_export_build, "prove", prove)
+    monkeypatch.setattr(_export_build, "verify", verify)
     there = no_code(tmp_path / "out")
     with pytest.raises(type(error) if words is None else ExportError, match=words):
         painters.export(model(), PLAN, there, force=True)
@@ -214,8 +214,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, dict[str, Any], str]] = {
     "a quantised model": (_quantised, "1 0", {}, r"is quantised"),
     "adapters": (_adapted, "1 0", {}, r"has adapters on it"),
     "a model in pieces": (_spread, "1 0", {}, r"lies on cpu, meta: load it on one device"),
-    "an encoder-decoder": (_encoder_decoder, "0", {}, r"exports are of models with one stack"),
-    "code for code": (_elsewhere, PLAN, CODE, r"is a Mine, not of transformers itself"),
+    "an encoder-decoder": (_encoder_decoder, "0", {}, r"only models that read tokens and have one stack"),
+    "code for code": (_elsewhere, PLAN, CODE, r"is a Mine, which is not a class of transformers itself"),
 }  # fmt: skip
 
 
@@ -356,10 +356,10 @@ def test_the_command_in_json(painters: Callable[..., Outcome], tmp_path: Path) -
     found = painters("export", "--to", "out", *arguments)
     assert found.code == 0, found.err
     assert "Loading in" not in found.err
-    told = json.loads(found.out)
-    assert (told["plan"], told["source"], told["with_code"]) == ("0 {1-3} 4-5", "in", True)
-    assert sorted(told["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert {"config.json", "tokenizer.json", "modeling_planned.py", "README.md"} < set(told["files"])
+    written = json.loads(found.out)
+    assert (written["plan"], written["source"], written["with_code"]) == ("0 {1-3} 4-5", "in", True)
+    assert sorted(written["files"]) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert {"config.json", "tokenizer.json", "modeling_planned.py", "README.md"} < set(written["files"])
 
 
 def test_the_commands_of_the_page_about_exports(painters: Callable[..., Outcome], tmp_path: Path) -> None:
@@ -388,10 +388,10 @@ def test_mistakes_show_before_loading(painters: Callable[..., Outcome], monkeypa
 def test_ctrl_c_leaves_nothing(
     painters: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prove(*args: Any) -> None:
+    def verify(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_export_build, "prove", prove)
+    monkeypatch.setattr(_export_build, "verify", verify)
     found = painters("export", "--plan", "0-4", "--to", "out")
     assert found.code == 130
     assert "Traceback" not in found.err
