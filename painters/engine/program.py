@@ -1,6 +1,7 @@
 """Make a Hugging Face model follow a plan: record how its loop calls the layers, then execute the plan.
 
 The model's weights, names and hooks stay as they are, and outside the context it is bitwise what it was.
+`painters/export/modeling.py` is a deliberate twin: a change to the numbers here belongs there too.
 """
 
 from __future__ import annotations

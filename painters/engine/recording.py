@@ -4,6 +4,7 @@ For the length of one forward, a list of recorders replaces the list of layers. 
 for its layer and returns the stream untouched; the last one executes the plan. So every layer later runs with the
 mask, rotary table and other arguments that the model's loop had for that layer. The model's parameters and names, and
 the hooks of others, stay as they are.
+`painters/export/modeling.py` is a deliberate twin: a change to the recording here belongs there too.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ _PLAIN = """The layers of this checkpoint, from 0, are these layers of the sourc
 ```
 """
 
-_CODE = """The plan is run by `modeling_planned.py`, which comes with the checkpoint and needs only torch and transformers.
-Read it before you trust it. The weights are the source's, each stored once.
+_CODE = """The plan is run by `modeling_planned.py`, which comes with the checkpoint and needs only torch and
+transformers. Read it before you trust it. The weights are the source's, each stored once.
 """
 
 

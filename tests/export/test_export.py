@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support.exports import NAMES, SEQUENCES, START, N
+from support.exports import NAMES, SEQUENCES, START, N, planned
 from support.models import ARCHITECTURES, CACHE, PAD, make_model, padded_batch, prompts, shared_model
 from support.reference import assert_same, logits
 from transformers import PreTrainedModel, dynamic_module_utils
@@ -21,12 +21,9 @@ import painters
 from painters import Plan, SurgeryError, surgery, variants
 from painters.export import ExportError, stored_dtype
 from painters.export import build as _export_build
-from painters.export import code as _export_code
-from painters.export import modeling as _export_modeling
 from painters.export.config import reordered
 from painters.export.verify import difference, probe
 from painters.models import load_model
-from painters.stack import LayerStack
 
 GROUPS = {
     "parallel": variants.parallel(num_layers=N, start=START),
@@ -383,15 +380,6 @@ def test_generation_with_code(options: dict[str, Any], tmp_path: Path) -> None:
     with surgery(source, plan):
         expected = generated(source, **options)
     assert torch.equal(generated(found, **options), expected)
-
-
-def planned(architecture: str, plan: Plan, dtype: torch.dtype = torch.float32) -> tuple[PreTrainedModel, Any]:
-    """A model, and a copy that runs `plan` by the code that exports bring, from where it lies in painters."""
-    source, found = make_model(architecture, N).to(dtype), make_model(architecture, N).to(dtype)
-    stack = LayerStack.find(found)
-    halves: Any = _export_code.half_modules(stack) if plan.has_halves else {}
-    _export_modeling.follow(found, stack.path, _export_code.literal_steps(plan.steps), stack.returns, halves)
-    return source, found
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "bert"])
