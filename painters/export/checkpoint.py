@@ -199,7 +199,7 @@ def check(
     max_shard_size: int | str = MAX_SHARD_SIZE,
     force: bool = False,
 ) -> None:
-    """Check the parts of an export that do not depend on the model, before minutes are spent on loading it.
+    """Check what does not depend on the model, before minutes are spent on loading it.
 
     Args:
         plan: The plan to export.

@@ -7,7 +7,7 @@ from typing import Any
 from painters import variants
 from painters.figures.bands import Estimate
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, estimate_columns, provenance
+from painters.figures.output import Drawing, bands_note, estimate_columns, records_note
 from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import BLUE, RED, canvas, legend_below, line, reference, spread, styled, whole_ticks
 from painters.plan import Plan
@@ -54,7 +54,7 @@ def caches(data: Data) -> Drawing:
         "exact: one cache slot for each executed step, which decodes as without a cache. averaged: the paper's "
         "released code, which keeps one slot for each pass of the group and averages its layers' keys and values.",
         "The columns change to change_high of the table are averaged less exact, paired by document.",
-        provenance(scores, [task]),
+        records_note(scores, [task]),
         bands_note([scores]),
     ]
     return Drawing(figure, rows, COLUMNS, about, missing)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from painters import variants
 from painters.figures.bands import Estimate, mean, median, over_seeds
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, estimate_columns, provenance, short
+from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import (
     BLACK,
@@ -217,7 +217,7 @@ def _about(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]], *, is_rando
     """Return the caption's paragraphs; `is_random` where the figure shows shuffle."""
     about = ["x: the number M of layers in the window, around the middle of the stack."]
     for scores, by_name in shown:
-        about += [_scale_note(scores), provenance(scores, scores.tasks if scores.is_encoder else scores.comparable)]
+        about += [_scale_note(scores), records_note(scores, scores.tasks if scores.is_encoder else scores.comparable)]
         about += _beyond_note(scores, by_name)
     if is_random:
         by_panel = "; ".join(f"{scores.tuning or 'decoder'} {short(seeds(scores), 20)}" for scores, _ in shown)

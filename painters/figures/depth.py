@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from painters.figures.bands import Estimate, median
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, estimate_columns, provenance, short
+from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import (
     BLACK,
@@ -82,7 +82,7 @@ def depths(data: Data) -> Drawing:
         "front are the plans than which no other of their depth or less scores more.",
         "The front was picked from these very scores, so its upper end is flattered: read it with its bars.",
         f"On the front: {short([f'{spot.plan} (depth {spot.depth})' for spot in front], 20)}.",
-        provenance(scores, scores.comparable),
+        records_note(scores, scores.comparable),
         bands_note([scores]),
     ]
     missing = [f"{partial} plans that were scored on some of the tasks only"] if partial else []

@@ -7,7 +7,7 @@ from typing import Any
 from painters import variants
 from painters.figures.bands import Estimate
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, estimate_columns, provenance, short
+from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import BLUE, ORANGE, canvas, legend_below, line, reference, spread, styled, whole_ticks
 
@@ -49,7 +49,7 @@ def single_layers(data: Data) -> Drawing:
         "model.",
         "A band is that of the paired difference from the intact model, placed around the score: where it misses the "
         "line, the difference is more than the choice of documents explains.",
-        provenance(scores, [task]),
+        records_note(scores, [task]),
         bands_note([scores]),
     ]
     return Drawing(figure, _rows(scores, task, lines, intact), COLUMNS, about, _missing(scores, lines, intact))

@@ -10,7 +10,7 @@ import numpy as np
 from painters import variants
 from painters.figures.bands import Estimate, median
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, estimate_columns, provenance, short
+from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import BLUE, RED, canvas, styled, whole_ticks
 
@@ -53,7 +53,7 @@ def loops(data: Data) -> Drawing:
         "Left: normalised median of a window of M layers run in parallel R times, its mean fed back; the best R of "
         "each M is framed, of equal ones the smallest. Right: that R against M.",
         "M = 1 is one layer repeated. Bars on the right: 95 % of the draws have their best R within.",
-        provenance(scores, scores.comparable),
+        records_note(scores, scores.comparable),
         bands_note([scores]),
     ]
     return Drawing(figure, rows, COLUMNS, about, _missing(scores, medians, counts))

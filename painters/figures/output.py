@@ -124,7 +124,7 @@ def caption(drawing: Drawing, number: int, title: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def provenance(scores: ScoreTable, tasks: Iterable[str]) -> str:
+def records_note(scores: ScoreTable, tasks: Iterable[str]) -> str:
     """Return the caption's paragraph on the model, the tasks with documents and shots, and the protocol."""
     shown = set(tasks)
     records = [record for record in scores.records if record.task in shown]

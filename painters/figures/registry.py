@@ -191,7 +191,7 @@ def draw(number: int, data: Data, folder: str | Path) -> Drawn:
 
 
 def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGURES)) -> list[Drawn]:
-    """Draw several figures and write them; a figure without records does not keep the others from being drawn.
+    """Draw several figures and write them, leaving out those without records.
 
     Args:
         data: The scores and similarities to draw.

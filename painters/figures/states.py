@@ -117,7 +117,7 @@ def _maps(records: Sequence[SimilarityRecord], titles: Sequence[str], missing: l
     about = [
         "State 0 is the embeddings, state k the output of layer k - 1; all come before the final norm.",
         *dict.fromkeys(f"Mode {record.mode}: {MODES.get(record.mode, 'unknown')}." for record in records),
-        *dict.fromkeys(_provenance(record) for record in records),
+        *dict.fromkeys(_record_note(record) for record in records),
         "No seeds and no bands: nothing is drawn at random.",
     ]
     rows = [row for record, table in zip(records, tables, strict=True) for row in _rows(record, table)]
@@ -134,7 +134,7 @@ def _rows(record: SimilarityRecord, table: NDArray[np.float64]) -> list[dict[str
     ]
 
 
-def _provenance(record: SimilarityRecord) -> str:
+def _record_note(record: SimilarityRecord) -> str:
     """Return the caption's paragraph on the model and the inputs."""
     return (
         f"Model: {record.model} ({record.revision or f'weights {record.weights}'}), {record.num_layers} layers, "

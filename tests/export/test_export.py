@@ -35,7 +35,7 @@ GROUPS = {
 
 @pytest.fixture(autouse=True)
 def own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing; transformers keeps the code that it loads in the test's own folder."""
+    """Let transformers keep the code that it loads in the test's own folder."""
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     monkeypatch.setattr(sys, "path", [*sys.path])
 
@@ -55,7 +55,7 @@ def generated(model: PreTrainedModel, **options: Any) -> torch.Tensor:
 
 
 def check_alike(architecture: str, source: PreTrainedModel, plan: Plan, found: PreTrainedModel) -> None:
-    """Nothing; `found` has the logits of the loop over the layers, and the tokens of the source under the plan."""
+    """Raise AssertionError unless `found` has the logits of the loop over the layers and the tokens of the source."""
     ids, mask = padded_batch()
     with torch.no_grad():
         assert_same(found(input_ids=ids, attention_mask=mask).logits, logits(architecture, source, plan, ids, mask))
