@@ -39,7 +39,7 @@ def states(data: Data) -> Drawing:
     records = [chosen[model] for model in ordered[:MOST_MAPS]]
     missing = [f"{record.model} in mode flat ({record.mode} is shown)" for record in records if record.mode != "flat"]
     missing += [f"the map of {model}" for model in dict.fromkeys(scored) if model not in chosen]
-    missing += [f"the map of {model}, for want of room" for model in ordered[MOST_MAPS:]]
+    missing += [f"the map of {model} (one figure has room for {MOST_MAPS})" for model in ordered[MOST_MAPS:]]
     return _maps(records, [f"{record.model}, {record.mode}" for record in records], missing)
 
 
