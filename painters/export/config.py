@@ -38,9 +38,9 @@ def reordered(config: Any, order: Sequence[int]) -> Any:
     for name in _path(config, text):
         fields = fields[name]
     _reorder(fields, text, order)
-    made = type(config).from_dict(whole)
-    made._name_or_path = getattr(config, "_name_or_path", "")
-    return made
+    changed = type(config).from_dict(whole)
+    changed._name_or_path = getattr(config, "_name_or_path", "")
+    return changed
 
 
 def _path(config: Any, text: Any) -> list[str]:

@@ -89,7 +89,8 @@ class Data:
 def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityRecord]]:
     """Read the records and similarities in files.
 
-    Damaged lines are left out, and a `ResultsWarning` names them. Of several records of one cell the first is kept.
+    Damaged lines are left out, and a `ResultsWarning` names them. Of several scores of one cell the first one read is
+    kept.
 
     Args:
         paths: Files and folders. A folder stands for all `.jsonl` files in it, at any depth.

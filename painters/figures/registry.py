@@ -150,8 +150,8 @@ def drawing(number: int, data: Data) -> Drawing:
 
     Example:
         >>> from painters import figures
-        >>> made = figures.drawing(1, figures.Data())
-        >>> made.about[-1]
+        >>> finished = figures.drawing(1, figures.Data())
+        >>> finished.about[-1]
         'loop ×2, block by block: `0-3 (4-8)*2 9-11`'
     """
     if number not in FIGURES:
@@ -185,9 +185,9 @@ def draw(number: int, data: Data, folder: str | Path) -> Drawn:
         >>> [path.name for path in figures.draw(1, figures.Data(), "figures").files]
         ['fig01.svg', 'fig01.png', 'fig01.csv', 'fig01.md']
     """
-    made = drawing(number, data)
+    finished = drawing(number, data)
     title = FIGURES[number].title
-    return Drawn(number, title, write(made, number, title, Path(folder)), made.missing)
+    return Drawn(number, title, write(finished, number, title, Path(folder)), finished.missing)
 
 
 def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGURES)) -> list[Drawn]:
