@@ -51,9 +51,11 @@ def caches(data: Data) -> Drawing:
             panel.set_ylabel(f"{task}, exact match")
             legend_below(panel, 2)
     about = [
-        "exact: one cache slot for each executed step, which decodes as without a cache. averaged: the paper's "
-        "released code, which keeps one slot for each pass of the group and averages its layers' keys and values.",
-        "The columns change to change_high of the table are averaged less exact, paired by document.",
+        "exact: one cache slot for each executed step, so that decoding equals decoding without a cache. averaged: one "
+        "slot for each pass of the group, which holds the mean of its layers' keys and values, as in the paper's "
+        "released code.",
+        "In the table, change, change_low and change_high are the averaged score minus the exact one, paired by "
+        "document.",
         records_note(scores, [task]),
         bands_note([scores]),
     ]

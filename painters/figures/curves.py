@@ -221,7 +221,7 @@ def _about(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]], *, is_rando
         about += _beyond_note(scores, by_name)
     if is_random:
         by_panel = "; ".join(f"{scores.tuning or 'decoder'} {short(seeds(scores), 20)}" for scores, _ in shown)
-        about.append(f"Shuffle is the mean over seeds, drawn with the documents: {by_panel}.")
+        about.append(f"Shuffle is the mean over seeds, which the draws sample too: {by_panel}.")
     about.append(bands_note([scores for scores, _ in shown], "seeds and documents" if is_random else "documents"))
     return about
 
@@ -256,8 +256,8 @@ def _scale_note(scores: ScoreTable) -> str:
     """Return the caption's paragraph on the y axis of the panel."""
     if scores.is_encoder:
         return (
-            f"Encoder, {scores.tuning}: scores as they are; the bold line is their mean. The lines across are the "
-            f"means of the intact model's scores and of chance."
+            f"Encoder, {scores.tuning}: scores as they are; the bold line is their mean. The horizontal lines are "
+            f"the means of the intact model's scores and of chance."
         )
     return "Decoder: scores normalised, (score - chance) / (intact - chance); the bold line is the median over tasks."
 
@@ -266,7 +266,7 @@ def _beyond_note(scores: ScoreTable, by_name: Mapping[str, Curves]) -> list[str]
     """Return a sentence for the caption where the y axis does not show every value."""
     low, high = _limits(scores)
     outside = any(not low <= height <= high for height in _heights(scores, by_name))
-    return ["What lies beyond the y axis is in the table."] if outside else []
+    return ["Values outside the y axis are in the table."] if outside else []
 
 
 def _rows(scores: ScoreTable, name: str, curve: Curves) -> list[dict[str, Any]]:

@@ -78,9 +78,9 @@ def depths(data: Data) -> Drawing:
         for spot in spots
     ]
     about = [
-        "Every plan that was scored on all tasks with the exact cache. y: the normalised median over tasks. On the "
-        "front are the plans than which no other of their depth or less scores more.",
-        "The front was picked from these very scores, so its upper end is flattered: read it with its bars.",
+        "Every plan that was scored on all tasks with the exact cache. y: the normalised median over tasks. The "
+        "Pareto front: no plan of the same or smaller depth scores higher.",
+        "The front was chosen by these same scores, so its plans look better than they are: read it with its bars.",
         f"On the front: {short([f'{spot.plan} (depth {spot.depth})' for spot in front], 20)}.",
         records_note(scores, scores.comparable),
         bands_note([scores]),

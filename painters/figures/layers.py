@@ -47,8 +47,8 @@ def single_layers(data: Data) -> Drawing:
     about = [
         "x: the layer that is left out, or exchanged with the one after it. y: accuracy. The dashed line is the intact "
         "model.",
-        "A band is that of the paired difference from the intact model, placed around the score: where it misses the "
-        "line, the difference is more than the choice of documents explains.",
+        "Bands are those of the paired difference from the intact model, drawn around the score. Where a band does not "
+        "touch the line, the choice of documents does not explain the difference.",
         records_note(scores, [task]),
         bands_note([scores]),
     ]

@@ -50,9 +50,9 @@ def loops(data: Data) -> Drawing:
         left.set_title(f"{scores.model}, median of {len(scores.comparable)} tasks")
         _paint_best(right, widths, counts, best)
     about = [
-        "Left: normalised median of a window of M layers run in parallel R times, its mean fed back; the best R of "
-        "each M is framed, of equal ones the smallest. Right: that R against M.",
-        "M = 1 is one layer repeated. Bars on the right: 95 % of the draws have their best R within.",
+        "Left: the normalised median of a window of M layers run in parallel R times, each time on the mean of the "
+        "time before. The best R for each M is framed (of equal ones the smallest). Right: the best R against M.",
+        "M = 1 is one layer repeated. Bars on the right: in 95 % of the draws the best R is within the bar.",
         records_note(scores, scores.comparable),
         bands_note([scores]),
     ]

@@ -136,7 +136,7 @@ def records_note(scores: ScoreTable, tasks: Iterable[str]) -> str:
         f"{_protocol(records)} Drawn from {len(records)} records of these tasks (digest {digest(records)})."
     )
     if scores.left_out:
-        text += f" Fewer documents than others of their task have, so not drawn: {'; '.join(scores.left_out)}."
+        text += f" Not drawn, because other records of the task have more documents: {'; '.join(scores.left_out)}."
     if without := sorted({f"{record.plan} on {record.task}" for record in scores.not_finite if record.task in shown}):
         text += f" Without a value, because answers were not finite (NaN or infinite): {short(without)}."
     return text
@@ -146,11 +146,12 @@ def bands_note(tables: Sequence[ScoreTable], drawn: str = "documents") -> str:
     """Return the caption's paragraph on the bands; `drawn` names what the bootstrap draws."""
     unpaired = {record.metric for scores in tables for record in scores.records if record.outcomes is None}
     note = (
-        f"Bands: 95 %, percentiles of {DRAWS} bootstrap draws of {drawn} (seed {SEED}), the same documents for every "
-        f"plan and for the intact model."
+        f"Bands: 95 % percentile intervals of {DRAWS} bootstrap draws of {drawn} (seed {SEED}). Every plan and the "
+        f"intact model share the same draws of documents."
     )
     if unpaired:
-        note += f" No mean over documents, so varied by its standard error instead: {', '.join(sorted(unpaired))}."
+        metrics = ", ".join(sorted(unpaired))
+        note += f" Metrics that are not means over documents are varied by their standard error instead: {metrics}."
     return note
 
 

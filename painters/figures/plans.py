@@ -34,7 +34,7 @@ def strategies(data: Data) -> Drawing:
     touched = variants.window(layers, start)
     about = [
         f"Plans for a model of {layers} layers and the window of layers {touched[0]} to {touched[-1]} (start {start}). "
-        f"Colours are places in the stack. Nothing was measured: no model, tasks, documents or seeds but shuffle's.",
+        f"Colours show a layer's position in the stack. Nothing was measured; the only seed is shuffle's.",
         *(f"{label}: `{plan}`" for label, plan in plans.items()),
     ]
     rows = [

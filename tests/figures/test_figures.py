@@ -122,7 +122,7 @@ def test_the_caption_names_model_tasks_documents_seeds_protocol_and_bands(drawn:
         assert "rate 2e-05" in text
         assert "rate 0.03" in text
         assert "3 epochs" in text
-        assert "varied by its standard error instead: pearson" in text
+        assert "varied by their standard error instead: pearson" in text
 
 
 @pytest.mark.parametrize("number", FIGURES)
@@ -436,7 +436,8 @@ def test_most_documents_count_and_the_others_are_named(measured: list[Record], t
     quick = [r for r in records(documents=20) if r.task == "fake_arc"]
     figures.draw(4, Data.of([*quick, *measured]), tmp_path)
     assert set(table(tmp_path, 4).task) > {"fake_arc"}
-    assert f"not drawn: {len(quick)} records of fake_arc with 20 documents" in caption(tmp_path, 4)
+    left_out = f"{len(quick)} records of fake_arc with 20 documents"
+    assert f"Not drawn, because other records of the task have more documents: {left_out}" in caption(tmp_path, 4)
 
 
 def test_the_latest_of_equal_cells_counts() -> None:
