@@ -17,6 +17,7 @@ from typing import Any
 from painters.experiment.fields import Model
 from painters.experiment.file import find, load, shipped
 from painters.experiment.grid import Point, spread
+from painters.experiment.protocol import ScoringProtocol
 from painters.experiment.schema import Encoder, Experiment, Grid, Similarity
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import ExperimentError
@@ -72,6 +73,13 @@ class Cell:
     def keys(self) -> tuple[str, ...]:
         """The keys of the cells whose scorings answer this one: its own, and that of lm-eval's batches."""
         return tuple(dict.fromkeys((self.key, replace(self, batching="lm-eval").key)))
+
+    @property
+    def protocol(self) -> ScoringProtocol:
+        """The protocol that the cell is scored with."""
+        names = ("limit", "shots", "batch_size", "dtype", "seed", "kv")
+        fields = {name: getattr(self, name) for name in names}
+        return ScoringProtocol.model_validate(fields | {"exact_batching": self.batching == "lm-eval"})
 
     @property
     def is_intact(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from painters.experiment.grid import Variant, values
+from painters.experiment.protocol import Count, Whole
 from painters.experiment.tuning import Tuning
 
 
@@ -24,10 +25,7 @@ def _protocol(value: Any) -> Any:
 
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=10**9)]
-Whole: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=2**32 - 1)]
 Some: TypeAlias = Annotated[tuple[Whole, ...], BeforeValidator(values)] | None
-Kv: TypeAlias = Literal["exact", "averaged"]
 Mode: TypeAlias = Literal["token", "flat", "first-excluded", "centred"]
 
 
@@ -57,26 +55,6 @@ class Task(Part):
     def is_path(self) -> bool:
         """Whether the name is a path."""
         return "/" in self.name or self.name.endswith((".yaml", ".yml"))
-
-
-class Protocol(Part):
-    """How a plan is scored. None: all documents, the task's own number of shots."""
-
-    limit: Count | None = None
-    shots: Whole | None = None
-    batch_size: Count = 8
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    seed: Whole = 1234  # of the few-shot prompts; lm-eval's own
-    exact_batching: bool = False  # lm-eval's batches, for numbers that are its own to the last digit
-
-
-class EncoderProtocol(Protocol):
-    """How an encoder is scored; `limit` counts validation documents, and the seed is that of its fine-tuning."""
-
-    shots: None = None
-    exact_batching: Literal[False] = False
-    batch_size: Count = 32
-    seed: Whole = 42  # the paper's
 
 
 class Quick(Part):

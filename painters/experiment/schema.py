@@ -9,16 +9,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from painters.experiment.fields import (
-    Count,
-    EncoderProtocol,
     EncoderQuick,
-    Kv,
     Mode,
     Model,
     Models,
     Names,
     Part,
-    Protocol,
     Quick,
     Tasks,
     Text,
@@ -27,6 +23,7 @@ from painters.experiment.fields import (
     listed,
 )
 from painters.experiment.grid import MAX_CELLS, Point, points
+from painters.experiment.protocol import Count, EncoderProtocol, Kv, Protocol
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import ExperimentError
 
