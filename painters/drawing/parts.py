@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Literal, Protocol, TypeAlias
 
 from painters.plan import Half
-from painters.plan.shapes import Group, Repeat, Shape, Span
+from painters.plan.shapes import ParallelShape, Repeat, Shape, Span
 
 MAX_BRANCHES = 8
 """Branches of a group that are drawn one by one; of more, the first three and the last two."""
@@ -85,7 +85,7 @@ def part_of(shape: Shape, longest: int, nesting: int = 0) -> Part:
     return _fork(branches, shape.merge)
 
 
-def _drawn(group: Group) -> Sequence[Sequence[Shape]]:
+def _drawn(group: ParallelShape) -> Sequence[Sequence[Shape]]:
     """The branches of a group that are drawn one by one."""
     few = len(group.branches) <= MAX_BRANCHES
     return group.branches if few else group.branches[:3] + group.branches[-2:]

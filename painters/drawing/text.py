@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from painters.plan import Plan
-from painters.plan.shapes import Group, Repeat, Shape, Span, fold
+from painters.plan.shapes import ParallelShape, Repeat, Shape, Span, fold
 
 MAX_BRANCHES = 8
 """Branches of a group that are drawn one by one; of more, the first three and the last two."""
@@ -104,7 +104,7 @@ def _column(height: int, axis: int, glyphs: str) -> Block:
     return Block(tuple(rows), axis)
 
 
-def _group(group: Group, room: int) -> Block:
+def _group(group: ParallelShape, room: int) -> Block:
     merge = f" {group.merge} "
     inner = room - 4 - len(merge)
     count = len(group.branches)

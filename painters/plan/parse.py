@@ -1,4 +1,4 @@
-"""Reading a plan's text: linear in its length, no recursion, every size checked before anything is built."""
+"""A parser for the text of a plan: linear in its length, without recursion, and bounded before anything is built."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ from painters.plan.steps import (
     Step,
 )
 
+# A number, a word, a single sign, or the empty token at the end of the text.
 _TOKEN = re.compile(r"[ \t\r\n\f\v]*([0-9]+|[A-Za-z_][A-Za-z_0-9]*|[^ \t\r\n\f\v]|\Z)", re.DOTALL)
-_CLOSES = {"(": ")", "{": "}"}
-_WINDOW = 72
-_HOW = "A plan is layers (7), ranges (0-14), groups ({15-17}) and repeats ((15-17)*2), separated by spaces."
+_CLOSING = {"(": ")", "{": "}"}
+_DIGITS = "0123456789"
+_SHOWN_CHARACTERS = 72  # of the text, in an error message
+_NOTATION = "A plan is layers (7), ranges (0-14), groups ({15-17}) and repeats ((15-17)*2), separated by spaces."
 _HINTS = {
     ",": "Separate steps with spaces.",
     ";": "Separate steps with spaces.",
@@ -40,39 +42,58 @@ _HINTS = {
 }
 
 
-def error_text(problem: str, text: str, place: int, remedy: str) -> str:
-    """`problem`, the text (72 characters of it) with a caret under `place`, and `remedy`: four lines."""
-    start = max(0, min(place - _WINDOW // 2, len(text) - _WINDOW))
-    shown = text[start : start + _WINDOW]
-    # One column per character, whatever was typed, so that the caret stands where it should.
-    shown = "".join(" " if c.isspace() else c if " " < c <= "~" else "?" for c in shown)
-    before = "..." if start else ""
-    after = "..." if start + _WINDOW < len(text) else ""
-    return f"{problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + place - start)}^\n{remedy}"
-
-
-@dataclass(slots=True)
-class _Frame:
-    """An open bracket (none at the top), the number of its token, and the step sequences read inside it."""
-
-    bracket: str
-    place: int
-    items: list[tuple[Step, ...]] = field(default_factory=list)
-    runs: int = 0
-    nesting: int = 0  # groups that are open, this one included
-
-
 def parse_steps(text: str) -> tuple[Step, ...]:
-    """The steps that `text` describes, repeats and ranges written out; raises PlanError."""
+    """Return the steps that `text` describes, with repeats and ranges written out.
+
+    Raises:
+        PlanError: The text is not a plan. The message shows the text with a caret under the mistake.
+    """
     if not isinstance(text, str):
         raise PlanError(f"a plan is read from text, not {type(text).__name__}: give a str such as '0-11'")
     if len(text) > MAX_TEXT:
         raise PlanError(f"plan text has {len(text)} characters: at most {MAX_TEXT} are read; use ranges and repeats")
-    return _Reader(text).read()
+    return _Parser(text).parse()
 
 
-class _Reader:
-    """One pass over the text with one token in hand."""
+def error_text(problem: str, text: str, position: int, remedy: str) -> str:
+    """Return four lines: the problem, up to 72 characters of the text, a caret, and the remedy.
+
+    Args:
+        problem: What is wrong.
+        text: The text of the plan.
+        position: The index in `text` of the character that the caret points at.
+        remedy: What to do about it.
+    """
+    start = max(0, min(position - _SHOWN_CHARACTERS // 2, len(text) - _SHOWN_CHARACTERS))
+    shown = text[start : start + _SHOWN_CHARACTERS]
+    # Every character takes one column, whatever it is, so that the caret stands under the right one.
+    shown = "".join(" " if c.isspace() else c if " " < c <= "~" else "?" for c in shown)
+    before = "..." if start else ""
+    after = "..." if start + _SHOWN_CHARACTERS < len(text) else ""
+    return f"{problem}\n  {before}{shown}{after}\n  {' ' * (len(before) + position - start)}^\n{remedy}"
+
+
+@dataclass(slots=True)
+class _Frame:
+    """The inside of an open bracket, or of the whole text.
+
+    Attributes:
+        bracket: "(" or "{"; empty for the whole text.
+        token_index: The number of the bracket's token.
+        items: The step sequences read inside it. In a group each is a branch.
+        runs: The layer runs of these items.
+        nesting: The number of groups that are open, this one included.
+    """
+
+    bracket: str
+    token_index: int
+    items: list[tuple[Step, ...]] = field(default_factory=list)
+    runs: int = 0
+    nesting: int = 0
+
+
+class _Parser:
+    """One pass over the tokens of a text, with a stack of open brackets in place of recursion."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -83,81 +104,86 @@ class _Reader:
                 f"use ranges and repeats, and no brackets that group nothing"
             )
         self.token = self.tokens[0]
-        self.place = 0  # the number of the token; the character is looked up when an error needs it
-        self.runs = 0  # of all frames together, so that the limit holds before any step is built
-        self.stack = [_Frame("", 0)]
-        self.known: dict[tuple[int, Half | None], tuple[Step, ...]] = {}
+        self.token_index = 0  # characters are only looked up for an error
+        self.runs = 0  # of all frames together, so that the limit is checked before any step is built
+        self.frames = [_Frame("", 0)]
+        self.layer_steps: dict[tuple[int, Half | None], tuple[Step, ...]] = {}
 
-    def advance(self) -> None:
-        self.place += 1
-        self.token = self.tokens[self.place]
-
-    def character(self, place: int) -> int:
-        """Where in the text the token number `place` starts."""
-        return next(islice(_TOKEN.finditer(self.text), place, None)).start(1)
-
-    def error(self, problem: str, remedy: str, place: int | None = None) -> PlanError:
-        """The error to raise, with the caret under the token number `place` (the one in hand)."""
-        place = self.character(self.place if place is None else place)
-        return PlanError(error_text(problem, self.text, place, remedy))
-
-    def read(self) -> tuple[Step, ...]:
+    def parse(self) -> tuple[Step, ...]:
+        """Read the whole text and return its steps."""
         while self.token:
-            if self.token in _CLOSES:
+            if self.token in _CLOSING:
                 self.open_bracket()
             elif self.token in (")", "}"):
                 self.close_bracket()
-            elif self.token[0] in "0123456789":
-                self.layers()
+            elif self.token[0] in _DIGITS:
+                self.read_layers()
             else:
-                what = ascii(self.token[:20])[1:-1] + ("..." if len(self.token) > 20 else "")
+                shown = ascii(self.token[:20])[1:-1] + ("..." if len(self.token) > 20 else "")
                 where = " in a plan" if self.token not in "-*:." else " here"
-                raise self.error(f"unexpected '{what}'{where}", _HINTS.get(self.token, _HOW))
-        frame = self.stack[-1]
+                raise self.error(f"unexpected '{shown}'{where}", _HINTS.get(self.token, _NOTATION))
+        frame = self.frames[-1]
         if frame.bracket:
             raise self.error(
-                f"this '{frame.bracket}' is never closed", f"Add the '{_CLOSES[frame.bracket]}'.", frame.place
+                f"this '{frame.bracket}' is never closed", f"Add the '{_CLOSING[frame.bracket]}'.", frame.token_index
             )
         if not frame.items:
-            raise self.error("plan is empty", _HOW)
+            raise self.error("plan is empty", _NOTATION)
         return tuple(chain.from_iterable(frame.items))
 
+    def advance(self) -> None:
+        """Go on to the next token."""
+        self.token_index += 1
+        self.token = self.tokens[self.token_index]
+
+    def position(self, token_index: int) -> int:
+        """Return the index in the text of the first character of a token."""
+        return next(islice(_TOKEN.finditer(self.text), token_index, None)).start(1)
+
+    def error(self, problem: str, remedy: str, token_index: int | None = None) -> PlanError:
+        """Return an error with the caret under a token; the current one by default."""
+        position = self.position(self.token_index if token_index is None else token_index)
+        return PlanError(error_text(problem, self.text, position, remedy))
+
     def open_bracket(self) -> None:
-        if len(self.stack) > MAX_BRACKETS:
+        """Read "(" or "{" and open its frame."""
+        if len(self.frames) > MAX_BRACKETS:
             raise self.error("too many open brackets", f"At most {MAX_BRACKETS} may be open at once.")
-        nesting = self.stack[-1].nesting + (self.token == "{")
+        nesting = self.frames[-1].nesting + (self.token == "{")
         if nesting > MAX_NESTING:
             raise self.error("parallel groups are nested too deep", f"A plan may nest {MAX_NESTING} groups.")
-        self.stack.append(_Frame(self.token, self.place, nesting=nesting))
+        self.frames.append(_Frame(self.token, self.token_index, nesting=nesting))
         self.advance()
 
     def close_bracket(self) -> None:
-        frame = self.stack[-1]
+        """Read ")" or "}", and a merge and a repeat behind it, and add the steps to the frame around."""
+        frame = self.frames[-1]
         if not frame.bracket:
             raise self.error(f"this '{self.token}' closes nothing", "Remove it, or open a bracket before it.")
-        if self.token != _CLOSES[frame.bracket]:
-            close, place = _CLOSES[frame.bracket], self.character(frame.place) + 1
+        if self.token != _CLOSING[frame.bracket]:
+            close, character = _CLOSING[frame.bracket], self.position(frame.token_index) + 1
             raise self.error(
                 f"'{self.token}' cannot close '{frame.bracket}'",
-                f"Close the '{frame.bracket}' at character {place} with '{close}'.",
+                f"Close the '{frame.bracket}' at character {character} with '{close}'.",
             )
         if not frame.items:
             raise self.error(
                 f"'{frame.bracket}{self.token}' is empty",
                 "Put at least one layer between the brackets.",
-                frame.place,
+                frame.token_index,
             )
-        self.stack.pop()
+        self.frames.pop()
         self.advance()
-        merge = self.merge() if frame.bracket == "{" else None
+        merge = self.read_merge() if frame.bracket == "{" else None
         if merge is None or len(frame.items) == 1:  # a group of one branch is that branch
             steps = tuple(chain.from_iterable(frame.items))
         else:
             steps = (Parallel(tuple(frame.items), merge),)
-        self.runs -= frame.runs
-        self.add([steps], frame.runs, frame.place)
+        self.runs -= frame.runs  # `add` counts them again, as often as they are repeated
+        self.add([steps], frame.runs, frame.token_index)
 
-    def merge(self) -> Merge:
+    def read_merge(self) -> Merge:
+        """Read ":mean" or ":sum", if it is there, and return the merge."""
         if self.token != ":":
             return "mean"
         self.advance()
@@ -167,16 +193,16 @@ class _Reader:
                 return merge
         raise self.error("':' is not followed by a merge", "The merges are :mean (the default) and :sum.")
 
-    def layers(self) -> None:
-        """Reads a layer or a range, with its half."""
-        place = self.place
-        first = last = self.number("layer", MAX_LAYERS - 1)
+    def read_layers(self) -> None:
+        """Read a layer or a range, its half and its repeat, and add the steps to the current frame."""
+        token_index = self.token_index
+        first = last = self.read_number("layer", MAX_LAYERS - 1)
         if self.token == "-":
             self.advance()
-            if not self.token or self.token[0] not in "0123456789":
+            if not self.token or self.token[0] not in _DIGITS:
                 raise self.error(f"the range {first}- has no last layer", "Write both ends, such as 0-14 or 17-15.")
-            last = self.number("layer", MAX_LAYERS - 1)
-        half = self.half()
+            last = self.read_number("layer", MAX_LAYERS - 1)
+        half = self.read_half()
         count = abs(last - first) + 1
         if self.token == "*" and count > 1:
             suffix = f".{half}" if half else ""
@@ -184,18 +210,20 @@ class _Reader:
                 "a range cannot be repeated without brackets",
                 f"Write ({first}-{last}{suffix})*n to repeat all of it.",
             )
-        self.refuse(count, place)
-        step = 1 if last >= first else -1
-        self.add([self.layer(index, half) for index in range(first, last + step, step)], count, place)
+        self.check_runs(count, token_index)
+        direction = 1 if last >= first else -1
+        indices = range(first, last + direction, direction)
+        self.add([self.layer(index, half) for index in indices], count, token_index)
 
     def layer(self, index: int, half: Half | None) -> tuple[Step, ...]:
-        """The layer alone as a sequence, made once however often it runs."""
-        found = self.known.get((index, half))
-        if found is None:
-            found = self.known[index, half] = (Layer(index, half),)
-        return found
+        """Return a sequence of one layer, the same object each time the layer runs."""
+        steps = self.layer_steps.get((index, half))
+        if steps is None:
+            steps = self.layer_steps[index, half] = (Layer(index, half),)
+        return steps
 
-    def half(self) -> Half | None:
+    def read_half(self) -> Half | None:
+        """Read ".attn" or ".mlp", if it is there, and return the half."""
         if self.token != ".":
             return None
         self.advance()
@@ -205,41 +233,49 @@ class _Reader:
                 return half
         raise self.error("'.' is not followed by a half of a layer", "The halves are .attn and .mlp.")
 
-    def number(self, what: str, most: int) -> int:
+    def read_number(self, name: str, largest: int) -> int:
+        """Read the number in hand, at most `largest`; error messages call it `name`."""
         digits = self.token.lstrip("0") or "0"
         # Long digit strings are compared by length: Python refuses to convert some of them.
-        if len(digits) > len(str(most)) or int(digits) > most:
-            raise self.error(f"{what} number is too large", f"The largest {what} number is {most}.")
+        if len(digits) > len(str(largest)) or int(digits) > largest:
+            raise self.error(f"{name} number is too large", f"The largest {name} number is {largest}.")
         self.advance()
         return int(digits)
 
-    def add(self, items: list[tuple[Step, ...]], runs: int, place: int) -> None:
-        """Puts items of `runs` layer runs, found to be few enough, into the open frame, as often as a repeat says."""
+    def add(self, items: list[tuple[Step, ...]], runs: int, token_index: int) -> None:
+        """Read a repeat, if there is one, and add the items to the current frame as often as it says.
+
+        Args:
+            items: The step sequences to add; exactly one if a repeat follows.
+            runs: Their layer runs, already checked against the limit.
+            token_index: The number of the token at which the items begin, for an error.
+        """
         if self.token == "*":
             self.advance()
-            star = self.place
-            if not self.token or self.token[0] not in "0123456789":
+            number_index = self.token_index
+            if not self.token or self.token[0] not in _DIGITS:
                 raise self.error("'*' is not followed by a number", "Write how often the step runs, such as 16*3.")
-            times = self.number("repeat", MAX_LAYER_RUNS)
+            times = self.read_number("repeat", MAX_LAYER_RUNS)
             if times == 0:
                 raise self.error(
                     "a step cannot be repeated 0 times",
                     "Leave the step out, or repeat it at least once.",
-                    star,
+                    number_index,
                 )
             if self.token == "*":
                 raise self.error("a step has two repeats", "Multiply them into one, such as 16*6 for 16*2*3.")
             runs *= times
-            self.refuse(runs, place)
+            self.check_runs(runs, token_index)
             items = [items[0] * times]
         self.runs += runs
-        self.stack[-1].runs += runs
-        self.stack[-1].items += items
+        self.frames[-1].runs += runs
+        self.frames[-1].items += items
 
-    def refuse(self, runs: int, place: int) -> None:
+    def check_runs(self, runs: int, token_index: int) -> None:
+        """Raise PlanError, with the caret under a token, if `runs` more layer runs are too many."""
         if self.runs + runs > MAX_LAYER_RUNS:
             raise self.error(
                 f"plan runs layers {self.runs + runs} times up to here",
                 f"At most {MAX_LAYER_RUNS} layer runs are allowed, repeats counted.",
-                place,
+                token_index,
             )

@@ -1,7 +1,7 @@
 """The plan: which layers run, in which order, which of them side by side, and how often.
 
-A `Plan` is the computation. Ranges, repeats and spaces are notation: texts that describe the same steps read
-as equal plans, and a plan prints as one text.
+A `Plan` is the computation. Ranges, repeats and spaces are only notation: texts that describe the same steps parse to
+equal plans, and every plan prints as one text.
 """
 
 from __future__ import annotations
@@ -11,72 +11,88 @@ from dataclasses import dataclass
 
 from painters.plan.parse import parse_steps
 from painters.plan.shapes import text_of
-from painters.plan.steps import (
-    HALVES,
-    MAX_LAYER_RUNS,
-    MAX_LAYERS,
-    MAX_NESTING,
-    MAX_TEXT,
-    MERGES,
-    Half,
-    Layer,
-    Merge,
-    Parallel,
-    PlanError,
-    Step,
-    measure,
-    normalised,
-    refuse_runs,
-)
+from painters.plan.steps import Layer, PlanError, Step, check_layer_runs, measure, normalise
 
-__all__ = [
-    "HALVES",
-    "MAX_LAYERS",
-    "MAX_LAYER_RUNS",
-    "MAX_NESTING",
-    "MAX_TEXT",
-    "MERGES",
-    "Half",
-    "Layer",
-    "Merge",
-    "Parallel",
-    "Plan",
-    "PlanError",
-    "Step",
-    "distinct",
-]
+__all__ = ["Plan", "distinct"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Plan:
-    """Steps that run one after another: an immutable, hashable value with a canonical text.
+    """Steps that run one after another: an immutable, hashable value with one text for each computation.
 
-    `Plan.parse(str(plan)) == plan` for every plan. Parallel groups of one branch are spliced in.
+    `Plan.parse(str(plan)) == plan` holds for every plan. A parallel group of one branch is replaced by that branch.
+    Notebooks show a plan as a drawing.
+
+    Attributes:
+        steps: The steps, in the order in which they run.
+
+    Raises:
+        PlanError: There are no steps, one of them is not a step, or they exceed `MAX_LAYER_RUNS`.
+
+    Example:
+        >>> from painters.plan import Plan
+        >>> plan = Plan.parse("0-14 {15 16 17} {15-17} 18-31")
+        >>> plan
+        Plan('0-14 {15-17}*2 18-31')
+        >>> plan.layer_runs, plan.depth, len(plan.layers)
+        (35, 31, 32)
+        >>> Plan.parse("3 4 5") == Plan.of(3, 4, 5)
+        True
     """
 
     steps: tuple[Step, ...]
 
     def __post_init__(self) -> None:
-        steps = normalised(self.steps, "plan")
-        refuse_runs(measure(steps).layer_runs)
+        steps = normalise(self.steps, "plan")
+        check_layer_runs(measure(steps).layer_runs)
         object.__setattr__(self, "steps", steps)
 
     @classmethod
     def parse(cls, text: str) -> Plan:
-        """The plan that `text` describes, such as `0-14 {15-17}*3 18-31`; raises PlanError with a caret."""
+        """Return the plan that `text` describes.
+
+        Args:
+            text: A text such as `0-14 {15-17}*3 18-31`.
+
+        Returns:
+            The plan.
+
+        Raises:
+            PlanError: The text is not a plan. The message shows the text with a caret under the mistake.
+        """
         return cls(parse_steps(text))
 
     @classmethod
     def of(cls, *steps: int | Step) -> Plan:
-        """The plan of these steps, an int for a layer: `Plan.of(0, 1, Parallel.of(2, 3))` is `0-1 {2-3}`."""
+        """Return the plan of these steps.
+
+        Args:
+            *steps: The steps in order; an int stands for that layer.
+
+        Returns:
+            The plan: `Plan.of(0, 1, Parallel.of(2, 3))` is `0-1 {2-3}`.
+
+        Raises:
+            PlanError: There are no steps, or a layer is out of range.
+        """
         return cls(tuple(Layer(step) if isinstance(step, int) else step for step in steps))
 
     @classmethod
     def identity(cls, num_layers: int) -> Plan:
-        """The plan that runs every layer once in order: the model as it is."""
+        """Return the plan that runs every layer once, in order: the model as it is.
+
+        Args:
+            num_layers: The number of layers in the stack.
+
+        Returns:
+            The plan `0-<num_layers - 1>`.
+
+        Raises:
+            PlanError: `num_layers` is below 1 or above `MAX_LAYER_RUNS`.
+        """
         if num_layers < 1:
             raise PlanError(f"a model of {num_layers} layers has nothing to run: num_layers must be at least 1")
-        refuse_runs(num_layers)
+        check_layer_runs(num_layers)
         return cls.of(*range(num_layers))
 
     def __str__(self) -> str:
@@ -86,30 +102,30 @@ class Plan:
         return f"Plan({str(self)!r})"
 
     def _repr_html_(self) -> str:
-        """The plan as notebooks show it: drawn, with its text and its cost."""
+        """Return what a notebook shows: the drawing with the plan's text and cost."""
         from painters.drawing import plan_html
 
         return plan_html(self)
 
     def _repr_svg_(self) -> str:
-        """The drawing alone, for what shows no HTML."""
+        """Return the drawing alone, for viewers that show no HTML."""
         from painters.drawing import plan_svg
 
         return plan_svg(self)
 
     @property
     def layer_runs(self) -> int:
-        """Executions of layers, a half counted as one."""
+        """The number of layer runs; a half counts as one."""
         return measure(self.steps).layer_runs
 
     @property
     def depth(self) -> int:
-        """Layer runs on the longest chain; a parallel group is as deep as its deepest branch."""
+        """The layer runs on the longest chain; a parallel group is as deep as its deepest branch."""
         return measure(self.steps).depth
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The distinct layers in order of first use."""
+        """The distinct layers, in order of first use."""
         return tuple(dict.fromkeys(layer.index for layer in self.walk()))
 
     @property
@@ -123,11 +139,23 @@ class Plan:
         return all(isinstance(step, Layer) for step in self.steps)
 
     def walk(self) -> Iterator[Layer]:
-        """Every layer run in order, branch after branch."""
+        """Yield every layer run in order, branch after branch.
+
+        Yields:
+            A `Layer` for each run.
+        """
         yield from _walk(self.steps)
 
     def check(self, num_layers: int, name: str = "the model") -> None:
-        """Nothing; raises PlanError where the plan runs a layer that a stack of `num_layers` lacks."""
+        """Raise PlanError if the plan runs a layer that a stack does not have.
+
+        Args:
+            num_layers: The number of layers in the stack.
+            name: What the error message calls the model.
+
+        Raises:
+            PlanError: The plan runs layer `num_layers` or a later one.
+        """
         for layer in self.layers:
             if layer >= num_layers:
                 count = f"{num_layers} layers (0 to {num_layers - 1})" if num_layers != 1 else "1 layer (0)"
@@ -135,18 +163,31 @@ class Plan:
 
 
 def distinct(plans: str | Plan | Iterable[str | Plan]) -> tuple[Plan, ...]:
-    """The distinct ones among `plans`, or the one plan, in their order and read where they are texts.
+    """Return the distinct plans, in order of first appearance.
 
-    Raises PlanError where there is none.
+    Args:
+        plans: One plan or several, each a `Plan` or its text.
+
+    Returns:
+        The plans, each once.
+
+    Raises:
+        PlanError: There are no plans, or a text is not a plan.
+
+    Example:
+        >>> from painters.plan import distinct
+        >>> distinct(["0-3", "0 1 2 3", "3-0"])
+        (Plan('0-3'), Plan('3-0'))
     """
-    given = [plans] if isinstance(plans, str | Plan) else plans
-    found = tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in given))
-    if not found:
+    several = [plans] if isinstance(plans, str | Plan) else plans
+    parsed = tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in several))
+    if not parsed:
         raise PlanError("no plan given: name one or more, such as '0-14 {15-17}*3 18-31'")
-    return found
+    return parsed
 
 
 def _walk(steps: tuple[Step, ...]) -> Iterator[Layer]:
+    """Yield every layer run of `steps` in order, branch after branch."""
     for step in steps:
         if isinstance(step, Layer):
             yield step

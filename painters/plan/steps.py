@@ -1,6 +1,6 @@
-"""The steps of a plan as values, the limits that bound them, and the error that they raise.
+"""The steps of a plan as immutable values, the limits on their size, and `PlanError`.
 
-`painters.plan` re-exports everything here; import from there.
+Import these names from `painters.plan`, which re-exports the public ones.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Literal, NamedTuple, TypeAlias
 from painters.errors import PaintersError
 
 Half: TypeAlias = Literal["attn", "mlp"]
-"""One of the two parts of a layer."""
+"""One of the two sublayers of a layer: attention or MLP."""
 Merge: TypeAlias = Literal["mean", "sum"]
-"""How the outputs of a parallel group become one."""
+"""The way in which the outputs of a parallel group become one."""
 
 HALVES: tuple[Half, ...] = ("attn", "mlp")
 """The halves of a layer, in the order in which most layers run them."""
@@ -22,28 +22,43 @@ MERGES: tuple[Merge, ...] = ("mean", "sum")
 """The merges, the default first."""
 
 MAX_LAYERS = 10_000
-"""Layer indices are below this."""
+"""The number of layers that a stack can have: layer indices are below it."""
 MAX_LAYER_RUNS = 10_000
-"""Executions of layers (or halves) in one plan, every repeat counted."""
+"""The most layer runs in one plan. Every repeat counts, and a half counts as one run."""
 MAX_NESTING = 32
-"""Parallel groups inside one another."""
+"""The most parallel groups inside one another."""
 MAX_BRACKETS = 100
-"""Open brackets of either kind at one place of a text: 32 groups, their branches and 13 repeats need 77."""
+"""The most brackets, of either kind, that are open at once: 32 groups, their branches and 13 repeats need 77."""
 MAX_TEXT = 200_000
-"""Characters in a text: 10,000 runs of layers like `9999.attn` in groups of two print with 160,000."""
+"""The most characters in a text: 10,000 runs of layers like `9999.attn` in groups of two print with 160,000."""
 MAX_TOKENS = 80_000
-"""Numbers, words and signs in a text: 10,000 runs print with 70,000, each half a group inside the one before."""
+"""The most numbers, words and signs in a text: 10,000 runs, each half a group inside the one before, need 70,000."""
 
 
 class PlanError(PaintersError, ValueError):
-    """A plan that cannot be read, built or run on the model at hand."""
+    """A plan that cannot be read, built, or run on the model at hand."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One execution of the layer `index` of the stack, or of one `half` of it."""
+    """One run of a layer, or of one half of it.
+
+    Attributes:
+        index: The layer's position in the stack, counted from 0.
+        half: `"attn"` or `"mlp"` to run only that sublayer; None to run the whole layer.
+
+    Raises:
+        PlanError: `index` is not an int from 0 to 9999, or `half` is not a half.
+
+    Example:
+        >>> from painters.plan import Layer, Plan
+        >>> Layer(16)
+        Layer(index=16, half=None)
+        >>> print(Plan.of(Layer(16, "attn"), Layer(17, "mlp")))
+        16.attn 17.mlp
+    """
 
     index: int
     half: Half | None = None
@@ -58,7 +73,13 @@ class Layer:
 
 
 class Size(NamedTuple):
-    """What steps cost without a model: executions, the longest chain, and groups inside one another."""
+    """The cost of steps, known without a model.
+
+    Attributes:
+        layer_runs: The number of layer runs, a half counted as one.
+        depth: The layer runs on the longest chain.
+        nesting: The largest number of parallel groups inside one another.
+    """
 
     layer_runs: int
     depth: int
@@ -69,9 +90,26 @@ class Size(NamedTuple):
 class Parallel:
     """Branches that run side by side on the same input.
 
-    `merge="mean"` takes the mean of the branches' full outputs (the paper's parallel layers); `"sum"` adds up
-    their changes, x + Σ(fᵢ(x) - x). The order of the branches is part of the value: floating-point sums
-    depend on it. A group of one branch is that branch: wherever it stands in a plan it is spliced in.
+    The order of the branches is part of the value, because floating-point sums depend on it. A group of one branch
+    is the same computation as that branch, so plans and branches replace it by its steps.
+
+    Attributes:
+        branches: The branches, each a tuple of steps that run one after another.
+        merge: `"mean"` takes the mean of the branches' full outputs (the paper's parallel layers). `"sum"` adds up
+            their changes: x + Σ(fᵢ(x) - x).
+        size: The cost of the group. It is computed and takes no part in comparisons.
+
+    Raises:
+        PlanError: There are no branches, a branch is empty or not a tuple of steps, the merge is unknown, or the
+            group exceeds `MAX_NESTING` or `MAX_LAYER_RUNS`.
+
+    Example:
+        >>> from painters.plan import Layer, Parallel, Plan
+        >>> group = Parallel(((Layer(3), Layer(4)), (Layer(5),)), merge="sum")
+        >>> print(Plan.of(0, group))
+        0 {(3-4) 5}:sum
+        >>> group.size
+        Size(layer_runs=3, depth=2, nesting=1)
     """
 
     branches: tuple[tuple[Step, ...], ...]
@@ -81,23 +119,33 @@ class Parallel:
     def __post_init__(self) -> None:
         if self.merge not in MERGES:
             raise PlanError(f"a parallel group cannot merge by {self.merge!r}: the merges are 'mean' and 'sum'")
-        branches = tuple(normalised(branch, "a branch of a parallel group") for branch in self.branches)
+        branches = tuple(normalise(branch, "a branch of a parallel group") for branch in self.branches)
         if not branches:
             raise PlanError("a parallel group has no branches: give it at least one, such as ((Layer(3),),)")
-        runs = depth = nesting = 0
-        for branch in branches:
-            more, deep, nested = measure(branch)
-            runs, depth, nesting = runs + more, max(depth, deep), max(nesting, nested)
-        nesting += len(branches) > 1
+        sizes = [measure(branch) for branch in branches]
+        runs = sum(size.layer_runs for size in sizes)
+        depth = max(size.depth for size in sizes)
+        nesting = max(size.nesting for size in sizes) + (len(branches) > 1)
         if nesting > MAX_NESTING:
             raise PlanError(f"parallel groups are nested {nesting} deep: a plan may nest {MAX_NESTING}")
-        refuse_runs(runs)
+        check_layer_runs(runs)
         object.__setattr__(self, "branches", branches)
         object.__setattr__(self, "size", Size(runs, depth, nesting))
 
     @classmethod
     def of(cls, *layers: int, merge: Merge = "mean") -> Parallel:
-        """A group of one-layer branches: `Parallel.of(15, 16, 17)` is `{15-17}`."""
+        """Return a group whose branches are single layers.
+
+        Args:
+            *layers: The layers' positions in the stack, one branch for each.
+            merge: The merge of the group.
+
+        Returns:
+            The group: `Parallel.of(15, 16, 17)` is `{15-17}`.
+
+        Raises:
+            PlanError: There are no layers, or one is out of range.
+        """
         return cls(tuple((Layer(layer),) for layer in layers), merge)
 
 
@@ -106,7 +154,7 @@ Step: TypeAlias = Layer | Parallel
 
 
 def measure(steps: Iterable[Step]) -> Size:
-    """The size of steps that run one after another."""
+    """Return the size of steps that run one after another."""
     runs = depth = nesting = 0
     for step in steps:
         if isinstance(step, Layer):
@@ -119,26 +167,34 @@ def measure(steps: Iterable[Step]) -> Size:
     return Size(runs, depth, nesting)
 
 
-def normalised(steps: Sequence[Step], what: str) -> tuple[Step, ...]:
-    """The steps with every group of one branch spliced in; `what` names them in the errors."""
+def normalise(steps: Sequence[Step], name: str) -> tuple[Step, ...]:
+    """Return `steps` with every group of one branch replaced by that branch.
+
+    Args:
+        steps: The steps, as a tuple or list.
+        name: What error messages call the steps, such as "plan".
+
+    Raises:
+        PlanError: `steps` is not a tuple or list, holds something that is not a step, or is empty.
+    """
     if not isinstance(steps, (tuple, list)):
-        raise PlanError(f"{what} is {steps!r}: it must be a tuple of steps, such as (Layer(3), Layer(4))")
+        raise PlanError(f"{name} is {steps!r}: it must be a tuple of steps, such as (Layer(3), Layer(4))")
     result: list[Step] = []
     for step in steps:
         if isinstance(step, Layer):
             result.append(step)
         elif not isinstance(step, Parallel):
-            raise PlanError(f"{what} holds {step!r}: a step is a Layer or a Parallel")
+            raise PlanError(f"{name} holds {step!r}: a step is a Layer or a Parallel")
         elif len(step.branches) == 1:
             result.extend(step.branches[0])
         else:
             result.append(step)
     if not result:
-        raise PlanError(f"{what} is empty: it must run at least one layer")
+        raise PlanError(f"{name} is empty: it must run at least one layer")
     return tuple(result)
 
 
-def refuse_runs(runs: int) -> None:
-    """Nothing; raises PlanError where `runs` is more than a plan may have."""
-    if runs > MAX_LAYER_RUNS:
-        raise PlanError(f"plan runs layers {runs} times: at most {MAX_LAYER_RUNS} runs are allowed, repeats counted")
+def check_layer_runs(count: int) -> None:
+    """Raise PlanError if `count` is more layer runs than a plan may have."""
+    if count > MAX_LAYER_RUNS:
+        raise PlanError(f"plan runs layers {count} times: at most {MAX_LAYER_RUNS} runs are allowed, repeats counted")
