@@ -1,7 +1,8 @@
 """Named rules that build plans: the paper's ways to run a stack of layers, and the table `VARIANTS`.
 
-The window rules touch layers `start + 1` to `num_layers - start - 1`, both included; `start` is the paper's
-N. The layers before and after run as they are. Layer 0 is never touched; with `start=0` the last layer is.
+Most rules change a *window* in the middle of the stack and run the layers before and after it as they are. The window
+is layers `start + 1` to `num_layers - start - 1`, both included; `start` is the paper's N. Layer 0 is never in it; the
+last layer is in it only if `start` is 0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,29 @@ from typing import Literal, TypeAlias
 from painters.errors import PaintersError
 from painters.plan import MAX_LAYER_RUNS, MAX_LAYERS, Parallel, Plan, Step
 
+__all__ = [
+    "VARIANTS",
+    "Parameter",
+    "Variant",
+    "VariantError",
+    "build",
+    "default_start",
+    "find",
+    "identity",
+    "loop",
+    "middle_repeat",
+    "parallel",
+    "reverse",
+    "shuffle",
+    "skip",
+    "skip_layer",
+    "swap",
+    "window",
+    "windows",
+]
+
 Parameter: TypeAlias = int | str
+"""The type of a rule's parameters."""
 
 
 class VariantError(PaintersError, ValueError):
@@ -27,30 +50,112 @@ class VariantError(PaintersError, ValueError):
 
 
 def identity(*, num_layers: int) -> Plan:
-    """Every layer once, in order: the model as it is."""
+    """Return the plan that runs every layer once, in order: the model as it is.
+
+    Args:
+        num_layers: The number of layers in the stack.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: `num_layers` is out of range.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.identity(num_layers=32)
+        Plan('0-31')
+    """
     _check_int("num_layers", num_layers, 1, MAX_LAYERS)
     return Plan.identity(num_layers)
 
 
 def skip(*, num_layers: int, start: int) -> Plan:
-    """The window left out (Fig. 4)."""
+    """Return the plan that leaves the window out (Fig. 4).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`. See `windows` for the valid values.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: There is no such window in a stack of `num_layers` layers.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.skip(num_layers=32, start=14)
+        Plan('0-14 18-31')
+    """
     window(num_layers, start)
     return _around(num_layers, start)
 
 
 def middle_repeat(*, num_layers: int, start: int) -> Plan:
-    """The window replaced by as many runs of the stack's middle layer, `num_layers // 2` (Fig. 5)."""
+    """Return the plan that replaces each layer of the window by the stack's middle layer (Fig. 5).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`. See `windows` for the valid values.
+
+    Returns:
+        The plan. The middle layer is layer `num_layers // 2`.
+
+    Raises:
+        VariantError: There is no such window in a stack of `num_layers` layers.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.middle_repeat(num_layers=32, start=13)
+        Plan('0-13 16*5 19-31')
+    """
     layers = window(num_layers, start)
     return _around(num_layers, start, *[num_layers // 2] * len(layers))
 
 
 def reverse(*, num_layers: int, start: int) -> Plan:
-    """The window from its last layer to its first (Fig. 6)."""
+    """Return the plan that runs the window from its last layer to its first (Fig. 6).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`. See `windows` for the valid values.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: There is no such window in a stack of `num_layers` layers.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.reverse(num_layers=32, start=14)
+        Plan('0-14 17-15 18-31')
+    """
     return _around(num_layers, start, *reversed(window(num_layers, start)))
 
 
 def shuffle(*, num_layers: int, start: int, seed: int = 0) -> Plan:
-    """The window in random order, the released code's for the same seed (Fig. 7)."""
+    """Return the plan that runs the window in random order (Fig. 7).
+
+    The order is that of the paper's released code for the same seed.
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`. See `windows` for the valid values.
+        seed: The seed of the order.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: There is no such window in a stack of `num_layers` layers, or `seed` is not an int.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.shuffle(num_layers=32, start=14, seed=0)
+        Plan('0-15 17-16 18-31')
+    """
     layers = list(window(num_layers, start))
     if type(seed) is not int:
         raise VariantError(f"seed {seed!r:.60} is not an int: give a whole number")
@@ -59,14 +164,52 @@ def shuffle(*, num_layers: int, start: int, seed: int = 0) -> Plan:
 
 
 def parallel(*, num_layers: int, start: int, loops: int = 1) -> Plan:
-    """The window's layers side by side, their mean fed back `loops` times (Fig. 8; looped: Fig. 9 and 10)."""
+    """Return the plan that runs the window's layers side by side and averages them (Figs. 8, 9 and 10).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`. See `windows` for the valid values.
+        loops: How many times the group runs, each time on its own mean; 1 is the paper's Fig. 8.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: There is no such window in a stack of `num_layers` layers, or `loops` is out of range.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.parallel(num_layers=32, start=14, loops=3)
+        Plan('0-14 {15-17}*3 18-31')
+    """
     layers = window(num_layers, start)
     _check_loops(loops, len(layers), num_layers)
     return _around(num_layers, start, *[Parallel.of(*layers)] * loops)
 
 
 def loop(*, num_layers: int, start: int, loops: int = 2, by: Literal["block", "layer"] = "block") -> Plan:
-    """The window `loops` times in sequence, as a block (ABAB) or layer by layer (AABB) (Fig. 17)."""
+    """Return the plan that runs the window several times in sequence (Fig. 17).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`. See `windows` for the valid values.
+        loops: How many times each layer of the window runs.
+        by: `"block"` repeats the window as a whole (ABAB); `"layer"` repeats each layer in place (AABB).
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: There is no such window in a stack of `num_layers` layers, `loops` is out of range, or `by` is
+            unknown.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.loop(num_layers=32, start=14)
+        Plan('0-14 (15-17)*2 18-31')
+        >>> variants.loop(num_layers=32, start=14, by="layer")
+        Plan('0-14 15*2 16*2 17*2 18-31')
+    """
     layers = window(num_layers, start)
     _check_loops(loops, len(layers), num_layers)
     if by == "block":
@@ -77,14 +220,46 @@ def loop(*, num_layers: int, start: int, loops: int = 2, by: Literal["block", "l
 
 
 def skip_layer(*, num_layers: int, layer: int) -> Plan:
-    """One layer left out (Fig. 2)."""
+    """Return the plan that leaves one layer out (Fig. 2).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        layer: The layer to leave out, from 0 to `num_layers - 1`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: The stack has fewer than 2 layers, or no such layer.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.skip_layer(num_layers=32, layer=7)
+        Plan('0-6 8-31')
+    """
     _check_int("num_layers", num_layers, 2, MAX_LAYERS)
     _check_int("layer", layer, 0, num_layers - 1, f" in a {num_layers}-layer model")
     return Plan.of(*range(layer), *range(layer + 1, num_layers))
 
 
 def swap(*, num_layers: int, layer: int) -> Plan:
-    """One layer exchanged with the one after it (Fig. 2)."""
+    """Return the plan that exchanges one layer with the next (Fig. 2).
+
+    Args:
+        num_layers: The number of layers in the stack.
+        layer: The first of the two layers, from 0 to `num_layers - 2`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: The stack has fewer than 2 layers, or no layer after `layer`.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.swap(num_layers=32, layer=7)
+        Plan('0-6 8-7 9-31')
+    """
     _check_int("num_layers", num_layers, 2, MAX_LAYERS)
     _check_int("layer", layer, 0, num_layers - 2, f" to swap with the next in a {num_layers}-layer model")
     return Plan.of(*range(layer), layer + 1, layer, *range(layer + 2, num_layers))
@@ -92,7 +267,22 @@ def swap(*, num_layers: int, layer: int) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A named rule: the function that builds the plan, what it does in a line, and where the paper has it."""
+    """A named rule that builds a plan for a stack of any size.
+
+    Attributes:
+        name: The name in `VARIANTS` and on the command line, with "-" between words.
+        rule: The function that builds the plan.
+        summary: What the rule does, in one line.
+        paper: Where the paper has it.
+
+    Example:
+        >>> from painters import variants
+        >>> parallel = variants.VARIANTS["parallel"]
+        >>> parallel.paper
+        'Figs. 8, 9, 10'
+        >>> dict(parallel.parameters)
+        {'start': None, 'loops': 1}
+    """
 
     name: str
     rule: Callable[..., Plan]
@@ -101,7 +291,7 @@ class Variant:
 
     @property
     def parameters(self) -> Mapping[str, Parameter | None]:
-        """The parameters besides `num_layers`, each with its default, or None where it has no fixed one."""
+        """The parameters besides `num_layers`, each with its default; None if it has no fixed one."""
         signature = inspect.signature(self.rule).parameters
         return {
             name: None if parameter.default is parameter.empty else parameter.default
@@ -126,71 +316,158 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         )
     }
 )
+"""The rules by name."""
 
 
 def windows(num_layers: int) -> range:
-    """The valid values of `start`, 0 to (num_layers - 2) // 2; none for a stack of one layer."""
+    """Return the valid values of `start`.
+
+    Args:
+        num_layers: The number of layers in the stack.
+
+    Returns:
+        0 to `(num_layers - 2) // 2`, both included; empty for a stack of one layer.
+
+    Raises:
+        VariantError: `num_layers` is out of range.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.windows(12)
+        range(0, 6)
+    """
     _check_int("num_layers", num_layers, 1, MAX_LAYERS)
     return range(num_layers // 2)
 
 
 def window(num_layers: int, start: int) -> range:
-    """The layers that a window rule touches; raises VariantError where there are none."""
+    """Return the layers of a window.
+
+    Args:
+        num_layers: The number of layers in the stack.
+        start: The paper's N: the window begins at layer `start + 1`.
+
+    Returns:
+        Layers `start + 1` to `num_layers - start - 1`, both included.
+
+    Raises:
+        VariantError: There is no such window in a stack of this size.
+
+    Example:
+        >>> from painters import variants
+        >>> list(variants.window(32, 14))
+        [15, 16, 17]
+    """
     starts = windows(num_layers)
     if type(start) is not int:
         raise VariantError(f"start {start!r:.60} is not an int: give the paper's N, a whole number")
     if start not in starts:
         legal = f"start must be 0 to {starts[-1]}" if starts else "a window needs at least 2 layers"
-        found = "comes before the first layer of" if start < 0 else "leaves no layer to touch in"
-        raise VariantError(f"start {start} {found} a {num_layers}-layer model: {legal}")
+        problem = "comes before the first layer of" if start < 0 else "leaves no layer to touch in"
+        raise VariantError(f"start {start} {problem} a {num_layers}-layer model: {legal}")
     return range(start + 1, num_layers - start)
 
 
 def default_start(num_layers: int) -> int:
-    """The `start` of a window over the middle half of the stack: a quarter of its layers lie before it."""
+    """Return the `start` of a window over the middle half of the stack.
+
+    Args:
+        num_layers: The number of layers in the stack.
+
+    Returns:
+        A quarter of `num_layers`, rounded down.
+
+    Raises:
+        VariantError: `num_layers` is out of range.
+
+    Example:
+        >>> from painters import variants
+        >>> start = variants.default_start(32)
+        >>> start, variants.window(32, start)
+        (8, range(9, 24))
+    """
     _check_int("num_layers", num_layers, 1, MAX_LAYERS)
     return num_layers // 4
 
 
 def find(name: str) -> Variant:
-    """The variant of this name, written with '-' or '_'; raises VariantError with the nearest names."""
-    known = name.replace("_", "-")
-    if known in VARIANTS:
-        return VARIANTS[known]
-    near = get_close_matches(known, VARIANTS, n=1)
+    """Return the variant of this name.
+
+    Args:
+        name: The name, its words joined by "-" or "_".
+
+    Returns:
+        The variant.
+
+    Raises:
+        VariantError: There is none; the message gives the nearest name.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.find("middle_repeat").name
+        'middle-repeat'
+    """
+    key = name.replace("_", "-")
+    if key in VARIANTS:
+        return VARIANTS[key]
+    near = get_close_matches(key, VARIANTS, n=1)
     hint = f"did you mean {near[0]!r}? The variants" if near else "the variants"
     raise VariantError(f"no variant is called {name!r:.60}: {hint} are {', '.join(VARIANTS)}")
 
 
 def build(name: str, num_layers: int, **params: Parameter) -> Plan:
-    """The plan of the variant `name` for a stack of `num_layers`; `start` defaults to `default_start`."""
+    """Return the plan of a variant for a stack of this size.
+
+    Args:
+        name: The name of the variant.
+        num_layers: The number of layers in the stack.
+        **params: The rule's parameters. `start` defaults to `default_start(num_layers)`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        VariantError: There is no such variant, it takes no such parameter, it needs one that is missing, or a
+            value does not fit the stack.
+
+    Example:
+        >>> from painters import variants
+        >>> variants.build("parallel", 12, loops=2)
+        Plan('0-3 {4-8}*2 9-11')
+    """
     variant = find(name)
-    takes = variant.parameters
+    parameters = variant.parameters
     for param in params:
-        if param not in takes:
-            legal = f"it takes {' and '.join(takes)}" if takes else "it takes none besides the number of layers"
+        if param not in parameters:
+            legal = (
+                f"it takes {' and '.join(parameters)}" if parameters else "it takes none besides the number of layers"
+            )
             raise VariantError(f"variant {variant.name} takes no parameter {param!r:.60}: {legal}")
-    if "start" in takes and "start" not in params:
+    if "start" in parameters and "start" not in params:
         params["start"] = default_start(num_layers)
-    for param, default in takes.items():
+    for param, default in parameters.items():
         if default is None and param not in params:
             raise VariantError(f"variant {variant.name} needs the parameter {param!r}: give it a value")
     return variant.rule(num_layers=num_layers, **params)
 
 
 def _around(num_layers: int, start: int, *middle: int | Step) -> Plan:
-    """The plan with `middle` in the place of the window."""
+    """Return the plan with `middle` in place of the window."""
     return Plan.of(*range(start + 1), *middle, *range(num_layers - start, num_layers))
 
 
 def _check_int(name: str, value: int, low: int, high: int, where: str = "") -> None:
+    """Raise VariantError unless `value` is an int from `low` to `high`, both included.
+
+    The message calls it `name` and ends with `where`.
+    """
     if type(value) is not int:
         raise VariantError(f"{name} {value!r:.60} is not an int: it must be {low} to {high}{where}")
     if not low <= value <= high:
         raise VariantError(f"{name} {value} is out of range: it must be {low} to {high}{where}")
 
 
-def _check_loops(loops: int, layers: int, num_layers: int) -> None:
-    """Nothing; raises VariantError where so many loops over so many layers are more than a plan may run."""
-    most = (MAX_LAYER_RUNS - (num_layers - layers)) // layers
-    _check_int("loops", loops, 1, most, f" for a window of {layers} layers")
+def _check_loops(loops: int, width: int, num_layers: int) -> None:
+    """Raise VariantError if a plan cannot run a window of `width` layers `loops` times."""
+    largest = (MAX_LAYER_RUNS - (num_layers - width)) // width
+    _check_int("loops", loops, 1, largest, f" for a window of {width} layers")
