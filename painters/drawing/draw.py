@@ -1,4 +1,4 @@
-"""Drawings of plans: as text for a terminal, as a figure in the manner of the paper's Figure 1."""
+"""The public functions that draw plans: as text, as a matplotlib figure, as SVG and as HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SUFFIXES = (".svg", ".png")
 
 
 class DrawingError(PaintersError, ValueError):
-    """A picture that cannot be written."""
+    """A drawing that cannot be written to the file that was named."""
 
     exit_code = 2
 
@@ -29,10 +29,27 @@ class DrawingError(PaintersError, ValueError):
 def plan_text(
     plan: Plan, num_layers: int | None = None, width: int = 80, *, ascii_only: bool = False, dim: bool = False
 ) -> str:
-    """The plan drawn from left to right in lines of at most `width` characters.
+    """Return the plan drawn with characters, from left to right.
 
-    Given `num_layers`, layers of the model that never run are named in a last line, which `dim` sets in the
-    terminal's faint style. Raises PlanError where the plan runs a layer that the model does not have.
+    Args:
+        plan: The plan to draw.
+        num_layers: The number of layers in the model. If it is given, a last line names the layers that never run.
+        width: The longest line, in characters; below 20 counts as 20. The last line is not broken.
+        ascii_only: Whether to draw with ASCII characters alone.
+        dim: Whether to show the last line in the terminal's faint style.
+
+    Returns:
+        The drawing, its lines joined by newlines.
+
+    Raises:
+        PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters.drawing import plan_text
+        >>> from painters.plan import Plan
+        >>> print(plan_text(Plan.parse("0-4 5*3 7-11"), num_layers=12, ascii_only=True))
+        -- 0 ~ 4 -[ 5 ]x3- 7 ~ 11 ->
+        never run: 6
     """
     text = draw_text(plan, width, ascii_only)
     unused = never_run(plan, num_layers)
@@ -42,7 +59,24 @@ def plan_text(
 
 
 def never_run(plan: Plan, num_layers: int | None) -> str:
-    """The line `never run: 20, 25-31`, empty where every layer runs or `num_layers` is not known."""
+    """Return the line that names the layers that a plan never runs.
+
+    Args:
+        plan: The plan.
+        num_layers: The number of layers in the model; None if it is not known.
+
+    Returns:
+        A line such as "never run: 20, 25-31"; empty if every layer runs or `num_layers` is None.
+
+    Raises:
+        PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters.drawing import never_run
+        >>> from painters.plan import Plan
+        >>> never_run(Plan.parse("0-3 6-10"), num_layers=12)
+        'never run: 4-5, 11'
+    """
     if num_layers is None:
         return ""
     plan.check(num_layers)
@@ -51,40 +85,137 @@ def never_run(plan: Plan, num_layers: int | None) -> str:
 
 
 def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = None) -> Figure:
-    """The plan as a matplotlib figure: boxes coloured by place in the stack, splits, merges and loop arrows.
+    """Return the plan drawn as a matplotlib figure, in the manner of the paper's Figure 1.
 
-    Without `num_layers` the stack is taken to end with the last layer that the plan runs. The figure belongs
-    to no window and to no global state. Raises PlanError where the plan runs a layer beyond `num_layers`.
+    Layers are boxes coloured by their position in the stack. Parallel groups split and merge; repeats are framed, with
+    an arrow back. The figure belongs to no window, and pyplot does not know it.
+
+    Args:
+        plan: The plan to draw.
+        num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
+            default the model ends with the last layer that the plan runs, and none are named.
+        title: The title above the drawing.
+
+    Returns:
+        The figure.
+
+    Raises:
+        PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters.drawing import plan_figure
+        >>> from painters.plan import Plan
+        >>> figure = plan_figure(Plan.parse("0-3 {4-8}*3 9-11"), num_layers=12, title="looped parallel")
+        >>> [text.get_text() for text in figure.axes[0].texts][:3]
+        ['looped parallel', '', '0']
     """
     count = num_layers or max(plan.layers) + 1
     return figure_of(lay_out(plan, count, title, never_run(plan, num_layers)), count)
 
 
 def plan_svg(plan: Plan, num_layers: int | None = None) -> str:
-    """The drawing of `plan_figure` as an SVG element of a few kilobytes, made without matplotlib.
+    """Return the drawing of `plan_figure` as an SVG element of a few kilobytes, made without matplotlib.
 
-    Its lines and words take the colour of the page that it is put in. Raises PlanError as `plan_figure` does.
+    Its lines and words take the text colour of the page around it.
+
+    Args:
+        plan: The plan to draw.
+        num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
+            default the model ends with the last layer that the plan runs, and none are named.
+
+    Returns:
+        The SVG element, as text.
+
+    Raises:
+        PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters.drawing import plan_svg
+        >>> from painters.plan import Plan
+        >>> svg = plan_svg(Plan.parse("0-3 {4-8}*3 9-11"), num_layers=12)
+        >>> svg.startswith("<svg"), "<title>Plan 0-3 {4-8}*3 9-11</title>" in svg
+        (True, True)
     """
     count = num_layers or max(plan.layers) + 1
     return svg_of(lay_out(plan, count, None, never_run(plan, num_layers)), count, f"Plan {plan}")
 
 
 def plan_html(plan: Plan, num_layers: int | None = None) -> str:
-    """The drawing with the plan's text and what it costs, for a notebook."""
+    """Return the drawing of `plan_svg` with the plan's text and its cost below, as a notebook shows it.
+
+    Args:
+        plan: The plan to draw.
+        num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
+            default the model ends with the last layer that the plan runs, and none are named.
+
+    Returns:
+        The HTML element, as text.
+
+    Raises:
+        PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters.drawing import plan_html
+        >>> from painters.plan import Plan
+        >>> html = plan_html(Plan.parse("0-3 {4-8}*3 9-11"))
+        >>> html[html.index("<code>"):]
+        '<code>0-3 {4-8}*3 9-11</code> – 22 layer runs, depth 10, 12 distinct layers</div>'
+    """
     cost = f"{plan.layer_runs} layer runs, depth {plan.depth}, {len(plan.layers)} distinct layers"
     style = "overflow-x: auto"
     return f'<div style="{style}">{plan_svg(plan, num_layers)}<br><code>{escape(str(plan))}</code> – {cost}</div>'
 
 
 def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
-    """The named plans of one model as a single figure, as `plan_figure` draws each."""
+    """Return one figure with several plans for the same model, each drawn as `plan_figure` does.
+
+    Args:
+        plans: The plans by name; each name stands above its drawing.
+        num_layers: The number of layers in the model.
+
+    Returns:
+        The figure.
+
+    Raises:
+        PlanError: A plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters import variants
+        >>> from painters.drawing import gallery
+        >>> figure = gallery({name: variants.build(name, 12) for name in ("skip", "reverse")}, num_layers=12)
+        >>> [text.get_text() for text in figure.axes[0].texts if text.get_text().isalpha()]
+        ['skip', 'reverse']
+    """
     for plan in plans.values():
         plan.check(num_layers)
     return figure_of(lay_out_gallery(plans, num_layers), num_layers)
 
 
 def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None) -> Path:
-    """The path of the figure it has written: an .svg or a .png; raises DrawingError for another suffix."""
+    """Write the figure of `plan_figure` to a file.
+
+    The same plan always writes the same bytes.
+
+    Args:
+        plan: The plan to draw.
+        path: The file to write; its suffix is .svg or .png.
+        num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
+            default the model ends with the last layer that the plan runs, and none are named.
+        title: The title above the drawing.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        DrawingError: The suffix is another one.
+        PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
+
+    Example:
+        >>> from painters.drawing import save_plan
+        >>> from painters.plan import Plan
+        >>> save_plan(Plan.parse("0-3 {4-8}*3 9-11"), "plan.svg", num_layers=12).name
+        'plan.svg'
+    """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise DrawingError(
@@ -93,7 +224,7 @@ def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = No
     figure = plan_figure(plan, num_layers, title)
     import matplotlib
 
-    # The same plan writes the same bytes: no date, no random ids.
+    # Without a date and random ids, so that the same plan writes the same bytes.
     with matplotlib.rc_context({"svg.hashsalt": "painters"}):
         figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix.lower() == ".svg" else None)
     return path

@@ -1,7 +1,7 @@
-"""A plan drawn as boxes and arrows, in the manner of the paper's Figure 1.
+"""The layout of a drawing with boxes and arrows, in the manner of the paper's Figure 1.
 
-Shapes become parts that know their size; parts are placed in rows, with the stack as a strip below them,
-and painted on one of the canvases.
+The shapes of a plan become parts that know their size. The parts are put in rows, with the stack as a strip below, and
+drawn on one of the canvases. All lengths are in units of the drawing.
 """
 
 from __future__ import annotations
@@ -9,18 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from painters.drawing.parts import GAP, Canvas, Part, part_of
+from painters.drawing.parts import GAP, Canvas, DrawingPart, part_of
 from painters.plan import Plan
 from painters.plan.shapes import fold
 
 ROW_WIDTH = 17.0
+"""The width at which a row is full."""
 MAX_NOTE = 110
-TITLE = 0.62  # the height of a name in a gallery
+"""The most characters of the note below the stack."""
+TITLE = 0.62
+"""The height of a name in a gallery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """A plan laid out: its size, and what paints it."""
+    """A drawing that is laid out.
+
+    Attributes:
+        width: Its width.
+        height: Its height.
+        paint: Draws it on a canvas.
+    """
 
     width: float
     height: float
@@ -28,16 +37,23 @@ class Sheet:
 
 
 def lay_out(plan: Plan, num_layers: int, title: str | None, never_run: str) -> Sheet:
-    """The plan on a sheet; layers are coloured by their place in a stack of `num_layers`."""
+    """Return the sheet of a plan.
+
+    Args:
+        plan: The plan.
+        num_layers: The number of layers in the stack, by which the layers are coloured.
+        title: The title above the drawing.
+        never_run: The line that names the layers that never run, or "".
+    """
     shapes = fold(plan.steps)
     rows = _rows([part_of(shape, longest=12) for shape in shapes])
     if len(rows) > 1:
         rows = _rows([part_of(shape, longest=4) for shape in shapes])
     note = "layers of the stack" + (f"; {never_run}" if never_run else "")
     note = note if len(note) <= MAX_NOTE else note[: MAX_NOTE - 1] + "…"
-    drawn = max(sum(part.width + GAP for part in row) + GAP for row in rows)
-    # The words are at most about this wide; a drawing of one box must not cut them off.
-    width = 1.0 + max(drawn, 0.5 + 0.115 * len(note), 0.16 * len(title or ""))
+    rows_width = max(sum(part.width + GAP for part in row) + GAP for row in rows)
+    # The note and the title are at most about this wide: a drawing of a single box must not cut them off.
+    width = 1.0 + max(rows_width, 0.5 + 0.115 * len(note), 0.16 * len(title or ""))
     height = sum(_height(row) for row in rows) + 1.5 + (0.6 if title else 0.0)
 
     def paint(canvas: Canvas) -> None:
@@ -55,22 +71,21 @@ def lay_out(plan: Plan, num_layers: int, title: str | None, never_run: str) -> S
 
 
 def lay_out_gallery(plans: Mapping[str, Plan], num_layers: int) -> Sheet:
-    """Several plans under one another, each with its name above, and the stack's colours once at the foot."""
-    drawn = {name: [part_of(shape, longest=12) for shape in fold(plan.steps)] for name, plan in plans.items()}
-    wide = any(sum(part.width + GAP for part in parts) > ROW_WIDTH for parts in drawn.values())
-    if wide:
-        drawn = {name: [part_of(shape, longest=4) for shape in fold(plan.steps)] for name, plan in plans.items()}
-    rows = {name: _rows(parts) for name, parts in drawn.items()}
-    width = 1.0 + max(sum(part.width + GAP for part in row) + GAP for lines in rows.values() for row in lines)
-    height = 1.6 + sum(TITLE + sum(_height(row) for row in lines) for lines in rows.values())
+    """Return a sheet of plans under one another, each with its name above, and the stack once at the foot."""
+    parts = {name: [part_of(shape, longest=12) for shape in fold(plan.steps)] for name, plan in plans.items()}
+    if any(sum(part.width + GAP for part in row) > ROW_WIDTH for row in parts.values()):
+        parts = {name: [part_of(shape, longest=4) for shape in fold(plan.steps)] for name, plan in plans.items()}
+    rows_of = {name: _rows(row) for name, row in parts.items()}
+    width = 1.0 + max(sum(part.width + GAP for part in row) + GAP for rows in rows_of.values() for row in rows)
+    height = 1.6 + sum(TITLE + sum(_height(row) for row in rows) for rows in rows_of.values())
 
     def paint(canvas: Canvas) -> None:
         top = height - 0.2
-        for name, lines in rows.items():
+        for name, rows in rows_of.items():
             canvas.note(0.5, top, name, 13, "top")
             top -= TITLE
-            for number, row in enumerate(lines):
-                _paint_row(canvas, row, 0.5, top - max(part.up for part in row), more=number < len(lines) - 1)
+            for number, row in enumerate(rows):
+                _paint_row(canvas, row, 0.5, top - max(part.up for part in row), more=number < len(rows) - 1)
                 top -= _height(row)
         _paint_stack(canvas, Plan.identity(num_layers), num_layers, "layers of the stack", width, fontsize=12)
 
@@ -78,7 +93,7 @@ def lay_out_gallery(plans: Mapping[str, Plan], num_layers: int) -> Sheet:
 
 
 def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float, fontsize: int = 8) -> None:
-    """The stack as a strip at the foot: a colour where a layer runs, an empty cell where it does not."""
+    """Draw the stack as a strip of cells at the foot, with a note below; layers that never run have no colour."""
     cell = min(0.3, (width - 2.0) / num_layers)
     used = set(plan.layers)
     for layer in range(num_layers):
@@ -90,8 +105,9 @@ def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: 
     canvas.note(1.0, 0.42, note, fontsize)
 
 
-def _rows(parts: Sequence[Part]) -> list[list[Part]]:
-    rows: list[list[Part]] = [[]]
+def _rows(parts: Sequence[DrawingPart]) -> list[list[DrawingPart]]:
+    """Return the parts in rows, none wider than `ROW_WIDTH` unless it holds a single part."""
+    rows: list[list[DrawingPart]] = [[]]
     used = 0.0
     for part in parts:
         if rows[-1] and used + part.width + GAP > ROW_WIDTH:
@@ -102,11 +118,13 @@ def _rows(parts: Sequence[Part]) -> list[list[Part]]:
     return rows
 
 
-def _height(row: Sequence[Part]) -> float:
+def _height(row: Sequence[DrawingPart]) -> float:
+    """Return the height of a row and the space around it."""
     return max(part.up for part in row) + max(part.down for part in row) + 0.4
 
 
-def _paint_row(canvas: Canvas, row: Sequence[Part], x: float, y: float, more: bool) -> None:
+def _paint_row(canvas: Canvas, row: Sequence[DrawingPart], x: float, y: float, more: bool) -> None:
+    """Draw a row from `x` on, with the stream at height `y`; `more` says that another row follows."""
     for part in row:
         canvas.arrow((x, y), (x + GAP, y))
         part.paint(canvas, x + GAP, y)

@@ -1,4 +1,7 @@
-"""A plan drawn with characters: the stream runs left to right, branches are stacked, repeats bracketed."""
+"""Drawings of plans with characters.
+
+The residual stream is a line from left to right, branches lie above one another, and repeats are in brackets.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,16 @@ from painters.plan import Plan
 from painters.plan.shapes import ParallelShape, Repeat, Shape, Span, fold
 
 MAX_BRANCHES = 8
-"""Branches of a group that are drawn one by one; of more, the first three and the last two."""
+"""The most branches of a group that are all drawn; of more, only the first three and the last two are."""
 MAX_ROWS = 30
-"""Rows of a group that are drawn inside another shape; a taller one is shown by its text."""
+"""The most rows of a shape; a taller one is shown by its text."""
 MIN_WIDTH = 20
+"""The narrowest drawing, in characters."""
 MIN_ROOM = 6
+"""The fewest columns in which a shape is drawn; in fewer it is shown by its text."""
 
 _ASCII = str.maketrans("─│┌┐└┘├┤┬┴┼╞╡╔╗╚╝║╠╣▶×⋮┄…", "-|" + "+" * 9 + "[][][]|[]>x:~~")
-_CORNERS = {  # (up, down, left, right) -> the line that goes there
+_CORNERS = {  # (up, down, left, right): the character with lines in these directions
     (False, True, False, True): "┌",
     (False, True, True, False): "┐",
     (True, False, False, True): "└",
@@ -32,18 +37,24 @@ _CORNERS = {  # (up, down, left, right) -> the line that goes there
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows of equal width; the stream enters and leaves on row `axis`."""
+    """A drawing of characters.
+
+    Attributes:
+        rows: Lines of equal width.
+        axis: The number of the row on which the stream enters and leaves.
+    """
 
     rows: tuple[str, ...]
     axis: int
 
     @property
     def width(self) -> int:
+        """The width in columns."""
         return len(self.rows[0])
 
 
 def draw_text(plan: Plan, width: int, ascii_only: bool) -> str:
-    """The drawing in lines of at most `width` characters (at least 20)."""
+    """Return the drawing in lines of at most `width` characters; below 20 counts as 20."""
     width = max(width, MIN_WIDTH)
     lines: list[list[Block]] = [[]]
     used = 0
@@ -58,14 +69,14 @@ def draw_text(plan: Plan, width: int, ascii_only: bool) -> str:
     for number, line in enumerate(lines):
         head = "──" if number == 0 else "┄─"
         tail = "─▶" if number == len(lines) - 1 else "─┄"
-        block = _beside([_leaf(head), _joined(line), _leaf(tail)])
+        block = _side_by_side([_leaf(head), _joined(line), _leaf(tail)])
         pieces += [row.rstrip() for row in block.rows]
     text = "\n".join(pieces)
     return text.translate(_ASCII) if ascii_only else text
 
 
 def _block(shape: Shape, room: int) -> Block:
-    """The drawing of one shape in at most `room` columns, or its text where it does not fit."""
+    """Return the drawing of a shape in at most `room` columns, or its text if it does not fit."""
     if room >= MIN_ROOM:
         if isinstance(shape, Span):
             block = _span(shape)
@@ -79,23 +90,28 @@ def _block(shape: Shape, room: int) -> Block:
 
 
 def _span(span: Span) -> Block:
+    """Return the drawing of a span: its layers, or only the ends if there are more than three."""
     half = f".{span.half}" if span.half else ""
     names = [f"{layer}{half}" for layer in span.layers]
     return _leaf(f" {names[0]} … {names[-1]} " if len(names) > 3 else " " + " ─ ".join(names) + " ")
 
 
 def _repeat(repeat: Repeat, room: int) -> Block:
+    """Return the drawing of a repeat: its body in brackets, and how often it runs."""
     times = f"×{repeat.times}"
     body = _sequence(repeat.body, room - 2 - len(times))
     height = len(body.rows)
     left = _column(height, body.axis, "╔║╚╠╞")
     right = _column(height, body.axis, "╗║╝╣╡")
     label = Block(tuple(times if row == body.axis else " " * len(times) for row in range(height)), body.axis)
-    return _beside([left, body, right, label])
+    return _side_by_side([left, body, right, label])
 
 
 def _column(height: int, axis: int, glyphs: str) -> Block:
-    """A tall bracket; `glyphs` are its top, side, bottom, the row of the stream, and a bracket of one row."""
+    """Return a bracket of one column.
+
+    `glyphs` are its characters: top, side, bottom, the row of the stream, and a bracket of a single row.
+    """
     if height == 1:
         return Block((glyphs[4],), 0)
     rows = [glyphs[1]] * height
@@ -105,15 +121,16 @@ def _column(height: int, axis: int, glyphs: str) -> Block:
 
 
 def _group(group: ParallelShape, room: int) -> Block:
+    """Return the drawing of a parallel group: its branches between a split and a merge."""
     merge = f" {group.merge} "
     inner = room - 4 - len(merge)
     count = len(group.branches)
     if count <= MAX_BRANCHES:
         branches = [_sequence(branch, inner) for branch in group.branches]
     else:
-        more = _leaf(f" ⋮ {count - 5} more ")
+        omitted = _leaf(f" ⋮ {count - 5} more ")
         branches = [_sequence(branch, inner) for branch in group.branches[:3] + group.branches[-2:]]
-        branches.insert(3, more)
+        branches.insert(3, omitted)
     width = max(branch.width for branch in branches)
     rows: list[str] = []
     entries: list[int] = []
@@ -133,15 +150,15 @@ def _group(group: ParallelShape, room: int) -> Block:
 
 
 def _sequence(shapes: Sequence[Shape], room: int) -> Block:
-    """Shapes one after another, the middle ones left out where they do not fit."""
+    """Return the drawing of shapes one after another; those in the middle are left out if they do not fit."""
     whole = _joined(_block(shape, room) for shape in shapes)
     if whole.width <= room:
         return whole
     for kept in range(min(len(shapes) // 2, room), 0, -1):
-        left_out = len(shapes) - 2 * kept
-        if left_out < 1:
+        omitted = len(shapes) - 2 * kept
+        if omitted < 1:
             continue
-        middle = _leaf(f" … {left_out} steps … ")
+        middle = _leaf(f" … {omitted} steps … ")
         ends = [_block(shape, room) for shape in (*shapes[:kept], *shapes[-kept:])]
         block = _joined([*ends[:kept], middle, *ends[kept:]])
         if block.width <= room:
@@ -150,15 +167,15 @@ def _sequence(shapes: Sequence[Shape], room: int) -> Block:
 
 
 def _joined(blocks: Iterable[Block]) -> Block:
-    """Blocks one after another with the stream drawn between them."""
+    """Return blocks one after another, with the stream drawn between them."""
     linked: list[Block] = []
     for block in blocks:
         linked += [_leaf("─"), block] if linked else [block]
-    return _beside(linked)
+    return _side_by_side(linked)
 
 
-def _beside(blocks: Sequence[Block]) -> Block:
-    """Blocks side by side, their axes on one row."""
+def _side_by_side(blocks: Sequence[Block]) -> Block:
+    """Return blocks side by side, with their axes on one row."""
     above = max(block.axis for block in blocks)
     below = max(len(block.rows) - block.axis for block in blocks)
     columns = []
@@ -170,16 +187,19 @@ def _beside(blocks: Sequence[Block]) -> Block:
 
 
 def _padded(block: Block, width: int) -> Block:
+    """Return the block extended to `width` columns, its stream drawn to the end."""
     missing = width - block.width
     return Block(
-        tuple(row + ("─" if place == block.axis else " ") * missing for place, row in enumerate(block.rows)),
+        tuple(row + ("─" if number == block.axis else " ") * missing for number, row in enumerate(block.rows)),
         block.axis,
     )
 
 
 def _leaf(text: str) -> Block:
+    """Return a block of one row."""
     return Block((text,), 0)
 
 
 def _shortened(text: str, room: int) -> str:
+    """Return the text, cut to `room` characters."""
     return text if len(text) <= room else text[: room - 1] + "…"
