@@ -162,7 +162,7 @@ def _strip(span: Span) -> DrawingPart:
 
 
 def _words(text: str) -> DrawingPart:
-    """A white box with a text: for what is not drawn in full."""
+    """Return a part with a white box and a text, for what is not drawn in full."""
     text = text if len(text) <= 24 else text[:23] + "…"
     width = 0.4 + 0.13 * max(len(text), 4)
 
