@@ -1,6 +1,6 @@
-"""The bundled tasks, as configurations for lm-eval: a YAML each, with its documents as JSONL beside it.
+"""The bundled tasks, as configurations for lm-eval: a YAML for each, with its documents as JSON lines beside it.
 
-A new task is a folder with these two. Nothing here needs lm-eval or torch.
+To add a task, add a folder with these two files. This module needs neither lm-eval nor torch.
 """
 
 from __future__ import annotations
@@ -12,100 +12,180 @@ from typing import Any
 
 from painters.errors import PaintersError
 
-__all__ = ["TaskError", "TaskUnavailableError", "bundled", "config", "describe", "output_type"]
+__all__ = ["TaskError", "TaskUnavailableError", "bundled", "config", "describe", "output_type", "reader"]
 
 FOLDER = Path(__file__).parent / "nano" / "tasks"
 
 
 class TaskError(PaintersError, ValueError):
-    """A task that does not exist, cannot be had here, or is not what lm-eval expects of one."""
+    """A task that does not exist, is malformed, or cannot be loaded."""
 
     exit_code = 2
 
 
 class TaskUnavailableError(TaskError):
-    """A task that exists, whose documents cannot be had at the moment."""
+    """A task that exists, but whose documents cannot be loaded at the moment."""
 
     exit_code = 1
 
 
 def bundled(folder: Path = FOLDER) -> dict[str, Path]:
-    """Name -> YAML of the tasks in `folder`, in alphabetical order."""
+    """Return the tasks in a folder.
+
+    Args:
+        folder: A folder with a folder for each task; by default that of the tasks that come with painters.
+
+    Returns:
+        The path of each task's YAML, by the name of the task, in alphabetical order.
+
+    Example:
+        >>> from painters import tasks
+        >>> list(tasks.bundled())
+        ['nano_arc', 'nano_gsm8k', 'nano_hellaswag', 'nano_lambada', 'nano_winogrande']
+    """
     paths = sorted(folder.glob("*/*.yaml"))
     return {path.stem: path for path in paths if path.stem == path.parent.name}
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """What the task of the YAML `path` is: documents (how many), answer, metrics, shots, version, about."""
-    read = _read(path)
-    metadata = read.get("metadata", {})
-    test = _beside(path, read["dataset_kwargs"]["data_files"][read["test_split"]])
+    """Return a description of a task.
+
+    Args:
+        path: The task's YAML.
+
+    Returns:
+        A dict with `documents` (their number), `answer` (the type of the answers, in lm-eval's words), `metrics`
+        (their names), `shots`, `version` and `about` (one sentence).
+
+    Raises:
+        TaskError: The YAML or its documents are missing or malformed.
+
+    Example:
+        >>> from painters import tasks
+        >>> about = tasks.describe(tasks.bundled()["nano_arc"])
+        >>> about["documents"], about["answer"], about["metrics"]
+        (500, 'multiple_choice', ['acc', 'acc_norm'])
+    """
+    fields = _read(path)
+    metadata = fields.get("metadata", {})
+    test_documents = _documents_path(path, fields["dataset_kwargs"]["data_files"][fields["test_split"]])
     return {
-        "documents": len(_documents(test, read["task"])),
-        "answer": read["output_type"],
-        "metrics": [metric["metric"] for metric in read["metric_list"]],
-        "shots": read.get("num_fewshot", 0),
+        "documents": len(_documents(test_documents, fields["task"])),
+        "answer": fields["output_type"],
+        "metrics": [metric["metric"] for metric in fields["metric_list"]],
+        "shots": fields.get("num_fewshot", 0),
         "version": metadata.get("version"),
         "about": metadata.get("about", ""),
     }
 
 
 def output_type(path: Path) -> str | None:
-    """How the task of the YAML `path` is answered, in lm-eval's words, such as "multiple_choice"."""
-    found = _read(path).get("output_type")
-    return found if isinstance(found, str) else None
+    """Return the type of a task's answers, in lm-eval's words.
+
+    Args:
+        path: The task's YAML.
+
+    Returns:
+        The type, such as "multiple_choice"; None if the YAML does not say.
+
+    Raises:
+        TaskError: The YAML is missing or malformed.
+
+    Example:
+        >>> from painters import tasks
+        >>> tasks.output_type(tasks.bundled()["nano_gsm8k"])
+        'generate_until'
+    """
+    value = _read(path).get("output_type")
+    return value if isinstance(value, str) else None
 
 
 def config(path: Path) -> dict[str, Any]:
-    """What lm-eval's ConfigurableTask takes for the task that the YAML `path` describes.
+    """Return the configuration of a task for lm-eval's `ConfigurableTask`.
 
-    The documents are read into memory when the task is built. lm-eval's own way, `dataset_path: json`, would
-    look for them from the working directory and leave a copy in the user's cache.
+    The documents are read into memory when lm-eval builds the task. Its own `dataset_path: json` would look for them
+    relative to the working directory, and would leave a copy in the user's cache.
+
+    Args:
+        path: The task's YAML.
+
+    Returns:
+        The fields of the YAML, with a function that reads the documents as `custom_dataset`.
+
+    Raises:
+        TaskError: The YAML is missing or malformed, or its documents are outside of its folder.
+
+    Example:
+        >>> from painters import tasks
+        >>> fields = tasks.config(tasks.bundled()["nano_lambada"])
+        >>> fields["task"], callable(fields["custom_dataset"])
+        ('nano_lambada', True)
     """
-    read = _read(path)
-    files = read.pop("dataset_kwargs")["data_files"]
-    read["custom_dataset"] = reader({split: _beside(path, file) for split, file in files.items()}, read["task"])
+    fields = _read(path)
+    files = fields.pop("dataset_kwargs")["data_files"]
+    paths = {split: _documents_path(path, file) for split, file in files.items()}
+    fields["custom_dataset"] = reader(paths, fields["task"])
+    return fields
+
+
+def reader(paths: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
+    """Return a function that reads a task's documents, for the field `custom_dataset` of its configuration.
+
+    Args:
+        paths: The file of each split, with a document of JSON on each line.
+        name: What error messages call the task.
+
+    Returns:
+        A function that returns a `datasets.Dataset` for each split. lm-eval calls it with the task's metadata. It
+        raises `TaskError` if a file is missing or malformed.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from painters import tasks
+        >>> _ = Path("test.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}')
+        >>> splits = tasks.reader({"test": Path("test.jsonl")}, "sums")()
+        >>> splits["test"][0]
+        {'question': '2 + 2?', 'answer': '4'}
+    """
+
+    def read(**metadata: Any) -> dict[str, Any]:
+        from datasets import Dataset
+
+        return {split: Dataset.from_list(_documents(path, name)) for split, path in paths.items()}
+
     return read
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The YAML `path`, which is known to name its task and its documents."""
+    """Return the fields of a task's YAML, after checking that it names the task and its documents."""
     import yaml
 
     try:
-        read: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-        _ = read["task"], read["dataset_kwargs"]["data_files"].items()
+        fields: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        _ = fields["task"], fields["dataset_kwargs"]["data_files"].items()
     except (OSError, ValueError, RecursionError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise TaskError(
             f"task in {path.name}: {type(error).__name__}: {error}. A task of this kind is a YAML as lm-eval "
             f"has them, with task:, and its documents under dataset_kwargs: data_files:"
         ) from error
-    return read
+    return fields
 
 
-def _beside(path: Path, file: str) -> Path:
-    """The file of documents beside the YAML `path`, whose folder it may not leave."""
-    found = path.parent / file
-    if not found.resolve().is_relative_to(path.parent.resolve()):
+def _documents_path(path: Path, file: str) -> Path:
+    """Return the path of a file of documents beside the YAML `path`; raise TaskError if it leaves that folder."""
+    documents = path.parent / file
+    if not documents.resolve().is_relative_to(path.parent.resolve()):
         raise TaskError(f"task in {path.name}: {file} leaves the folder of its YAML: put the documents beside it")
-    return found
-
-
-def reader(files: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
-    """A function from nothing to the splits; lm-eval calls it with the task's metadata."""
-
-    def read(**metadata: Any) -> dict[str, Any]:
-        from datasets import Dataset
-
-        return {split: Dataset.from_list(_documents(path, name)) for split, path in files.items()}
-
-    return read
+    return documents
 
 
 def _documents(path: Path, name: str) -> list[dict[str, Any]]:
-    """The documents in `path`, one for each line that is not blank."""
+    """Return the documents in `path`, one for each line that is not blank; errors name the task."""
     if not path.is_file():
-        raise TaskError(f"task {name!r} wants {path.name} beside its YAML, and there is none: write it, or reinstall")
+        raise TaskError(
+            f"task {name!r} needs {path.name} beside its YAML, and that file is missing: write it, or reinstall "
+            f"painters"
+        )
     documents = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if line.strip():

@@ -146,7 +146,7 @@ def test_task_messages(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"task in mine.yaml: KeyError.*documents under dataset_kwargs: data_files:"):
         harness.prepare(str(yaml))
     yaml.write_text(tasks.bundled()["nano_arc"].read_text())
-    with pytest.raises(TaskError, match=r"'nano_arc' wants test\.jsonl beside its YAML"):
+    with pytest.raises(TaskError, match=r"'nano_arc' needs test\.jsonl beside its YAML"):
         harness.prepare(str(yaml))
     (tmp_path / "test.jsonl").write_text('{"question": 1}\n{"question"')
     with pytest.raises(TaskError, match=r"line 2 of test.jsonl is not JSON"):
