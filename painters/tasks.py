@@ -129,7 +129,7 @@ def config(path: Path) -> dict[str, Any]:
 
 
 def reader(paths: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
-    """Return a function that reads a task's documents, for the field `custom_dataset` of its configuration.
+    """Return a function that reads a task's documents, for `custom_dataset` in its configuration.
 
     Args:
         paths: The file of each split, with a document of JSON on each line.
