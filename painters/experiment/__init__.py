@@ -1,4 +1,9 @@
-"""Experiments: grids of cells in YAML files, and the key of a cell."""
+"""Experiments: questions as grids of cells, in YAML files.
+
+A *cell* is one model, plan, task and protocol, and gives one score. Its key is known before it is scored: it holds all
+that is requested and can change the number. What is only known afterwards (digests of weights and requests, device,
+versions) is in the record. `painters.results` decides which record answers which cell.
+"""
 
 from __future__ import annotations
 

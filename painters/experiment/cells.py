@@ -1,9 +1,4 @@
-"""Experiments: a question as a grid of cells, in a YAML file; and the key of a cell.
-
-A *cell* is one model, plan, task and protocol. Its key is known before it is scored and holds everything asked that
-can change the number. What only the answer tells (the digests of weights and requests, device, versions) is in the
-record, and `painters.results` says which record answers which cell.
-"""
+"""The cells of experiments, and their keys."""
 
 from __future__ import annotations
 
@@ -15,34 +10,48 @@ from pathlib import Path
 from typing import Any
 
 from painters.experiment.fields import Model
-from painters.experiment.file import find, load, shipped
 from painters.experiment.grid import Point, spread
 from painters.experiment.protocol import ScoringProtocol
-from painters.experiment.schema import Encoder, Experiment, Grid, Similarity
+from painters.experiment.schema import Encoder, Experiment, Grid
 from painters.experiment.tuning import Tuning
-from painters.experiment.yaml import ExperimentError
 from painters.plan import Plan
 
-__all__ = [
-    "Cell",
-    "Encoder",
-    "Experiment",
-    "ExperimentError",
-    "Grid",
-    "Model",
-    "Point",
-    "Similarity",
-    "cell_key",
-    "cells",
-    "find",
-    "load",
-    "shipped",
-]
+__all__ = ["Cell", "cell_key", "cells"]
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One number, or a few metrics of one task, to be had."""
+    """One model, plan, task and protocol: what gives one score, with a few metrics.
+
+    Cells compare and hash by what can change the number, which is all but the last four fields.
+
+    Attributes:
+        model: The name of the model.
+        revision: Its revision on the hub; None for the newest.
+        dtype: The number type of the weights; "auto" for the checkpoint's.
+        plan: The plan that the model runs.
+        kv: How parallel groups fill the cache: "exact" or "averaged".
+        task: The name of the task.
+        shots: The number of examples in the prompt; None for the task's own number.
+        limit: The number of documents, from the first on; None for all.
+        seed: The seed of the few-shot prompts, or of an encoder's fine-tuning.
+        batch_size: Rows in a batch.
+        tuning: The fine-tuning of an encoder; None for a decoder, which lm-eval scores as it is.
+        batching: "lm-eval" for its own batches, or "shared" for batches that plans share. A score in lm-eval's batches
+            answers a cell with shared ones too.
+        num_layers: The number of layers in the model.
+        variant: The name of the rule that built the plan; None if the file gives the plan.
+        params: The parameters of that rule.
+        source: The path of the task, if the experiment gives one.
+
+    Example:
+        >>> from painters.experiment import cells, load
+        >>> cell = cells(load("fig8"), lambda model: 12)[5]
+        >>> print(cell)
+        parallel start=0 loops=1 on nano_arc
+        >>> cell.model, cell.plan, cell.limit, cell.is_intact
+        ('nano-llama', Plan('0 {1-11}'), 300, False)
+    """
 
     model: str
     revision: str | None
@@ -54,24 +63,24 @@ class Cell:
     limit: int | None
     seed: int
     batch_size: int
-    tuning: Tuning | None = None  # of an encoder; lm-eval scores the others as they are
-    batching: str = "lm-eval"  # or "shared", which a scoring in lm-eval's batches answers too
+    tuning: Tuning | None = None
+    batching: str = "lm-eval"
 
-    # What follows from the above or says where it came from: not in the key.
+    # These follow from the fields above, or say where they came from. They are not in the key.
     num_layers: int = field(compare=False, kw_only=True)
     variant: str | None = field(default=None, compare=False)
     params: Mapping[str, int | str] | None = field(default=None, compare=False)
-    source: str | None = field(default=None, compare=False)  # the path of the task's YAML
+    source: str | None = field(default=None, compare=False)
 
     @property
     def key(self) -> str:
-        """One text for everything asked that can change the number."""
-        asked = {name: getattr(self, name) for name in _KEY} | {"plan": str(self.plan)}
-        return cell_key(**asked | {"tuning": self.tuning.model_dump() if self.tuning else None})
+        """The text that identifies the cell: all that is requested and can change the number."""
+        fields = {name: getattr(self, name) for name in _KEY_FIELDS} | {"plan": str(self.plan)}
+        return cell_key(**fields | {"tuning": self.tuning.model_dump() if self.tuning else None})
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the cells whose scorings answer this one: its own, and that of lm-eval's batches."""
+        """The keys of the cells whose scores answer this one: its own, and that with lm-eval's batches."""
         return tuple(dict.fromkeys((self.key, replace(self, batching="lm-eval").key)))
 
     @property
@@ -88,15 +97,15 @@ class Cell:
 
     def __str__(self) -> str:
         params = "".join(f" {name}={value}" for name, value in (self.params or {}).items())
-        what = f"{self.variant}{params}" if self.variant else str(self.plan)
+        plan = f"{self.variant}{params}" if self.variant else str(self.plan)
         tuned = f", {self.tuning.protocol}" if self.tuning else ""
-        return f"{what} on {self.task}{tuned}" + ("" if self.kv == "exact" else f", kv {self.kv}")
+        return f"{plan} on {self.task}{tuned}" + ("" if self.kv == "exact" else f", kv {self.kv}")
 
 
-_KEY = tuple("model revision dtype plan kv task shots limit seed batch_size tuning batching".split())
+_KEY_FIELDS = tuple("model revision dtype plan kv task shots limit seed batch_size tuning batching".split())
 
 
-def cell_key(
+def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
     *,
     model: str,
     revision: str | None,
@@ -111,52 +120,91 @@ def cell_key(
     tuning: Mapping[str, Any] | None,
     batching: str = "lm-eval",
 ) -> str:
-    """The key of a cell, from its fields as an experiment asks for them: `limit` and `shots` may be None.
+    """Return the key of a cell.
 
-    Batches of lm-eval's kind are not named: keys of stores that knew no others stay what they are.
+    Args:
+        model: The name of the model.
+        revision: Its revision; None for the newest.
+        dtype: The number type of the weights, as requested.
+        plan: The canonical text of the plan.
+        kv: How parallel groups fill the cache.
+        task: The name of the task.
+        shots: The number of examples in the prompt, as requested; None for the task's own number.
+        limit: The number of documents, as requested; None for all.
+        seed: The seed of the prompts or the fine-tuning.
+        batch_size: Rows in a batch.
+        tuning: The fields of the fine-tuning; None for a decoder.
+        batching: The kind of batches. "lm-eval" is left out of the key, so that the keys in stores from before
+            there was another kind stay valid.
+
+    Returns:
+        The key: a JSON object of the fields.
+
+    Example:
+        >>> from painters.experiment import cell_key
+        >>> cell_key(model="nano-llama", revision=None, dtype="auto", plan="0-3", kv="exact", task="nano_arc",
+        ...          shots=None, limit=2, seed=1234, batch_size=8, tuning=None)
+        '{"model": "nano-llama", "revision": null, "dtype": "auto", "plan": "0-3", "kv": "exact", ...}'
     """
-    fields = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning, batching)
-    named = dict(zip(_KEY, fields, strict=True))
+    values = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning, batching)
+    fields = dict(zip(_KEY_FIELDS, values, strict=True))
     if batching == "lm-eval":
-        del named["batching"]
-    return json.dumps(named)
+        del fields["batching"]
+    return json.dumps(fields)
 
 
 def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int | None]) -> tuple[Cell, ...]:
-    """The distinct cells of the experiments in the order to score them; `layers_of` tells the size of a model, and one
-    whose size is None has none.
+    """Return the distinct cells of experiments, in the order in which to score them.
 
-    Model by model, decoders before encoders; of each the intact model first, then the variants in turn, and of each
-    variant points that are spread over its grid, so that a figure takes shape early. Where plans are equal, the first
-    variant gives its name.
+    Decoders come before encoders, and each model's cells are together. The intact model is its first plan. The
+    variants follow in turn, each with points spread over its range, so that a figure takes shape early. If variants
+    build equal plans, the first of them names the cell.
+
+    Args:
+        experiments: One experiment or several.
+        layers_of: A function that returns the number of layers of a model, or None to leave the model out.
+
+    Returns:
+        The cells, each once.
+
+    Raises:
+        ExperimentError: A variant does not fit a model of this size, or there are too many cells.
+
+    Example:
+        >>> from painters.experiment import cells, load
+        >>> requested = cells(load("fig8"), lambda model: 12)
+        >>> len(requested), requested[0].model, requested[0].is_intact
+        (90, 'nano-llama', True)
     """
-    given = [experiments] if isinstance(experiments, Experiment) else list(experiments)
-    parts = list(dict.fromkeys(part for experiment in given for part in experiment.parts))
-    parts.sort(key=lambda part: isinstance(part, Encoder))
-    models = {(model.name, model.revision): model for part in parts for model in part.models}
-    found: dict[str, Cell] = {}
-    for called, model in models.items():
+    several = [experiments] if isinstance(experiments, Experiment) else list(experiments)
+    grids = list(dict.fromkeys(grid for experiment in several for grid in experiment.parts))
+    grids.sort(key=lambda grid: isinstance(grid, Encoder))
+    models = {(model.name, model.revision): model for grid in grids for model in grid.models}
+    distinct: dict[str, Cell] = {}
+    for identifier, model in models.items():
         size = layers_of(model)
         if size is None:
             continue
-        asking = [part for part in parts if called in ((one.name, one.revision) for one in part.models)]
+        of_model = [grid for grid in grids if identifier in ((model.name, model.revision) for model in grid.models)]
         intact = Point("identity", {}, Plan.identity(size), "exact")
-        columns = [[(part, point) for point in spread(column)] for part in asking for column in part.columns(size)]
-        first = [(part, intact) for part in asking]
-        for part, point in (*first, *_in_turn(columns)):
-            for cell in _cells_of(part, point, model, size):
-                found.setdefault(cell.key, cell)
-    return tuple(found.values())
+        columns = [[(grid, point) for point in spread(column)] for grid in of_model for column in grid.columns(size)]
+        first = [(grid, intact) for grid in of_model]
+        for grid, point in (*first, *_in_turn(columns)):
+            for cell in _cells_of(grid, point, model, size):
+                distinct.setdefault(cell.key, cell)
+    return tuple(distinct.values())
 
 
 def _in_turn(columns: Iterable[Sequence[Any]]) -> Iterator[Any]:
+    """Yield the first item of each column, then the second of each, and so on."""
     for row in zip_longest(*columns):
         yield from (item for item in row if item is not None)
 
 
-def _cells_of(part: Grid, point: Point, model: Model, num_layers: int) -> Iterator[Cell]:
-    protocol = part.protocol
-    for tuning, task in product(part.tunings, part.tasks):
+def _cells_of(grid: Grid, point: Point, model: Model, num_layers: int) -> Iterator[Cell]:
+    """Yield the cells of one point of a grid: one for each tuning and task."""
+    protocol = grid.protocol
+    for tuning, task in product(grid.tunings, grid.tasks):
         path = Path(task.name) if task.is_path else None
         yield Cell(
             model=model.name,

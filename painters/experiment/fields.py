@@ -1,4 +1,4 @@
-"""The fields of an experiment file: single models, tasks and protocols, and what may stand for them."""
+"""The fields of an experiment file: models, tasks, tunings and quick forms, and the short forms of each."""
 
 from __future__ import annotations
 
@@ -7,44 +7,66 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from painters.experiment.grid import Variant, values
+from painters.experiment.grid import VariantEntry, parse_values
 from painters.experiment.protocol import Count, Whole
 from painters.experiment.tuning import Tuning
 
 
-def listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """Return a list of one item for a single name or mapping, and anything else as it is."""
     return [value] if isinstance(value, str | Mapping) else value
 
 
-def _named(value: Any) -> Any:
+def _from_name(value: Any) -> Any:
+    """Return the fields that a name alone stands for, and anything else as it is."""
     return {"name": value} if isinstance(value, str) else value
 
 
-def _protocol(value: Any) -> Any:
+def _from_protocol(value: Any) -> Any:
+    """Return the fields of a tuning that its protocol alone stands for, and anything else as it is."""
     return {"protocol": value} if isinstance(value, str) else value
 
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-Some: TypeAlias = Annotated[tuple[Whole, ...], BeforeValidator(values)] | None
+Numbers: TypeAlias = Annotated[tuple[Whole, ...], BeforeValidator(parse_values)] | None
 Mode: TypeAlias = Literal["token", "flat", "first-excluded", "centred"]
 
 
-class Part(BaseModel):
+class FrozenFields(BaseModel):
+    """Fields that cannot be changed; unknown ones are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Model(Part):
-    """A model by name; `num_layers` is only a statement for planning where its configuration is not at hand."""
+class Model(FrozenFields):
+    """A model of an experiment.
+
+    Attributes:
+        name: A bundled model, a folder, or a model of the hub.
+        revision: The revision on the hub; None for the newest.
+        num_layers: The number of layers, for planning where the model's configuration is not at hand. A model that is
+            loaded has the layers of its configuration.
+
+    Example:
+        >>> from painters.experiment import Model
+        >>> Model(name="meta-llama/Llama-2-7b-hf", num_layers=32)
+        Model(name='meta-llama/Llama-2-7b-hf', revision=None, num_layers=32)
+    """
 
     name: Text
     revision: Text | None = None
     num_layers: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
 
 
-class Task(Part):
-    """A task by name, or by the path of a YAML called like its task; its shots and limit go before the protocol's.
+class TaskEntry(FrozenFields):
+    """A task of an experiment.
 
-    An encoder's is named, or a folder called like it that holds its documents, with a slash in its path.
+    Attributes:
+        name: The name of a task, or a path. A decoder's task may be the path of a YAML that is named after the task.
+            An encoder's may be the path, with a slash in it, of a folder that is named after the task and holds its
+            documents.
+        shots: The number of examples in the prompt; None for that of the protocol.
+        limit: The number of documents; None for that of the protocol.
     """
 
     name: Text
@@ -57,31 +79,44 @@ class Task(Part):
         return "/" in self.name or self.name.endswith((".yaml", ".yml"))
 
 
-class Quick(Part):
-    """What `quickened` leaves of the grid: so many documents, and of each parameter only these values."""
+class Quick(FrozenFields):
+    """The section `quick`: what `quickened` leaves of a grid.
+
+    Attributes:
+        limit: The most documents of each task.
+        start: The values left of this parameter, as of those below; None for all.
+        layer: The same for `layer`.
+        loops: The same for `loops`.
+        seed: The same for `seed`.
+    """
 
     limit: Count
-    start: Some = None
-    layer: Some = None
-    loops: Some = None
-    seed: Some = None
+    start: Numbers = None
+    layer: Numbers = None
+    loops: Numbers = None
+    seed: Numbers = None
 
     @property
     def only(self) -> dict[str, tuple[int, ...]]:
-        """The values left of each parameter that has some."""
+        """The values left of each parameter that is restricted."""
         left = {name: getattr(self, name) for name in ("start", "layer", "loops", "seed")}
         return {name: values for name, values in left.items() if values}
 
 
 class EncoderQuick(Quick):
-    """What `quickened` leaves of an encoder's grid; it may also be trained for less time on fewer documents."""
+    """The section `quick` of an encoder's grid, which may also shorten the fine-tuning.
+
+    Attributes:
+        documents: The most training documents; None for no limit.
+        epochs: The most epochs; None for no limit.
+    """
 
     documents: Count | None = None
     epochs: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
 
 
-Models: TypeAlias = Annotated[tuple[Annotated[Model, BeforeValidator(_named)], ...], BeforeValidator(listed)]
-Tasks: TypeAlias = Annotated[tuple[Annotated[Task, BeforeValidator(_named)], ...], BeforeValidator(listed)]
-Variants: TypeAlias = Annotated[tuple[Variant, ...], BeforeValidator(listed)]
-Tunings: TypeAlias = Annotated[tuple[Annotated[Tuning, BeforeValidator(_protocol)], ...], BeforeValidator(listed)]
+Models: TypeAlias = Annotated[tuple[Annotated[Model, BeforeValidator(_from_name)], ...], BeforeValidator(as_list)]
+Tasks: TypeAlias = Annotated[tuple[Annotated[TaskEntry, BeforeValidator(_from_name)], ...], BeforeValidator(as_list)]
+Variants: TypeAlias = Annotated[tuple[VariantEntry, ...], BeforeValidator(as_list)]
+Tunings: TypeAlias = Annotated[tuple[Annotated[Tuning, BeforeValidator(_from_protocol)], ...], BeforeValidator(as_list)]
 Names: TypeAlias = tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")], ...]

@@ -1,4 +1,4 @@
-"""Experiment files: where the shipped ones are, and reading one."""
+"""Finding and loading experiment files: those that come with painters, and one's own."""
 
 from __future__ import annotations
 
@@ -12,99 +12,150 @@ from pydantic import ValidationError
 from painters.experiment.schema import Experiment, Grid
 from painters.experiment.yaml import ExperimentError, line_of, parse, read_text
 
-# In an installed package the files are inside it; in a checkout, and installed from one with -e, beside it.
-_PLACES = (Path(__file__).parents[1] / "experiments", Path(__file__).parents[2] / "experiments")
+# An installed package holds the files. In a checkout, also one installed with -e, they are beside the package.
+_FOLDERS = (Path(__file__).parents[1] / "experiments", Path(__file__).parents[2] / "experiments")
 
 
 def load(source: str | Path) -> Experiment:
-    """The experiment in the YAML file `source`, or the shipped one of this name; errors name line and field."""
+    """Return the experiment in a file.
+
+    Args:
+        source: The path of a YAML file, or the name of an experiment that comes with painters; see `shipped`.
+
+    Returns:
+        The experiment, with the files that it includes. Paths in it are absolute.
+
+    Raises:
+        ExperimentError: There is no such file, or it is not a valid experiment; the message names line and field.
+
+    Example:
+        >>> from painters.experiment import load
+        >>> experiment = load("fig8")
+        >>> experiment.figure, experiment.title
+        (8, 'The window side by side')
+    """
     path = find(source)
     name = _name_of(path)
     experiment, node = _read(path, name)
-    others = []
+    included = []
     for number, other in enumerate(experiment.include):
-        place = f"experiment {name}, line {line_of(node, ['include', number])}: include"
-        beside = path.parent / f"{other}.yaml"
-        if not beside.is_file():
+        where = f"experiment {name}, line {line_of(node, ['include', number])}: include"
+        other_path = path.parent / f"{other}.yaml"
+        if not other_path.is_file():
             raise ExperimentError(
-                f"{place}: there is no {beside.name} beside {path.name}. Included files lie in its folder and are "
+                f"{where}: there is no {other_path.name} beside {path.name}. Included files lie in its folder and are "
                 f"named without .yaml"
             )
-        part, _ = _read(beside, _name_of(beside))
-        if part.include:
-            raise ExperimentError(f"{place}: {other} includes others itself: name those instead")
-        others.append(part)
-    return experiment.model_copy(update={"included": tuple(others)})
+        other_experiment, _ = _read(other_path, _name_of(other_path))
+        if other_experiment.include:
+            raise ExperimentError(f"{where}: {other} includes other files itself: name those here instead")
+        included.append(other_experiment)
+    return experiment.model_copy(update={"included": tuple(included)})
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> file of the experiments that come with painters, `fig4` or `paper/fig4`, figures in order."""
-    folder = next((place for place in _PLACES if (place / "fig4.yaml").is_file()), None)
+    """Return the files of the experiments that come with painters.
+
+    Returns:
+        The path of each file by the experiment's name, in the order of the figures. `fig4` is for the bundled models;
+        `paper/fig4` has the paper's models and tasks.
+
+    Example:
+        >>> from painters.experiment import shipped
+        >>> list(shipped())[:3]
+        ['fig2', 'fig3', 'fig4']
+    """
+    folder = next((folder for folder in _FOLDERS if (folder / "fig4.yaml").is_file()), None)
     if folder is None:
         return {}
-    named = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
-    return dict(sorted(named.items(), key=lambda item: (item[0].count("/"), *_natural(item[0]))))
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
+    return dict(sorted(files.items(), key=lambda item: (item[0].count("/"), *_natural_order(item[0]))))
 
 
 def find(source: str | Path) -> Path:
-    """The file of an experiment, by its path or by the name of a shipped one."""
+    """Return the file of an experiment.
+
+    Args:
+        source: The path of a YAML file, or the name of an experiment that comes with painters; see `shipped`.
+
+    Returns:
+        The path. A path that is given comes back as it is, whether the file exists or not.
+
+    Raises:
+        ExperimentError: `source` is neither.
+
+    Example:
+        >>> from painters.experiment import find
+        >>> find("paper/fig8").name
+        'fig8.yaml'
+    """
     path = Path(source)
     if path.suffix in (".yaml", ".yml"):
         return path
-    known = shipped()
-    if str(source) in known:
-        return known[str(source)]
-    names = ", ".join(known) or "none in this installation"
+    files = shipped()
+    if str(source) in files:
+        return files[str(source)]
+    names = ", ".join(files) or "none in this installation"
     raise ExperimentError(
         f"experiment {str(source)!r}: neither a .yaml file nor one that comes with painters ({names})"
     )
 
 
 def _read(path: Path, name: str) -> tuple[Experiment, Any]:
-    """The experiment without what it includes, and the tree of its nodes."""
+    """Return the experiment in a file, without what it includes, and the tree of the file for `line_of`."""
     data, node = parse(read_text(path, name), name)
     try:
-        for own in ("name", "included"):
-            if own in data:
-                raise ExperimentError(f"experiment {name}, line {line_of(node, [own])}: {own}: there is no such field")
+        for internal in ("name", "included"):
+            if internal in data:
+                line = line_of(node, [internal])
+                raise ExperimentError(f"experiment {name}, line {line}: {internal}: there is no such field")
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
-        told = [_told(line_of(node, one["loc"]), one) for one in error.errors(include_url=False)[:3]]
+        mistakes = [_mistake(line_of(node, one["loc"]), one) for one in error.errors(include_url=False)[:3]]
         more = f"; and {error.error_count() - 3} more" if error.error_count() > 3 else ""
-        raise ExperimentError(f"experiment {name}, {'; '.join(told)}{more}") from error
-    changed: dict[str, Any] = {"name": name, **_placed(experiment, node, (), path, name)}
+        raise ExperimentError(f"experiment {name}, {'; '.join(mistakes)}{more}") from error
+    changes: dict[str, Any] = {"name": name, **_file_fields(experiment, node, (), path, name)}
     if (encoder := experiment.encoder) is not None:
-        changed["encoder"] = encoder.model_copy(update=_placed(encoder, node, ("encoder",), path, name))
+        changes["encoder"] = encoder.model_copy(update=_file_fields(encoder, node, ("encoder",), path, name))
     if (similarity := experiment.similarity) is not None and similarity.is_path:
         line = line_of(node, ("similarity", "inputs"))
-        inputs = _beside(similarity.inputs, path, f"experiment {name}, line {line}: similarity.inputs")
-        changed["similarity"] = similarity.model_copy(update={"inputs": inputs})
-    return experiment.model_copy(update=changed), node
+        inputs = _absolute(similarity.inputs, path, f"experiment {name}, line {line}: similarity.inputs")
+        changes["similarity"] = similarity.model_copy(update={"inputs": inputs})
+    return experiment.model_copy(update=changes), node
 
 
-def _placed(grid: Grid, node: Any, place: tuple[str, ...], path: Path, name: str) -> dict[str, Any]:
-    """The tasks of the grid at `place`, paths taken from the experiment's folder, and its variants with their lines."""
+def _file_fields(grid: Grid, node: Any, location: tuple[str, ...], path: Path, name: str) -> dict[str, Any]:
+    """Return the fields of a grid that depend on its file: tasks with absolute paths, and variants with their lines.
+
+    `location` holds the names that lead to the grid, from the root of the file.
+    """
     tasks = []
     for number, task in enumerate(grid.tasks):
-        line = line_of(node, (*place, "tasks", number))
-        where = f"experiment {name}, line {line}: {'.'.join((*place, 'tasks'))}"
-        tasks.append(task.model_copy(update={"name": _beside(task.name, path, where)}) if task.is_path else task)
-    lines = [line_of(node, (*place, "variants", number)) for number in range(len(grid.variants))]
-    variants = [one.model_copy(update={"line": line}) for one, line in zip(grid.variants, lines, strict=True)]
+        line = line_of(node, (*location, "tasks", number))
+        where = f"experiment {name}, line {line}: {'.'.join((*location, 'tasks'))}"
+        tasks.append(task.model_copy(update={"name": _absolute(task.name, path, where)}) if task.is_path else task)
+    variants = [
+        variant.model_copy(update={"line": line_of(node, (*location, "variants", number))})
+        for number, variant in enumerate(grid.variants)
+    ]
     return {"tasks": tuple(tasks), "variants": tuple(variants)}
 
 
-def _beside(given: str, path: Path, where: str) -> str:
-    """The path `given` taken from the experiment's folder, which it may not leave; errors begin with `where`."""
+def _absolute(relative: str, path: Path, where: str) -> str:
+    """Return the absolute path of a file in the folder of the experiment file `path`.
+
+    Raise ExperimentError, with a message that begins with `where`, if it is outside of that folder.
+    """
     folder = path.parent.resolve()
-    found = (folder / given).resolve()
-    if not found.is_relative_to(folder):
-        raise ExperimentError(f"{where}: {given} leaves the experiment's folder: put it there")
-    return str(found)
+    absolute = (folder / relative).resolve()
+    if not absolute.is_relative_to(folder):
+        raise ExperimentError(f"{where}: {relative} leaves the experiment's folder: put it there")
+    return str(absolute)
 
 
-def _told(line: int, error: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in error["loc"] if part != "params")
+def _mistake(line: int, error: Mapping[str, Any]) -> str:
+    """Return what one of pydantic's errors says, in plain words, with its line and field."""
+    field = ".".join(str(part) for part in error["loc"] if part != "params")
     kind, message = error["type"], str(error["msg"]).removeprefix("Value error, ")
     if kind == "extra_forbidden":
         message = "there is no such field"
@@ -114,13 +165,15 @@ def _told(line: int, error: Mapping[str, Any]) -> str:
         message = f"found {error['input']!r:.60}, where a list or a mapping of fields belongs"
     elif isinstance(error["input"], str | int | float) and repr(error["input"]) not in message:
         message += f" (found {error['input']!r:.60})"
-    return f"line {line}: {place}: {message}" if place else f"line {line}: {message}"
+    return f"line {line}: {field}: {message}" if field else f"line {line}: {message}"
 
 
 def _name_of(path: Path) -> str:
-    known = {found.resolve(): name for name, found in shipped().items()}
-    return known.get(path.resolve(), path.name)
+    """Return the name of the shipped experiment in `path`, or the name of the file."""
+    names = {file.resolve(): name for name, file in shipped().items()}
+    return names.get(path.resolve(), path.name)
 
 
-def _natural(name: str) -> list[tuple[str, int]]:
+def _natural_order(name: str) -> list[tuple[str, int]]:
+    """Return a key that sorts `fig4` before `fig10`."""
     return [(word, int(number or 0)) for word, number in re.findall(r"(\D+)(\d*)", name)]

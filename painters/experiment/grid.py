@@ -1,4 +1,4 @@
-"""The grid of an experiment: variants whose parameters take many values, and the points they stand for."""
+"""The grid of an experiment: variants with many values for each parameter, and the points that they stand for."""
 
 from __future__ import annotations
 
@@ -17,47 +17,70 @@ from painters.plan import Plan, PlanError
 from painters.variants import VariantError
 
 MAX_VALUES = 10_000
+"""The most values of one parameter."""
 MAX_CELLS = 100_000
+"""The most cells of one grid, for a model of given size."""
 _RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})")
-_OF_LAYERS = ("start", "layer")  # parameters that count layers, so that `all` of them means something
+_LAYER_PARAMETERS = ("start", "layer")  # their values are bounded by the model, so that `all` has a meaning
 
 
-def values(value: Any) -> Any:
-    """`all`, or the values that `3`, `layer`, `[1, 3]` or `0..9` (both included) stand for."""
-    if isinstance(value, str) and (found := _RANGE.fullmatch(value.strip())):
-        first, last = int(found[1]), int(found[2])
+def parse_values(value: Any) -> Any:
+    """Return the values that an entry of a file stands for.
+
+    Args:
+        value: A number, a word, a list of them, a range such as `0..9` with both ends included, or `all`.
+
+    Returns:
+        A tuple of values, or "all".
+
+    Raises:
+        ValueError: The entry is none of these.
+    """
+    if isinstance(value, str) and (match := _RANGE.fullmatch(value.strip())):
+        first, last = int(match[1]), int(match[2])
         if last < first or last - first >= MAX_VALUES:
-            raise ValueError(f"{value}: a range goes from a smaller number to a larger, over {MAX_VALUES} at most")
+            raise ValueError(
+                f"{value}: a range goes from a smaller number to a larger one and has at most {MAX_VALUES} values"
+            )
         return tuple(range(first, last + 1))
     if isinstance(value, str) and value.strip() == "all":
         return "all"
     listed = value if isinstance(value, list | tuple) else [value]
     if not listed or len(listed) > MAX_VALUES or len(set(map(repr, listed))) < len(listed):
         raise ValueError("a list of values must hold 1 or more, each once")
-    for one in listed:
-        if type(one) is not int and not (isinstance(one, str) and one in ("block", "layer")):
-            raise ValueError(f"{one!r:.60}: write a whole number, a list of them, a range such as 0..9, or all")
+    for item in listed:
+        if type(item) is not int and not (isinstance(item, str) and item in ("block", "layer")):
+            raise ValueError(f"{item!r:.60}: write a whole number, a list of them, a range such as 0..9, or all")
     return tuple(listed)
 
 
-Values: TypeAlias = Annotated[Literal["all"] | tuple[int | str, ...], BeforeValidator(values)]
+Values: TypeAlias = Annotated[Literal["all"] | tuple[int | str, ...], BeforeValidator(parse_values)]
+"""The values of one parameter."""
 
 
-class Variant(BaseModel):
-    """One entry of an experiment's `variants`: a rule with values for its parameters, or a plan."""
+class VariantEntry(BaseModel):
+    """One entry of an experiment's `variants`: a rule with values for its parameters, or a plan.
+
+    Attributes:
+        name: The name of the rule; None for a plan.
+        plan: The text of the plan; None for a rule.
+        params: The values of each parameter of the rule.
+        only: The values to which `quickened` restricts parameters.
+        line: The line of the entry in its file.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str | None = None
     plan: Annotated[str, Field(max_length=20_000)] | None = None
     params: dict[str, Values] = Field(default_factory=dict)
-    only: dict[str, tuple[int, ...]] = Field(default_factory=dict, exclude=True)  # what a quick run leaves
-    line: int | None = Field(default=None, exclude=True)  # of the file
+    only: dict[str, tuple[int, ...]] = Field(default_factory=dict, exclude=True)
+    line: int | None = Field(default=None, exclude=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _gathered(cls, value: Any) -> Any:
-        """The entry as a file has it, `{name: parallel, start: all, loops: 3}`, with its parameters together."""
+    def _gather_parameters(cls, value: Any) -> Any:
+        """Move the parameters of an entry such as `{name: parallel, start: all, loops: 3}` to `params`."""
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping) or isinstance(value.get("params"), Mapping):
@@ -66,27 +89,29 @@ class Variant(BaseModel):
         return {name: value[name] for name in ("name", "plan") if name in value} | {"params": rest}
 
     @model_validator(mode="after")
-    def _known(self) -> Variant:
+    def _check(self) -> VariantEntry:
+        """Raise ValueError unless the entry is a plan alone, or a rule with parameters that it takes."""
         if (self.name is None) == (self.plan is None):
             raise ValueError("give either the name of a variant or a plan")
         if self.plan is not None:
             if self.params:
-                raise ValueError(f"{next(iter(self.params))!r} belongs to a variant: a plan says everything itself")
+                raise ValueError(f"{next(iter(self.params))!r} belongs to a variant: a plan takes no parameters")
             try:
                 Plan.parse(self.plan)
             except PlanError as error:
                 raise ValueError(str(error)) from error
             return self
-        takes = variants.find(self.name or "").parameters
+        parameters = variants.find(self.name or "").parameters
         for param, values in self.params.items():
-            if param not in takes:
-                legal = f"it takes {' and '.join(takes)}" if takes else "it takes none"
+            if param not in parameters:
+                legal = f"it takes {' and '.join(parameters)}" if parameters else "it takes none"
                 raise ValueError(f"variant {self.name} takes no parameter {param!r}: {legal}")
-            if values == "all" and param not in _OF_LAYERS:
+            if values == "all" and param not in _LAYER_PARAMETERS:
                 raise ValueError(
-                    f"{param}: all: only {' and '.join(_OF_LAYERS)} have an end; give a range such as 1..9"
+                    f"{param}: all: only {' and '.join(_LAYER_PARAMETERS)} have a largest value; give a range such as "
+                    f"1..9"
                 )
-        if "layer" in takes and "layer" not in self.params:
+        if "layer" in parameters and "layer" not in self.params:
             raise ValueError(f"variant {self.name} needs the parameter 'layer': give it values, or all")
         return self
 
@@ -96,45 +121,70 @@ class Variant(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A place in the grid: the rule with one value for each of its parameters, and the plan that it builds."""
+    """One point of a grid: a rule with a value for each of its parameters, and the plan that it builds.
 
-    variant: str | None  # None where the file gives the plan
+    Attributes:
+        variant: The name of the rule; None if the file gives the plan itself.
+        params: The value of each parameter.
+        plan: The plan.
+        kv: How parallel groups fill the cache: "exact" or "averaged".
+
+    Example:
+        >>> from painters.experiment import load
+        >>> point = load("fig8").grid(num_layers=12)[3]
+        >>> point.variant, point.params["start"], point.plan
+        ('parallel', 3, Plan('0-3 {4-8} 9-11'))
+    """
+
+    variant: str | None
     params: Mapping[str, int | str]
     plan: Plan
     kv: str
 
 
-def points(variant: Variant, num_layers: int, kvs: Sequence[str], where: str, most: int) -> Iterator[Point]:
-    """The points of one entry, the caches and the last parameter slowest; errors begin with `where`.
+def points(entry: VariantEntry, num_layers: int, kvs: Sequence[str], where: str, max_points: int) -> Iterator[Point]:
+    """Yield the points of one entry; the first parameter varies fastest, the cache slowest.
 
-    More than `most` are refused before the first one is made.
+    Args:
+        entry: The entry.
+        num_layers: The number of layers in the model.
+        kvs: The caches of parallel groups to score with.
+        where: What error messages begin with.
+        max_points: The most points; more are refused before the first one is made.
+
+    Raises:
+        ExperimentError: There are too many points, or a value does not fit a model of this size.
     """
-    axes = {} if variant.plan is not None else _axes(variant, num_layers, where)
-    if (count := math.prod(map(len, axes.values())) * len(kvs)) > most:
+    axes = {} if entry.plan is not None else _axes(entry, num_layers, where)
+    if (count := math.prod(map(len, axes.values())) * len(kvs)) > max_points:
         raise ExperimentError(
             f"{where}: with {count} points the experiment has more than {MAX_CELLS} cells for a model of {num_layers} "
             f"layers: ask for fewer values, in several files if need be"
         )
     for kv in kvs:
-        for name, params, plan in _plans(variant, axes, num_layers, where):
-            # A plan without parallel groups has nothing to average: the same number twice would be two cells.
-            exact = plan.is_sequence
-            if not (exact and kv != "exact" and "exact" in kvs):
-                yield Point(name, params, plan, "exact" if exact else kv)
+        for name, params, plan in _plans(entry, axes, num_layers, where):
+            # A plan without parallel groups has nothing to average: both caches give the same number, so one is enough.
+            is_sequence = plan.is_sequence
+            if not (is_sequence and kv != "exact" and "exact" in kvs):
+                yield Point(name, params, plan, "exact" if is_sequence else kv)
 
 
 def spread(column: Sequence[Point]) -> list[Point]:
-    """The points with the ends first and then ever finer middles; shuffles seed by seed."""
-    by_seed: dict[Any, list[Point]] = {}
+    """Return the points of an entry in an order in which a figure takes shape early.
+
+    The two ends come first, then the middles of ever smaller gaps. Each seed and each cache is ordered by itself.
+    """
+    groups: dict[Any, list[Point]] = {}
     for point in column:
-        by_seed.setdefault((point.params.get("seed"), point.kv), []).append(point)
-    return [points[i] for points in by_seed.values() for i in _ends_and_middles(len(points))]
+        groups.setdefault((point.params.get("seed"), point.kv), []).append(point)
+    return [group[i] for group in groups.values() for i in _ends_and_middles(len(group))]
 
 
 def _ends_and_middles(count: int) -> list[int]:
+    """Return the numbers below `count`: the two ends first, then the middles of ever smaller gaps."""
     order = list(dict.fromkeys([0, count - 1])) if count else []
     gaps = [(0, count - 1)]
-    for low, high in gaps:  # it grows while it is walked: halves follow their whole
+    for low, high in gaps:  # the list grows during the loop, so that halves come after their whole
         if high - low > 1:
             middle = (low + high) // 2
             order.append(middle)
@@ -142,21 +192,21 @@ def _ends_and_middles(count: int) -> list[int]:
     return order
 
 
-def _axes(variant: Variant, num_layers: int, where: str) -> dict[str, list[int | str]]:
-    """The values of each parameter of the rule."""
-    rule = variants.find(variant.name or "")
+def _axes(entry: VariantEntry, num_layers: int, where: str) -> dict[str, list[int | str]]:
+    """Return the values of each parameter of a rule, for a model of this size."""
+    rule = variants.find(entry.name or "")
     axes: dict[str, list[int | str]] = {}
     for param, default in rule.parameters.items():
         fallback = variants.default_start(num_layers) if default is None else default
-        asked = variant.params.get(param, (fallback,))
+        values = entry.params.get(param, (fallback,))
         axes[param] = []
-        axes[param] += _every(rule.name, param, num_layers) if asked == "all" else asked
-        if param in variant.only:
-            left: list[int | str] = [value for value in axes[param] if value in variant.only[param]]
-            if not left and param in variant.params:
+        axes[param] += _all_values(rule.name, param, num_layers) if values == "all" else values
+        if param in entry.only:
+            left: list[int | str] = [value for value in axes[param] if value in entry.only[param]]
+            if not left and param in entry.params:
                 raise ExperimentError(
                     f"{where}.{param}: none of its values is among those of quick.{param}, "
-                    f"{list(variant.only[param])}: give quick some that a model of {num_layers} layers has"
+                    f"{list(entry.only[param])}: give quick some that a model of {num_layers} layers has"
                 )
             if left:
                 axes[param] = left
@@ -164,17 +214,18 @@ def _axes(variant: Variant, num_layers: int, where: str) -> dict[str, list[int |
 
 
 def _plans(
-    variant: Variant, axes: Mapping[str, list[int | str]], num_layers: int, where: str
+    entry: VariantEntry, axes: Mapping[str, list[int | str]], num_layers: int, where: str
 ) -> Iterator[tuple[str | None, dict[str, int | str], Plan]]:
-    if variant.plan is not None:
-        plan = Plan.parse(variant.plan)
+    """Yield the rule's name, its parameters and its plan, for each combination of values."""
+    if entry.plan is not None:
+        plan = Plan.parse(entry.plan)
         try:
             plan.check(num_layers)
         except PlanError as error:
             raise ExperimentError(f"{where}.plan: {error}. Leave it out for models of this size") from error
         yield None, {}, plan
         return
-    name = variants.find(variant.name or "").name
+    name = variants.find(entry.name or "").name
     for values in itertools.product(*reversed(list(axes.values()))):
         params = dict(zip(axes, reversed(values), strict=True))
         try:
@@ -183,15 +234,15 @@ def _plans(
             raise ExperimentError(f"{where}: {error}") from error
 
 
-def _every(name: str, param: str, num_layers: int) -> list[int]:
-    """Every value of `param`, a layer or start, that the rule takes for a model of this size."""
+def _all_values(name: str, param: str, num_layers: int) -> list[int]:
+    """Return every value of `param`, "layer" or "start", that a rule takes for a model of this size."""
     if param == "start":
         return list(variants.windows(num_layers))
-    found = []
+    accepted = []
     for value in range(num_layers):
         try:
             variants.build(name, num_layers, **{param: value})
         except VariantError:
             continue
-        found.append(value)
-    return found
+        accepted.append(value)
+    return accepted

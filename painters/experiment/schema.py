@@ -1,4 +1,4 @@
-"""What an experiment file may say: its fields and what they mean."""
+"""The contents of an experiment file: its sections, their fields and how they can be changed."""
 
 from __future__ import annotations
 
@@ -10,28 +10,44 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from painters.experiment.fields import (
     EncoderQuick,
+    FrozenFields,
     Mode,
     Model,
     Models,
     Names,
-    Part,
     Quick,
     Tasks,
     Text,
     Tunings,
     Variants,
-    listed,
+    as_list,
 )
 from painters.experiment.grid import MAX_CELLS, Point, points
 from painters.experiment.protocol import Count, EncoderProtocol, Kv, Protocol
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import ExperimentError
 
-MAX_STEPS = 2_000_000  # of all plans of an experiment together
+MAX_STEPS = 2_000_000
+"""The most steps of all plans of a grid together."""
 
 
-class Grid(Part):
-    """Models, tasks and variants, each with each."""
+class Grid(FrozenFields):
+    """Models, tasks and variants, each combined with each.
+
+    Attributes:
+        models: The models.
+        tasks: The tasks.
+        variants: The variants, each with the values of its parameters, and plans.
+        protocol: How plans are scored.
+        quick: What `Experiment.quickened` leaves of the grid; None if there is no quick form.
+        name: The name of the experiment.
+
+    Example:
+        >>> from painters.experiment import load
+        >>> grid = load("fig8").parts[0]
+        >>> [point.plan for point in grid.grid(num_layers=4)]
+        [Plan('0 {1-3}'), Plan('0-3')]
+    """
 
     models: Models = ()
     tasks: Tasks = ()
@@ -39,7 +55,7 @@ class Grid(Part):
     protocol: Protocol = Protocol()
     quick: Quick | None = None
 
-    name: str = Field(default="", exclude=True)  # of the experiment
+    name: str = Field(default="", exclude=True)
 
     @property
     def kvs(self) -> tuple[str, ...]:
@@ -48,31 +64,58 @@ class Grid(Part):
 
     @property
     def tunings(self) -> tuple[Tuning | None, ...]:
-        """How the models are trained before they are scored; None where they are not."""
+        """How the models are fine-tuned before they are scored; None if they are not."""
         return (None,)
 
     def where(self, line: int | None = None) -> str:
-        """What messages call the place of this grid's fields."""
+        """Return what error messages about this grid begin with.
+
+        Args:
+            line: The line of the mistake in the file, if it is known.
+
+        Returns:
+            The beginning, such as "experiment fig8, line 5: ".
+        """
         return f"experiment {self.name}{'' if line is None else f', line {line}'}: "
 
     def grid(self, num_layers: int) -> tuple[Point, ...]:
-        """Every point of the experiment's own grid for a model of this size, variant by variant, its axes in order.
+        """Return every point of the grid for a model of this size, variant by variant.
 
-        Different points may have equal plans: all windows of one layer that reorder it are the intact model.
+        Different points can have equal plans: a window of one layer is the intact model under every rule that only
+        reorders it.
+
+        Args:
+            num_layers: The number of layers in the model.
+
+        Returns:
+            The points.
+
+        Raises:
+            ExperimentError: A variant does not fit a model of this size, or there are too many points.
         """
         return tuple(point for column in self.columns(num_layers) for point in column)
 
     def columns(self, num_layers: int) -> list[list[Point]]:
-        """The points of each variant; ExperimentError names what does not fit a model of this size."""
+        """Return the points of each variant for a model of this size.
+
+        Args:
+            num_layers: The number of layers in the model.
+
+        Returns:
+            A list of points for each variant.
+
+        Raises:
+            ExperimentError: A variant does not fit a model of this size, or there are too many points.
+        """
         columns: list[list[Point]] = []
         count = steps = 0
-        each = max(1, len(self.tasks) * len(self.tunings))  # cells of a point
+        cells_per_point = max(1, len(self.tasks) * len(self.tunings))
         for number, variant in enumerate(self.variants):
             columns.append([])
             where = f"{self.where(variant.line)}variants.{number}"
-            for point in points(variant, num_layers, self.kvs, where, (MAX_CELLS - count) // each):
+            for point in points(variant, num_layers, self.kvs, where, (MAX_CELLS - count) // cells_per_point):
                 columns[-1].append(point)
-                count, steps = count + each, steps + len(point.plan.steps)
+                count, steps = count + cells_per_point, steps + len(point.plan.steps)
                 if steps > MAX_STEPS:
                     raise ExperimentError(
                         f"{where}: more than {MAX_STEPS} steps of plans for a model of {num_layers} layers: ask for "
@@ -81,13 +124,27 @@ class Grid(Part):
         return columns
 
     def limited(self, limit: int) -> dict[str, Any]:
-        """The fields that change where each task has at most its first `limit` documents."""
-        least = min(limit, self.protocol.limit or limit)
+        """Return the fields that change if each task has at most its first `limit` documents.
+
+        Args:
+            limit: The most documents of each task.
+
+        Returns:
+            The changed fields, by name.
+        """
+        protocol_limit = min(limit, self.protocol.limit or limit)
         tasks = tuple(t.model_copy(update={"limit": min(t.limit, limit)}) if t.limit else t for t in self.tasks)
-        return {"protocol": self.protocol.model_copy(update={"limit": least}), "tasks": tasks}
+        return {"protocol": self.protocol.model_copy(update={"limit": protocol_limit}), "tasks": tasks}
 
     def quick_fields(self) -> dict[str, Any]:
-        """The fields that the section `quick` changes; ExperimentError where there is none."""
+        """Return the fields that the section `quick` changes.
+
+        Returns:
+            The changed fields, by name.
+
+        Raises:
+            ExperimentError: There is no such section.
+        """
         if self.quick is None:
             raise ExperimentError(
                 f"{self.where()}this grid has no quick form: add a section `quick: {{limit: 40}}`, or run it whole"
@@ -97,9 +154,20 @@ class Grid(Part):
 
 
 class Encoder(Grid):
-    """The section `encoder`: a grid of encoders, which learn each task before they are scored on it.
+    """The section `encoder`: a grid of encoders, which are fine-tuned on each task before they are scored on it.
 
     Its variants are those of the experiment unless it names its own.
+
+    Attributes:
+        tuning: How the encoders are fine-tuned; each combined with each model, task and variant.
+        protocol: How plans are scored.
+        quick: What `Experiment.quickened` leaves of the grid; None if there is no quick form.
+
+    Example:
+        >>> from painters.experiment import load
+        >>> encoder = load("fig8").encoder
+        >>> [model.name for model in encoder.models], [tuning.protocol for tuning in encoder.tuning]
+        (['nano-bert'], ['retuned', 'frozen'])
     """
 
     tuning: Annotated[Tunings, Field(min_length=1)]
@@ -107,9 +175,10 @@ class Encoder(Grid):
     quick: EncoderQuick | None = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Encoder:
-        _refuse_gaps({"models": self.models, "tasks": self.tasks})
-        _refuse_doubles({"models": self.models, "tasks": self.tasks, "variants": self.variants, "tuning": self.tuning})
+    def _check(self) -> Encoder:
+        """Raise ValueError if a list is empty or repeats an entry, or if a task has what encoders cannot take."""
+        _check_not_empty({"models": self.models, "tasks": self.tasks})
+        _check_distinct({"models": self.models, "tasks": self.tasks, "variants": self.variants, "tuning": self.tuning})
         for task in self.tasks:
             if task.shots is not None or task.name.endswith((".yaml", ".yml")):
                 raise ValueError(
@@ -119,31 +188,58 @@ class Encoder(Grid):
 
     @property
     def tunings(self) -> tuple[Tuning | None, ...]:
-        """How the encoders are trained before they are scored."""
+        """How the encoders are fine-tuned before they are scored."""
         return self.tuning
 
     def where(self, line: int | None = None) -> str:
-        """What messages call the place of this grid's fields."""
+        """Return what error messages about this grid begin with.
+
+        Args:
+            line: The line of the mistake in the file, if it is known.
+
+        Returns:
+            The beginning, such as "experiment fig8, line 12: encoder.".
+        """
         return f"{super().where(line)}encoder."
 
     def quick_fields(self) -> dict[str, Any]:
-        """The fields that the section `quick` changes; ExperimentError where there is none."""
+        """Return the fields that the section `quick` changes.
+
+        Returns:
+            The changed fields, by name.
+
+        Raises:
+            ExperimentError: There is no such section.
+        """
         fields = super().quick_fields()
         assert self.quick is not None
         epochs, documents = self.quick.epochs, self.quick.documents
-        return {**fields, "tuning": tuple(dict.fromkeys(_shorter(one, epochs, documents) for one in self.tuning))}
+        return {**fields, "tuning": tuple(dict.fromkeys(_shorter(tuning, epochs, documents) for tuning in self.tuning))}
 
 
-class Similarity(Part):
-    """The section `similarity`: how alike the states of intact models are, on the first `limit` documents of `inputs`.
+class Similarity(FrozenFields):
+    """The section `similarity`: how similar the hidden states of intact models are. The defaults are the paper's.
 
-    The defaults are the paper's: 100 documents, batches of 8, sequences flattened whole.
+    Attributes:
+        models: The decoders to measure.
+        encoders: The encoders to measure.
+        inputs: The task or file that gives the texts.
+        modes: How sequences of states are compared; see `painters.similarity.MODES`.
+        limit: The number of documents, from the first on.
+        batch_size: Rows in a batch.
+        dtype: The number type of the weights; "auto" for the checkpoint's.
+
+    Example:
+        >>> from painters.experiment import load
+        >>> similarity = load("fig3").similarity
+        >>> similarity.inputs, similarity.limit
+        ('nano_lambada', 100)
     """
 
     models: Models = ()
     encoders: Models = ()
     inputs: Text
-    modes: Annotated[tuple[Mode, ...], BeforeValidator(listed), Field(min_length=1)] = ("flat",)
+    modes: Annotated[tuple[Mode, ...], BeforeValidator(as_list), Field(min_length=1)] = ("flat",)
     limit: Count = 100
     batch_size: Count = 8
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -154,39 +250,66 @@ class Similarity(Part):
         return "/" in self.inputs or self.inputs.endswith((".txt", ".yaml", ".yml"))
 
     @model_validator(mode="after")
-    def _whole(self) -> Similarity:
+    def _check(self) -> Similarity:
+        """Raise ValueError if there are no models, or a list repeats an entry."""
         if not (self.models or self.encoders):
             raise ValueError("models or encoders must name at least one")
-        _refuse_doubles({"models": self.models + self.encoders, "modes": self.modes})
+        _check_distinct({"models": self.models + self.encoders, "modes": self.modes})
         return self
 
 
 class Experiment(Grid):
-    """A validated experiment file. `include` adds the cells of other files in its folder."""
+    """An experiment: a grid of cells with a title. It cannot be changed; the methods `with_...` return changed copies.
+
+    Attributes:
+        title: The title.
+        figure: The number of the figure that the experiment is for.
+        include: The names of other files in its folder whose cells it adds.
+        kv: The caches of parallel groups to score with.
+        encoder: The grid of encoders.
+        similarity: The similarities of states to measure.
+        included: The experiments in the included files.
+
+    Raises:
+        ValidationError: A field is unknown, missing or malformed. The class is pydantic's; `load` raises
+            `ExperimentError` with the line of the file instead.
+
+    Example:
+        >>> from painters.experiment import Experiment
+        >>> experiment = Experiment(
+        ...     title="One layer left out", models="nano-llama", tasks="nano_arc",
+        ...     variants=[{"name": "skip-layer", "layer": "all"}],
+        ... )
+        >>> [str(point.plan) for point in experiment.with_limit(2).grid(num_layers=3)]
+        ['1-2', '0 2', '0-1']
+    """
 
     title: Text
     figure: Annotated[int, Field(strict=True, ge=1, le=99)] | None = None
     include: Names = ()
-    kv: Annotated[tuple[Kv, ...], BeforeValidator(listed), Field(min_length=1)] = ("exact",)
+    kv: Annotated[tuple[Kv, ...], BeforeValidator(as_list), Field(min_length=1)] = ("exact",)
     encoder: Encoder | None = None
     similarity: Similarity | None = None
 
     included: tuple[Experiment, ...] = Field(default=(), exclude=True)
 
     @model_validator(mode="after")
-    def _whole(self) -> Experiment:
-        wanted = {"models": self.models, "tasks": self.tasks, "variants": self.variants}
-        missing = [name for name, value in wanted.items() if not value]
+    def _check(self) -> Experiment:
+        """Raise ValueError if the sections that are given do not make up an experiment."""
+        lists = {"models": self.models, "tasks": self.tasks, "variants": self.variants}
+        missing = [name for name, entries in lists.items() if not entries]
         others = self.include or self.encoder or self.similarity
         if len(missing) == 3 and not others:
             raise ValueError("an experiment needs models, tasks and variants, or what to include")
         if missing and len(missing) < 3:
-            _refuse_gaps(wanted)
+            _check_not_empty(lists)
         if self.encoder and not (self.encoder.variants or self.variants):
             raise ValueError("encoder: variants must name at least one, here or in the experiment")
-        _refuse_doubles(wanted)
-        if idle := {"kv", "protocol", "quick"} & self.model_fields_set if missing else None:
-            raise ValueError(f"{min(idle)} belongs to a grid of its own: included files bring theirs")
+        _check_distinct(lists)
+        if unused := {"kv", "protocol", "quick"} & self.model_fields_set if missing else None:
+            raise ValueError(
+                f"{min(unused)} belongs to a grid, and this experiment has none of its own: included files bring theirs"
+            )
         return self
 
     @property
@@ -196,14 +319,14 @@ class Experiment(Grid):
 
     @property
     def parts(self) -> tuple[Grid, ...]:
-        """The grids: of decoders, its own and those of included files, and then of encoders."""
-        every = (self, *self.included)
-        encoders = [one.encoders for one in every]
-        return (*(one for one in every if one.models), *(grid for grid in encoders if grid))
+        """The grids: its own and those of included files, decoders before encoders."""
+        experiments = (self, *self.included)
+        encoders = [experiment.encoders for experiment in experiments]
+        return (*(experiment for experiment in experiments if experiment.models), *(grid for grid in encoders if grid))
 
     @property
     def encoders(self) -> Encoder | None:
-        """The grid of its own encoders with its variants."""
+        """The grid of its own encoders, with the experiment's variants unless it names its own."""
         if self.encoder is None:
             return None
         return self.encoder.model_copy(
@@ -212,58 +335,112 @@ class Experiment(Grid):
 
     @property
     def similarities(self) -> tuple[Similarity, ...]:
-        """What to measure, its own and that of included files."""
-        return tuple(one.similarity for one in (self, *self.included) if one.similarity)
+        """The similarities to measure, its own and those of included files."""
+        experiments = (self, *self.included)
+        return tuple(experiment.similarity for experiment in experiments if experiment.similarity)
 
     def asks(self, *, encoders: bool) -> bool:
-        """Whether anything is asked of decoders, or of encoders."""
-        measured = (one.encoders if encoders else one.models for one in self.similarities)
+        """Return whether the experiment has something to score or measure for one kind of model.
+
+        Args:
+            encoders: Whether encoders are meant, or decoders.
+
+        Returns:
+            True if it has.
+        """
+        measured = (part.encoders if encoders else part.models for part in self.similarities)
         return any(isinstance(part, Encoder) is encoders for part in self.parts) or any(measured)
 
     def with_model(self, name: str, revision: str | None = None) -> Experiment:
-        """The same questions asked of another decoder; encoders stay."""
-        given = {"models": (_model(name, revision),)}
-        return self._each(lambda part: given if part.models else {})._each_similarity(
-            lambda part: given if part.models else {}
+        """Return the experiment with another decoder in place of all its decoders; encoders stay.
+
+        Args:
+            name: The name of the model: bundled, a folder, or of the hub.
+            revision: The revision on the hub; None for the newest.
+
+        Returns:
+            The changed experiment.
+
+        Raises:
+            ExperimentError: The name is empty, longer than 300 characters, or has a control character.
+        """
+        models = {"models": (_model(name, revision),)}
+        return self._each(lambda part: models if part.models else {})._each_similarity(
+            lambda part: models if part.models else {}
         )
 
     def with_encoder(self, name: str, revision: str | None = None) -> Experiment:
-        """The same questions asked of another encoder; decoders stay."""
+        """Return the experiment with another encoder in place of all its encoders; decoders stay.
+
+        Args:
+            name: The name of the model: bundled, a folder, or of the hub.
+            revision: The revision on the hub; None for the newest.
+
+        Returns:
+            The changed experiment.
+
+        Raises:
+            ExperimentError: The name is empty, longer than 300 characters, or has a control character.
+        """
         models = (_model(name, revision),)
         return self._each_encoder(lambda _: {"models": models})._each_similarity(
             lambda part: {"encoders": models} if part.encoders else {}
         )
 
     def without_encoders(self) -> Experiment:
-        """Only what is asked of decoders; ExperimentError where nothing is left."""
+        """Return the experiment without its encoders.
+
+        Returns:
+            The changed experiment.
+
+        Raises:
+            ExperimentError: Nothing is left.
+        """
         left = self._each(lambda _: {"encoder": None})._each_similarity(lambda _: {"encoders": ()})
         if not left.asks(encoders=False):
             raise ExperimentError(f"experiment {self.name} has only encoders: nothing is left without them")
         return left
 
     def with_data(self, folder: Path) -> Experiment:
-        """The same with the documents that lie in `folder`, for those tasks that it has some of.
+        """Return the experiment with one's own documents for the tasks that a folder has.
 
-        For the task NAME these are in the folder `NAME/`, a .jsonl for each split in the columns that the hub has (what
-        else GLUE's may be, `painters.glue` says); or `NAME.yaml` there is a task of lm-eval's kind to take instead.
+        The documents of the task NAME are in the folder `NAME/`: a .jsonl for each split, with the columns that the
+        dataset has on the hub. `painters.glue` lists the other formats for its tasks. If there is a file `NAME.yaml`,
+        it is a task for lm-eval, which replaces NAME. Other tasks stay.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            The changed experiment.
         """
 
-        def here(name: str) -> str:
-            if name == ".." or Path(name).name != name:  # only names are looked up here: a path may lead elsewhere
+        def local_name(name: str) -> str:
+            if name == ".." or Path(name).name != name:  # only plain names: a path could lead out of the folder
                 return name
-            places = (folder / f"{name}.yaml", folder / name)
-            return next((str(place.resolve()) for place in places if place.exists()), name)
+            paths = (folder / f"{name}.yaml", folder / name)
+            return next((str(path.resolve()) for path in paths if path.exists()), name)
 
-        def change(part: Grid) -> dict[str, Any]:
-            return {"tasks": tuple(task.model_copy(update={"name": here(task.name)}) for task in part.tasks)}
+        def local_tasks(part: Grid) -> dict[str, Any]:
+            return {"tasks": tuple(task.model_copy(update={"name": local_name(task.name)}) for task in part.tasks)}
 
-        def inputs(part: Similarity) -> dict[str, Any]:
-            return {"inputs": here(part.inputs)}
+        def local_inputs(part: Similarity) -> dict[str, Any]:
+            return {"inputs": local_name(part.inputs)}
 
-        return self._each(change)._each_encoder(change)._each_similarity(inputs)
+        return self._each(local_tasks)._each_encoder(local_tasks)._each_similarity(local_inputs)
 
     def with_dtype(self, dtype: str) -> Experiment:
-        """The same with the weights of all models in this number type."""
+        """Return the experiment with the weights of all models in this number type.
+
+        Args:
+            dtype: "auto", "float32", "bfloat16" or "float16".
+
+        Returns:
+            The changed experiment.
+
+        Raises:
+            ValidationError: The number type is none of these. The class is pydantic's.
+        """
 
         def change(part: Grid) -> dict[str, Any]:
             return {"protocol": type(part.protocol).model_validate({**part.protocol.model_dump(), "dtype": dtype})}
@@ -272,7 +449,11 @@ class Experiment(Grid):
         return changed._each_similarity(lambda _: {"dtype": dtype})
 
     def with_exact_batching(self) -> Experiment:
-        """The same with decoders scored in lm-eval's batches, to the last digit."""
+        """Return the experiment with decoders scored in lm-eval's own batches, which gives its very numbers.
+
+        Returns:
+            The changed experiment.
+        """
 
         def change(part: Grid) -> dict[str, Any]:
             return {"protocol": part.protocol.model_copy(update={"exact_batching": True})} if part.models else {}
@@ -280,20 +461,37 @@ class Experiment(Grid):
         return self._each(change)
 
     def with_limit(self, limit: int) -> Experiment:
-        """The same with at most the first `limit` documents of each task."""
+        """Return the experiment with at most the first documents of each task.
+
+        Args:
+            limit: The most documents of each task.
+
+        Returns:
+            The changed experiment.
+        """
         changed = self._each(lambda part: part.limited(limit))._each_encoder(lambda part: part.limited(limit))
         return changed._each_similarity(lambda part: {"limit": min(limit, part.limit)})
 
     def quickened(self) -> Experiment:
-        """The grid that the sections `quick` leave; ExperimentError where there is none."""
+        """Return the quick form of the experiment: what its sections `quick` leave.
+
+        Returns:
+            The changed experiment.
+
+        Raises:
+            ExperimentError: A grid has no such section.
+        """
         quick = self._each_encoder(Encoder.quick_fields)
         return quick._each(lambda part: part.quick_fields() if part.models else {})
 
     def _each(self, change: Callable[[Experiment], dict[str, Any]]) -> Experiment:
+        """Return the experiment with the fields that `change` returns, for it and for each included one."""
         included = tuple(part._each(change) for part in self.included)
         return self.model_copy(update={"included": included, **change(self)})
 
     def _each_encoder(self, change: Callable[[Encoder], dict[str, Any]]) -> Experiment:
+        """Return the experiment with the fields that `change` returns, for each grid of encoders."""
+
         def changed(part: Experiment) -> dict[str, Any]:
             grid = part.encoders
             return {} if grid is None else {"encoder": grid.model_copy(update=change(grid))}
@@ -301,14 +499,17 @@ class Experiment(Grid):
         return self._each(changed)
 
     def _each_similarity(self, change: Callable[[Similarity], dict[str, Any]]) -> Experiment:
+        """Return the experiment with the fields that `change` returns, for each section `similarity`."""
+
         def changed(part: Experiment) -> dict[str, Any]:
-            one = part.similarity
-            return {} if one is None else {"similarity": one.model_copy(update=change(one))}
+            similarity = part.similarity
+            return {} if similarity is None else {"similarity": similarity.model_copy(update=change(similarity))}
 
         return self._each(changed)
 
 
 def _model(name: str, revision: str | None) -> Model:
+    """Return a model of an experiment; raise ExperimentError if it cannot have this name."""
     try:
         return Model(name=name, revision=revision)
     except ValidationError as error:
@@ -317,19 +518,21 @@ def _model(name: str, revision: str | None) -> Model:
         ) from error
 
 
-def _refuse_gaps(wanted: Mapping[str, tuple[Any, ...]]) -> None:
-    if missing := [name for name, value in wanted.items() if not value]:
+def _check_not_empty(lists: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise ValueError if one of the lists is empty."""
+    if missing := [name for name, entries in lists.items() if not entries]:
         raise ValueError(f"{' and '.join(missing)} must name at least one")
 
 
-def _refuse_doubles(wanted: Mapping[str, tuple[Any, ...]]) -> None:
-    for name, given in wanted.items():
-        if len(set(given)) < len(given):
-            raise ValueError(f"{name} names one twice: keep one of them")
+def _check_distinct(lists: Mapping[str, tuple[Any, ...]]) -> None:
+    """Raise ValueError if one of the lists has equal entries."""
+    for name, entries in lists.items():
+        if len(set(entries)) < len(entries):
+            raise ValueError(f"{name} lists one entry twice: keep one of them")
 
 
 def _shorter(tuning: Tuning, epochs: int | None, documents: int | None) -> Tuning:
-    """`tuning` with at most so many epochs and training documents."""
+    """Return the tuning with at most so many epochs and training documents; None for no limit."""
     counts = {"epochs": (tuning.epochs, epochs), "documents": (tuning.documents, documents)}
     least = {name: min(n for n in both if n is not None) for name, both in counts.items() if any(both)}
     return tuning.model_copy(update=least)

@@ -1,4 +1,7 @@
-"""An experiment file as plain data with the line of each value. Nothing in a file can make it grow or run code."""
+"""A reader of experiment files: plain data, with the line of each value.
+
+A file cannot run code, and what is read from it is never larger than the file.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ import yaml
 from painters.errors import PaintersError
 
 MAX_BYTES = 32_768
+"""The longest file, in bytes."""
 MAX_NESTING = 8
-_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # many times as fast, where libyaml is
+"""The most lists and mappings inside one another."""
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the first is faster, and needs libyaml
 _UNPRINTABLE = yaml.reader.Reader.NON_PRINTABLE
 
 
@@ -23,7 +28,15 @@ class ExperimentError(PaintersError, ValueError):
 
 
 def read_text(path: Path, name: str) -> str:
-    """The text of the file `path`; ExperimentError where it is none or too long."""
+    """Return the text of an experiment file.
+
+    Args:
+        path: The file.
+        name: What error messages call the experiment.
+
+    Raises:
+        ExperimentError: The file cannot be read, is longer than `MAX_BYTES`, or is not UTF-8.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -44,15 +57,24 @@ def read_text(path: Path, name: str) -> str:
 
 
 def parse(text: str, name: str) -> tuple[dict[str, Any], yaml.Node]:
-    """The mapping that `text` describes, and the tree of its nodes for `line_of`."""
+    """Return the mapping that a text describes, and the tree of its nodes for `line_of`.
+
+    Args:
+        text: The text of the file.
+        name: What error messages call the experiment.
+
+    Raises:
+        ExperimentError: The text is not YAML, is not a mapping, or holds an alias, a tag, a repeated field, a value
+            that Python does not have, or more than `MAX_NESTING` levels.
+    """
     if odd := _UNPRINTABLE.search(text):
-        line = _lines_before(text, odd.start())
+        line = _line_at(text, odd.start())
         raise ExperimentError(
-            f"experiment {name}, line {line}: not YAML: the character U+{ord(odd[0]):04X} is no text. Is this an "
+            f"experiment {name}, line {line}: not YAML: the character U+{ord(odd[0]):04X} is not text. Is this an "
             f"experiment file?"
         )
     try:
-        _refuse_growth(text, name)
+        _check_size(text, name)
         loader = _LOADER(text)
         try:
             node = loader.get_single_node()
@@ -61,33 +83,39 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], yaml.Node]:
                     f"experiment {name}, line 1: {'empty' if node is None else 'no mapping'}. It must be lines such as "
                     f"`title: ...`, `figure: 4`, `models: [...]`, `tasks: [...]`, `variants: [...]`"
                 )
-            _refuse_doubles(node, name)
-            _refuse_odd_values(loader, node, name)
+            _check_unique_fields(node, name)
+            _check_values(loader, node, name)
             data: dict[str, Any] = loader.construct_document(node)
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
-        raise ExperimentError(_not_yaml(error, text, name)) from error
+        raise ExperimentError(_syntax_message(error, text, name)) from error
     return data, node
 
 
-def line_of(node: yaml.Node, place: Sequence[int | str]) -> int:
-    """The line, from 1, of the value at `place`, or of the nearest thing around it that the file has."""
+def line_of(node: yaml.Node, location: Sequence[int | str]) -> int:
+    """Return the line, counted from 1, of a value in a file.
+
+    Args:
+        node: The root of the file's tree.
+        location: The names and numbers that lead from the root to the value. If the file lacks the value, the line is
+            that of the nearest one around it.
+    """
     line = node.start_mark.line
-    for part in place:
+    for part in location:
         if isinstance(node, yaml.MappingNode):
-            found = next(((key, value) for key, value in node.value if key.value == part), None)
-            if found is None:
+            entry = next(((key, value) for key, value in node.value if key.value == part), None)
+            if entry is None:
                 continue  # a name that the file leaves out, such as `params`
-            line, node = found[0].start_mark.line, found[1]
+            line, node = entry[0].start_mark.line, entry[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]
             line = node.start_mark.line
     return int(line) + 1
 
 
-def _refuse_growth(text: str, name: str) -> None:
-    """Nothing; ExperimentError for aliases, which multiply, for tags, which construct, and for deep nesting."""
+def _check_size(text: str, name: str) -> None:
+    """Raise ExperimentError for aliases, which repeat data, tags, which construct objects, and deep nesting."""
     depth = 0
     for event in yaml.parse(text, _LOADER):
         line = event.start_mark.line + 1
@@ -104,8 +132,8 @@ def _refuse_growth(text: str, name: str) -> None:
             )
 
 
-def _refuse_doubles(node: yaml.Node, name: str) -> None:
-    """Nothing; ExperimentError where a mapping has a key twice, of which YAML would keep the last."""
+def _check_unique_fields(node: yaml.Node, name: str) -> None:
+    """Raise ExperimentError if a mapping has the same key twice: YAML would silently keep the last."""
     if isinstance(node, yaml.MappingNode):
         seen = set()
         for key, value in node.value:
@@ -115,14 +143,14 @@ def _refuse_doubles(node: yaml.Node, name: str) -> None:
             if key.value in seen:
                 raise ExperimentError(f"experiment {name}, line {line}: {key.value!r} is there twice: keep one of them")
             seen.add(key.value)
-            _refuse_doubles(value, name)
+            _check_unique_fields(value, name)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_doubles(value, name)
+            _check_unique_fields(value, name)
 
 
-def _refuse_odd_values(loader: Any, node: yaml.Node, name: str) -> None:
-    """Nothing; ExperimentError for a date or number that YAML knows and Python does not, and for enormous numbers."""
+def _check_values(loader: Any, node: yaml.Node, name: str) -> None:
+    """Raise ExperimentError for a date or number that YAML reads and Python does not, and for enormous numbers."""
     if isinstance(node, yaml.ScalarNode):
         line = node.start_mark.line + 1
         try:
@@ -131,24 +159,26 @@ def _refuse_odd_values(loader: Any, node: yaml.Node, name: str) -> None:
             raise ExperimentError(f"experiment {name}, line {line}: not YAML: {error}. Write another value") from error
         if isinstance(value, int) and value.bit_length() > 64:
             raise ExperimentError(
-                f"experiment {name}, line {line}: a number of {value.bit_length()} bits: write a smaller"
+                f"experiment {name}, line {line}: a number of {value.bit_length()} bits: write a smaller one"
             )
         return
     for child in node.value:
         for part in child if isinstance(child, tuple) else (child,):
-            _refuse_odd_values(loader, part, name)
+            _check_values(loader, part, name)
 
 
-def _lines_before(text: str, place: int) -> int:
-    return text.count("\n", 0, place) + 1
+def _line_at(text: str, position: int) -> int:
+    """Return the line, counted from 1, of the character at `position`."""
+    return text.count("\n", 0, position) + 1
 
 
-def _not_yaml(error: yaml.YAMLError, text: str, name: str) -> str:
+def _syntax_message(error: yaml.YAMLError, text: str, name: str) -> str:
+    """Return the message for a text that is not YAML, with the line of the mistake."""
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
     line = 0 if mark is None else mark.line
-    found = "".join(text.split("\n")[line : line + 1])
+    shown = "".join(text.split("\n")[line : line + 1])
     return (
-        f"experiment {name}, line {line + 1}: not YAML: {problem} (found {found!r:.60}). Check brackets, colons and "
+        f"experiment {name}, line {line + 1}: not YAML: {problem} (found {shown!r:.60}). Check brackets, colons and "
         f"indentation there"
     )

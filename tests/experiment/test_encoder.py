@@ -103,7 +103,7 @@ BAD = {
     "an unknown protocol": ("protocol: frozen", "protocol: thawed", 15, ("tuning.0.protocol", "'retuned'", "thawed")),
     "a rate too high": ("epochs: 3", "rate: 11", 15, ("tuning.0.rate", "less than or equal to 10")),
     "an unknown field": ("epochs: 3", "epoch: 3", 15, ("tuning.0.epoch", "no such field")),
-    "a tuning twice": ("[nano_cola]", "[a, a]", 11, ("encoder", "tasks names one twice")),
+    "a tuning twice": ("[nano_cola]", "[a, a]", 11, ("encoder", "tasks lists one entry twice")),
     "shots": ("[nano_cola]", "{name: cola, shots: 2}", 11, ("encoder", "no shots, no YAML")),
     "shots of all": ("tasks:", "protocol: {shots: 0}\n  tasks:", 13, ("encoder.protocol.shots",)),
     "a cache": ("tasks:", "kv: averaged\n  tasks:", 13, ("encoder.kv", "no such field")),

@@ -245,7 +245,7 @@ BAD = {
     "a title of another kind": ("a grid", "[1]", 1, ("title", "string")),
     "an escape code": ("a grid", '"\\e[31m"', 1, ("title",)),
     "no tasks": ("[nano_arc]", "[]", 1, ("tasks must name at least one",)),
-    "a task twice": ("[nano_arc]", "[nano_arc, nano_arc]", 1, ("tasks names one twice",)),
+    "a task twice": ("[nano_arc]", "[nano_arc, nano_arc]", 1, ("tasks lists one entry twice",)),
     "a model that is a number": ("[nano-llama]", "[3]", 3, ("models.0",)),
     "an unknown variant": ("skip", "skp", 6, ("variants.0", "'skp'", "did you mean 'skip'")),
     "a parameter of another variant": ("start: all", "loops: 3", 6, ("takes no parameter 'loops'", "start")),
@@ -305,7 +305,7 @@ def test_a_mistake_is_told_with_its_line(mistake: str, tmp_path: Path) -> None:
         (b"a" * (MAX_BYTES + 1), "longer than"),
         (b"? [a]\n: b\n", "a name of a field must be a word"),
         (b"title: a\n", "needs models, tasks and variants"),
-        (b"title: a\ninclude: [b]\nkv: exact\n", "kv belongs to a grid of its own"),
+        (b"title: a\ninclude: [b]\nkv: exact\n", "kv belongs to a grid"),
     ],
 )
 def test_a_file_that_is_no_experiment(data: bytes, says: str, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ def test_included_files_bring_their_cells(tmp_path: Path) -> None:
     assert {cell.model for cell in cells(both.with_model("x"), of(12))} == {"x"}
     assert {cell.limit for cell in cells(both.with_limit(3), of(12))} == {3}
     (tmp_path / "three.yaml").write_text("title: three\ninclude: [both]\n")
-    with pytest.raises(ExperimentError, match="both includes others itself"):
+    with pytest.raises(ExperimentError, match="both includes other files itself"):
         load(tmp_path / "three.yaml")
 
 

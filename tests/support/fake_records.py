@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from painters import variants
-from painters.experiment.tuning import Protocol, Tuning
+from painters.experiment.tuning import Tuning, TuningProtocol
 from painters.plan import Plan
 from painters.results import Record
 from painters.results.similarity_record import SimilarityRecord
@@ -39,7 +39,7 @@ def record(
     task: str,
     ability: float,
     *,
-    protocol: Protocol | None = None,
+    protocol: TuningProtocol | None = None,
     documents: int = DOCUMENTS,
     **fields: object,
 ) -> Record:
@@ -103,7 +103,10 @@ def records(documents: int = DOCUMENTS) -> list[Record]:
         tasks = ("fake_gsm8k",) if kv == "averaged" else tuple(DECODED)
         made += [record(plan, task, left, **about) for task in tasks]  # type: ignore[arg-type]
         if kv == "exact" and name not in ("skip-layer", "swap") and params.get("loops", 1) in (1, 3):
-            protocols: tuple[tuple[Protocol, float], ...] = (("retuned", left), ("frozen", left - 0.2 * (not identity)))
+            protocols: tuple[tuple[TuningProtocol, float], ...] = (
+                ("retuned", left),
+                ("frozen", left - 0.2 * (not identity)),
+            )
             made += [
                 record(plan, task, ability, protocol=protocol, **about)  # type: ignore[arg-type]
                 for protocol, ability in protocols
