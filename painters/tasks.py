@@ -1,6 +1,6 @@
-"""The bundled tasks, as configurations for lm-eval: a YAML for each, with its documents as JSON lines beside it.
+"""The bundled tasks, as configurations for lm-eval.
 
-To add a task, add a folder with these two files. This module needs neither lm-eval nor torch.
+Each is a folder with a YAML and its documents as JSON lines. To add a task, add such a folder. This module needs neither lm-eval nor torch.
 """
 
 from __future__ import annotations
@@ -172,7 +172,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _documents_path(path: Path, file: str) -> Path:
-    """Return the path of a file of documents beside the YAML `path`; raise TaskError if it leaves that folder."""
+    """Return the path of a file of documents beside the YAML `path`.
+
+    Raise TaskError if it is outside of that folder.
+    """
     documents = path.parent / file
     if not documents.resolve().is_relative_to(path.parent.resolve()):
         raise TaskError(f"task in {path.name}: {file} leaves the folder of its YAML: put the documents beside it")

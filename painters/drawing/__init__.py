@@ -1,4 +1,4 @@
-"""Drawings of plans: text for a terminal, SVG and HTML for a notebook, a figure in the manner of the paper."""
+"""Drawings of plans: text for a terminal, SVG and HTML for a notebook, and matplotlib figures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Two canvases: matplotlib's, for figures, and SVG written directly, for pages that hold hundreds of plans.
+"""Two canvases: one for matplotlib figures, one that writes SVG.
 
-Their methods are those of `painters.drawing.parts.Canvas`, which says what each draws.
+The second is light enough for pages that hold hundreds of plans. Their methods are those of `painters.drawing.parts.Canvas`, which says what each draws.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VIRIDIS = (
 
 
 def ramp(num_layers: int) -> list[Color]:
-    """Return a colour for each layer of a stack: viridis within 0.025 of matplotlib's, without importing it."""
+    """Return a colour for each layer of a stack: matplotlib's viridis to within 0.025."""
     stops = [tuple(int(text[start : start + 2], 16) / 255 for start in (0, 2, 4)) for text in VIRIDIS]
     colors: list[Color] = []
     for layer in range(num_layers):

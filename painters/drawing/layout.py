@@ -93,7 +93,10 @@ def lay_out_gallery(plans: Mapping[str, Plan], num_layers: int) -> Sheet:
 
 
 def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float, fontsize: int = 8) -> None:
-    """Draw the stack as a strip of cells at the foot, with a note below; layers that never run have no colour."""
+    """Draw the stack as a strip of cells at the foot, with a note below.
+
+    Layers that never run have no colour.
+    """
     cell = min(0.3, (width - 2.0) / num_layers)
     used = set(plan.layers)
     for layer in range(num_layers):

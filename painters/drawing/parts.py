@@ -1,4 +1,4 @@
-"""The parts of a plan's figure: shapes that know their size and can draw themselves anywhere on a canvas.
+"""The parts of a plan's figure: shapes that know their size and draw themselves on a canvas.
 
 The line that stands for the residual stream enters a part on its left and leaves it on its right, at the same height.
 """

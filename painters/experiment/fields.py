@@ -1,4 +1,7 @@
-"""The fields of an experiment file: models, tasks, tunings and quick forms, and the short forms of each."""
+"""The fields of an experiment file: models, tasks, tunings and quick forms.
+
+A model, task or tuning may also be written as a name alone, and a list of one as its only entry.
+"""
 
 from __future__ import annotations
 

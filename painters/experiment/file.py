@@ -125,9 +125,9 @@ def _read(path: Path, name: str) -> tuple[Experiment, Any]:
 
 
 def _file_fields(grid: Grid, node: Any, location: tuple[str, ...], path: Path, name: str) -> dict[str, Any]:
-    """Return the fields of a grid that depend on its file: tasks with absolute paths, and variants with their lines.
+    """Return the fields of a grid that depend on its file.
 
-    `location` holds the names that lead to the grid, from the root of the file.
+    They are the tasks, with absolute paths, and the variants, with their lines. `location` holds the names that lead to the grid, from the root of the file.
     """
     tasks = []
     for number, task in enumerate(grid.tasks):

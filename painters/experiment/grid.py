@@ -1,4 +1,4 @@
-"""The grid of an experiment: variants with many values for each parameter, and the points that they stand for."""
+"""The variants of an experiment, with many values for each parameter, and the points they stand for."""
 
 from __future__ import annotations
 

@@ -154,9 +154,10 @@ class Grid(FrozenFields):
 
 
 class Encoder(Grid):
-    """The section `encoder`: a grid of encoders, which are fine-tuned on each task before they are scored on it.
+    """The section `encoder`: a grid of encoders.
 
-    Its variants are those of the experiment unless it names its own.
+    Each encoder is fine-tuned on a task before it is scored on it. The variants are those of the experiment unless the
+    section names its own.
 
     Attributes:
         tuning: How the encoders are fine-tuned; each combined with each model, task and variant.
@@ -218,7 +219,9 @@ class Encoder(Grid):
 
 
 class Similarity(FrozenFields):
-    """The section `similarity`: how similar the hidden states of intact models are. The defaults are the paper's.
+    """The section `similarity`: how similar the hidden states of intact models are.
+
+    The defaults are the paper's.
 
     Attributes:
         models: The decoders to measure.
@@ -259,7 +262,9 @@ class Similarity(FrozenFields):
 
 
 class Experiment(Grid):
-    """An experiment: a grid of cells with a title. It cannot be changed; the methods `with_...` return changed copies.
+    """An experiment: a grid of cells with a title.
+
+    The object cannot be changed. Methods such as `with_limit` and `quickened` return changed copies.
 
     Attributes:
         title: The title.

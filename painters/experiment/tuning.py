@@ -1,4 +1,7 @@
-"""The settings of an encoder's fine-tuning, as experiments and records hold them. This module loads no torch."""
+"""The settings of an encoder's fine-tuning, as experiments and records hold them.
+
+This module loads no torch.
+"""
 
 from __future__ import annotations
 

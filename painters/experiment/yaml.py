@@ -115,7 +115,10 @@ def line_of(node: yaml.Node, location: Sequence[int | str]) -> int:
 
 
 def _check_size(text: str, name: str) -> None:
-    """Raise ExperimentError for aliases, which repeat data, tags, which construct objects, and deep nesting."""
+    """Raise ExperimentError for aliases, tags and deep nesting.
+
+    Aliases can multiply data, and tags can construct objects.
+    """
     depth = 0
     for event in yaml.parse(text, _LOADER):
         line = event.start_mark.line + 1
@@ -150,7 +153,7 @@ def _check_unique_fields(node: yaml.Node, name: str) -> None:
 
 
 def _check_values(loader: Any, node: yaml.Node, name: str) -> None:
-    """Raise ExperimentError for a date or number that YAML reads and Python does not, and for enormous numbers."""
+    """Raise ExperimentError for a value that Python cannot hold, such as 31 February, or an enormous number."""
     if isinstance(node, yaml.ScalarNode):
         line = node.start_mark.line + 1
         try:

@@ -1,4 +1,7 @@
-"""A parser for the text of a plan: linear in its length, without recursion, and bounded before anything is built."""
+"""A parser for the text of a plan.
+
+Its time is linear in the length of the text, it does not recurse, and it checks sizes before it builds anything.
+"""
 
 from __future__ import annotations
 

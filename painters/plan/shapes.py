@@ -134,7 +134,7 @@ def _letters(shapes: Sequence[Shape]) -> str:
 
 
 def _join_spans(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
-    """Return the shapes with each run of consecutive layers, of one direction and one half, joined to one span."""
+    """Return the shapes with consecutive layers, of one direction and one half, joined to spans."""
     result: list[Shape] = []
     direction = 0  # of the last span in the result: 1 or -1 once it has two layers
     for shape in shapes:
