@@ -1,6 +1,7 @@
 """The bundled tasks, as configurations for lm-eval.
 
-Each is a folder with a YAML and its documents as JSON lines. To add a task, add such a folder. This module needs neither lm-eval nor torch.
+Each is a folder with a YAML and its documents as JSON lines. To add a task, add such a folder. This module needs
+neither lm-eval nor torch.
 """
 
 from __future__ import annotations

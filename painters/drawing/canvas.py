@@ -1,6 +1,7 @@
 """Two canvases: one for matplotlib figures, one that writes SVG.
 
-The second is light enough for pages that hold hundreds of plans. Their methods are those of `painters.drawing.parts.Canvas`, which says what each draws.
+The second is light enough for pages that hold hundreds of plans. Their methods are those of
+`painters.drawing.parts.Canvas`, which says what each draws.
 """
 
 from __future__ import annotations

@@ -127,7 +127,8 @@ def _read(path: Path, name: str) -> tuple[Experiment, Any]:
 def _file_fields(grid: Grid, node: Any, location: tuple[str, ...], path: Path, name: str) -> dict[str, Any]:
     """Return the fields of a grid that depend on its file.
 
-    They are the tasks, with absolute paths, and the variants, with their lines. `location` holds the names that lead to the grid, from the root of the file.
+    They are the tasks, with absolute paths, and the variants, with their lines. `location` holds the names that lead
+    from the root of the file to the grid.
     """
     tasks = []
     for number, task in enumerate(grid.tasks):
