@@ -1,4 +1,4 @@
-"""The paper's rules: windows, strategies, their identities, and what a wrong request is told."""
+"""The paper's rules: windows, plans, equal plans, and the errors of wrong requests."""
 
 from __future__ import annotations
 

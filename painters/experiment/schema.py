@@ -183,7 +183,7 @@ class Encoder(Grid):
         for task in self.tasks:
             if task.shots is not None or task.name.endswith((".yaml", ".yml")):
                 raise ValueError(
-                    f"tasks: {task.name}: an encoder's task is a name or a folder; it has no shots, no YAML"
+                    f"tasks: {task.name}: an encoder's task is a name or a folder; it takes no shots and no YAML"
                 )
         return self
 
@@ -305,7 +305,9 @@ class Experiment(Grid):
         missing = [name for name, entries in lists.items() if not entries]
         others = self.include or self.encoder or self.similarity
         if len(missing) == 3 and not others:
-            raise ValueError("an experiment needs models, tasks and variants, or what to include")
+            raise ValueError(
+                "an experiment needs models, tasks and variants, or a section include, encoder or similarity"
+            )
         if missing and len(missing) < 3:
             _check_not_empty(lists)
         if self.encoder and not (self.encoder.variants or self.variants):

@@ -261,12 +261,12 @@ def test_there_is_no_bar_outside_of_notebooks(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == ""
 
 
-def test_what_is_given_is_told() -> None:
-    told: list[int] = []
-    with progress_callback(told.append) as on_progress:
+def test_a_callback_is_passed_through() -> None:
+    calls: list[int] = []
+    with progress_callback(calls.append) as on_progress:
         assert callable(on_progress)
         on_progress(3)
-    assert told == [3]
+    assert calls == [3]
 
 
 @pytest.mark.usefixtures("notebook")

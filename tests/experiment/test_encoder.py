@@ -104,15 +104,15 @@ BAD = {
     "a rate too high": ("epochs: 3", "rate: 11", 15, ("tuning.0.rate", "less than or equal to 10")),
     "an unknown field": ("epochs: 3", "epoch: 3", 15, ("tuning.0.epoch", "no such field")),
     "a tuning twice": ("[nano_cola]", "[a, a]", 11, ("encoder", "tasks lists one entry twice")),
-    "shots": ("[nano_cola]", "{name: cola, shots: 2}", 11, ("encoder", "no shots, no YAML")),
+    "shots": ("[nano_cola]", "{name: cola, shots: 2}", 11, ("encoder", "no shots and no YAML")),
     "shots of all": ("tasks:", "protocol: {shots: 0}\n  tasks:", 13, ("encoder.protocol.shots",)),
     "a cache": ("tasks:", "kv: averaged\n  tasks:", 13, ("encoder.kv", "no such field")),
-    "a file": ("[nano_cola]", "[a.yaml]", 11, ("no shots, no YAML",)),
+    "a file": ("[nano_cola]", "[a.yaml]", 11, ("no shots and no YAML",)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", BAD)
-def test_a_mistake_is_told_with_its_line(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_line(mistake: str, tmp_path: Path) -> None:
     old, new, line, says = BAD[mistake]
     assert old in WRITTEN
     path = tmp_path / "grid.yaml"

@@ -1,4 +1,4 @@
-"""An experiment file stands for the grid it says, each cell has its key, and every mistake is told with its line."""
+"""Experiment files: the grid that each describes, the keys of its cells, and errors that name the line."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_several_experiments_share_their_cells() -> None:
     assert [(cell.model, str(cell.plan)) for cell in both] == [("a", "0-5"), ("b", "0-7")]
 
 
-def test_what_does_not_fit_the_model_is_told() -> None:
+def test_what_does_not_fit_the_model_is_reported() -> None:
     with pytest.raises(ExperimentError, match=r"variants.0: start 3 leaves no layer to touch in a 6-layer model"):
         experiment({"name": "skip", "start": [1, 3]}).grid(6)
     with pytest.raises(ExperimentError, match=r"variants.1.plan: plan runs layer 6, but the model has 6 layers"):
@@ -279,7 +279,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("mistake", BAD)
-def test_a_mistake_is_told_with_its_line(mistake: str, tmp_path: Path) -> None:
+def test_a_mistake_is_reported_with_its_line(mistake: str, tmp_path: Path) -> None:
     old, new, line, says = BAD[mistake]
     assert old in GOOD
     path = tmp_path / "grid.yaml"
@@ -381,16 +381,16 @@ def test_similarities_are_asked_of_decoders_and_encoders(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("removed", "message"),
     [
         ("models: [a], encoders: [b], ", "models or encoders must name at least one"),
         ("token", "similarity.modes"),
         ("inputs: nano_lambada, ", "inputs"),
     ],
 )
-def test_malformed_similarities_are_refused(tmp_path: Path, wrong: str, told: str) -> None:
-    (tmp_path / "grid.yaml").write_text(ALIKE.replace(wrong, "tokens" if wrong == "token" else ""))
-    with pytest.raises(ExperimentError, match=re.escape(told)):
+def test_malformed_similarities_are_refused(tmp_path: Path, removed: str, message: str) -> None:
+    (tmp_path / "grid.yaml").write_text(ALIKE.replace(removed, "tokens" if removed == "token" else ""))
+    with pytest.raises(ExperimentError, match=re.escape(message)):
         load(tmp_path / "grid.yaml")
 
 
