@@ -106,8 +106,8 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
         >>> from painters.drawing import plan_figure
         >>> from painters.plan import Plan
         >>> figure = plan_figure(Plan.parse("0-3 {4-8}*3 9-11"), num_layers=12, title="looped parallel")
-        >>> [text.get_text() for text in figure.axes[0].texts][:3]
-        ['looped parallel', '', '0']
+        >>> [text.get_text() for text in figure.axes[0].texts if text.get_text()][:4]
+        ['looped parallel', '0', '1', '2']
     """
     count = num_layers or max(plan.layers) + 1
     return figure_of(lay_out(plan, count, title, never_run(plan, num_layers)), count)

@@ -26,7 +26,7 @@ BOX_WIDTH, BOX_HEIGHT, GAP = 0.86, 0.72, 0.42
 Color: TypeAlias = tuple[float, float, float]
 """Red, green and blue, each from 0 to 1."""
 Align: TypeAlias = Literal["left", "right", "top"]
-"""The side of a note at its point, centred on it vertically; "top" is the upper left corner."""
+"""What a note has at its point: its left edge or right edge, half-way up, or for "top" its upper left corner."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Experiments: questions as grids of cells, in YAML files.
 
-A *cell* is one model, plan, task and protocol, and gives one score. Its key is known before it is scored: it holds all
-that is requested and can change the number. What is only known afterwards (digests of weights and requests, device,
-versions) is in the record. `painters.results` decides which record answers which cell.
+A *cell* is one combination of model, plan, task and protocol, and gives one score. Its key is known before scoring: the
+key holds everything that is requested and can change the score. The record of the score holds the rest, such as digests
+of weights and requests, the device and the versions. `painters.results` says which record answers which cell.
 """
 
 from __future__ import annotations

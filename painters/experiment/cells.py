@@ -21,9 +21,9 @@ __all__ = ["Cell", "cell_key", "cells"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One model, plan, task and protocol: what gives one score, with a few metrics.
+    """One combination of model, plan, task and protocol. It gives one score, which may have several metrics.
 
-    Cells compare and hash by what can change the number, which is all but the last four fields.
+    Cells are equal if all fields are that can change the score. These are all but the last four.
 
     Attributes:
         model: The name of the model.
@@ -74,7 +74,7 @@ class Cell:
 
     @property
     def key(self) -> str:
-        """The text that identifies the cell: all that is requested and can change the number."""
+        """The text that identifies the cell: everything that is requested and can change the score."""
         fields = {name: getattr(self, name) for name in _KEY_FIELDS} | {"plan": str(self.plan)}
         return cell_key(**fields | {"tuning": self.tuning.model_dump() if self.tuning else None})
 

@@ -1,6 +1,6 @@
 """The fields of an experiment file: models, tasks, tunings and quick forms.
 
-A model, task or tuning may also be written as a name alone, and a list of one as its only entry.
+Short forms are accepted: a name alone for a model, task or tuning, and a single entry for a list of one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ def _from_protocol(value: Any) -> Any:
 
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+"""1 to 300 characters without control characters."""
 Numbers: TypeAlias = Annotated[tuple[Whole, ...], BeforeValidator(parse_values)] | None
+"""Values of a parameter, written as `parse_values` reads them."""
 Mode: TypeAlias = Literal["token", "flat", "first-excluded", "centred"]
+"""The names in `painters.similarity.MODES`."""
 
 
 class FrozenFields(BaseModel):
@@ -87,10 +90,10 @@ class Quick(FrozenFields):
 
     Attributes:
         limit: The most documents of each task.
-        start: The values left of this parameter, as of those below; None for all.
-        layer: The same for `layer`.
-        loops: The same for `loops`.
-        seed: The same for `seed`.
+        start: The values of `start` that are left; None for all.
+        layer: The values of `layer` that are left; None for all.
+        loops: The values of `loops` that are left; None for all.
+        seed: The values of `seed` that are left; None for all.
     """
 
     limit: Count
@@ -101,7 +104,7 @@ class Quick(FrozenFields):
 
     @property
     def only(self) -> dict[str, tuple[int, ...]]:
-        """The values left of each parameter that is restricted."""
+        """The values that are left of each restricted parameter."""
         left = {name: getattr(self, name) for name in ("start", "layer", "loops", "seed")}
         return {name: values for name, values in left.items() if values}
 

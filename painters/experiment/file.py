@@ -1,4 +1,4 @@
-"""Finding and loading experiment files: those that come with painters, and one's own."""
+"""Loading experiment files: the user's own, and those that come with painters."""
 
 from __future__ import annotations
 

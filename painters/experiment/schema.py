@@ -37,7 +37,7 @@ class Grid(FrozenFields):
     Attributes:
         models: The models.
         tasks: The tasks.
-        variants: The variants, each with the values of its parameters, and plans.
+        variants: Rules with the values of their parameters, and plans.
         protocol: How plans are scored.
         quick: What `Experiment.quickened` leaves of the grid; None if there is no quick form.
         name: The name of the experiment.
@@ -409,7 +409,7 @@ class Experiment(Grid):
         return left
 
     def with_data(self, folder: Path) -> Experiment:
-        """Return the experiment with one's own documents for the tasks that a folder has.
+        """Return the experiment with the user's own documents, for the tasks that a folder has.
 
         The documents of the task NAME are in the folder `NAME/`: a .jsonl for each split, with the columns that the
         dataset has on the hub. `painters.glue` lists the other formats for its tasks. If there is a file `NAME.yaml`,
