@@ -21,9 +21,9 @@ __all__ = ["Cell", "cell_key", "cells"]
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination of model, plan, task and protocol. It gives one score, which may have several metrics.
+    """One combination of model, plan, task and protocol.
 
-    Cells are equal if all fields are that can change the score. These are all but the last four.
+    It gives one score, which may have several metrics. Cells are equal if all fields are that can change the score. These are all but the last four.
 
     Attributes:
         model: The name of the model.
