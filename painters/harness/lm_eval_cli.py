@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import lm_eval.tasks
 import yaml
-from lm_eval.__main__ import cli_evaluate
+from lm_eval._cli.harness import HarnessCLI
 from lm_eval._cli.utils import handle_cli_value_string, split_top_level
+from lm_eval.config.evaluate_config import EvaluatorConfig
+from lm_eval.utils import setup_logging
 
 from painters import tasks
 from painters.errors import PaintersError
+
+__all__ = ["CommandError", "lm_eval_command", "parse_arguments"]
 
 _DATASETS = """from painters.tasks import bundled, config
 
@@ -25,65 +27,90 @@ globals().update({name: config(path)["custom_dataset"] for name, path in bundled
 
 
 class CommandError(PaintersError):
-    """Something that lm-eval's command line refused."""
+    """lm-eval's command line refused its arguments or failed."""
 
     exit_code = 1
 
 
 def lm_eval_command(arguments: Sequence[str]) -> None:
-    """What `lm-eval` does with these arguments; `--model painters` is ours, and the bundled tasks go by their names.
+    """Run `lm-eval` with these arguments, where `--model painters` is ours and the bundled tasks are known by name.
 
-    Raises CommandError where lm-eval raises an error of its own.
+    Args:
+        arguments: What follows `lm-eval` on a command line.
+
+    Raises:
+        CommandError: lm-eval raised an error of its own.
+        SystemExit: The arguments cannot be parsed, or ask for help.
     """
     with tempfile.TemporaryDirectory(prefix="painters-tasks-") as folder:
         _write_tasks(Path(folder))
+        try:
+            setup_logging()
+            parsed = parse_arguments(arguments)
+            _add_folder_of_tasks(parsed, folder)
+            parsed.func(parsed)
+        except (ValueError, KeyError, FileNotFoundError) as error:
+            if getattr(error, "exit_code", None) is not None:
+                raise
+            raise CommandError(f"lm-eval: {error}") from error
 
-        class Manager(lm_eval.tasks.TaskManager):  # type: ignore[misc]
-            """lm-eval's, which finds the bundled tasks too; a task of the same name in the user's folder goes first."""
 
-            def __init__(self, verbosity: Any = None, include_path: Any = None, *args: Any, **kwargs: Any) -> None:
-                given = include_path if isinstance(include_path, (list, tuple)) else [include_path]
-                super().__init__(verbosity, [folder, *(path for path in given if path)], *args, **kwargs)
+def parse_arguments(arguments: Sequence[str]) -> Namespace:
+    """Parse the arguments as `lm-eval` does; `func` of the result runs the command with the result.
 
-        with (
-            mock.patch.object(lm_eval.tasks, "TaskManager", Manager),
-            mock.patch.object(sys, "argv", ["lm-eval", *_readable(arguments)]),
-        ):
-            try:
-                cli_evaluate()
-            except (ValueError, KeyError, FileNotFoundError) as error:
-                if getattr(error, "exit_code", None) is not None:
-                    raise
-                raise CommandError(f"lm-eval: {error}") from error
+    lm-eval (0.4.13) has no public way to run its command line with arguments other than `sys.argv`. `HarnessCLI`,
+    its `_parser` and its `_subparsers` are private: where a release renames them, this function raises
+    ImportError or AttributeError, and only `painters lm-eval` breaks.
+    """
+    command_line = HarnessCLI()
+    readable = _readable(arguments)
+    # As `HarnessCLI.parse_args` does: "run" goes without saying, and prints its help where nothing follows it.
+    if len(readable) > 1 and readable[0] not in command_line._subparsers.choices:
+        readable = ["run", *readable]
+    elif readable == ["run"]:
+        readable = ["run", "--help"]
+    parsed: Namespace = command_line._parser.parse_args(readable)
+    return parsed
+
+
+def _add_folder_of_tasks(parsed: Namespace, folder: str) -> None:
+    """Let lm-eval find the tasks in `folder` too. A task of the same name in the user's folder takes precedence."""
+    if not hasattr(parsed, "include_path"):
+        return
+    include_path = parsed.include_path
+    if include_path is None and getattr(parsed, "config", None):
+        include_path = EvaluatorConfig.load_yaml_config(parsed.config).get("include_path")
+    paths = include_path if isinstance(include_path, list | tuple) else [include_path]
+    parsed.include_path = [folder, *(path for path in paths if path)]  # later folders override earlier ones
 
 
 def _write_tasks(folder: Path) -> None:
-    """Nothing; `folder` has the bundled tasks, which read their documents as `painters.tasks.config` says."""
+    """Write the bundled tasks to `folder`, with their documents read as `painters.tasks.config` reads them."""
     (folder / "bundled_documents.py").write_text(_DATASETS, encoding="utf-8")
     for name, path in tasks.bundled().items():
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
-        del read["dataset_kwargs"]
-        text = yaml.safe_dump(read, sort_keys=False)
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        del config["dataset_kwargs"]
+        text = yaml.safe_dump(config, sort_keys=False)
         function = f"custom_dataset: !function bundled_documents.{name}\n"
         (folder / path.name).write_text(text + function, encoding="utf-8")
 
 
 def _readable(arguments: Sequence[str]) -> list[str]:
-    """The arguments, a plan in `--model_args` in the JSON that lm-eval wants where there are braces.
+    """Return the arguments with a plan in `--model_args` written as JSON where it contains braces.
 
-    It takes "pretrained=...,plan=0-3 {4-7} 8-11" for broken JSON.
+    lm-eval takes "pretrained=...,plan=0-3 {4-7} 8-11" for broken JSON.
     """
-    found = list(arguments)
-    for place, before in enumerate(arguments[:-1], 1):
-        text = arguments[place]
-        if before in ("--model_args", "-a") and "{" in text and not text.lstrip().startswith("{"):
-            pairs = [part.partition("=") for part in split_top_level(text)]
+    readable = list(arguments)
+    for position, option in enumerate(arguments[:-1], 1):
+        text = arguments[position]
+        if option in ("--model_args", "-a") and "{" in text and not text.lstrip().startswith("{"):
+            pairs = [pair.partition("=") for pair in split_top_level(text)]
             if all(equals for _, equals, _ in pairs):
-                read = {name.strip(): _value(name.strip(), value) for name, _, value in pairs}
-                found[place] = json.dumps(read, default=str)
-    return found
+                values = {name.strip(): _value(name.strip(), value) for name, _, value in pairs}
+                readable[position] = json.dumps(values, default=str)
+    return readable
 
 
 def _value(name: str, text: str) -> Any:
-    """A value as lm-eval reads it; a plan is a text whatever it looks like."""
+    """Return a value as lm-eval reads it; a plan stays a text, whatever it looks like."""
     return text if name == "plan" else handle_cli_value_string(text)

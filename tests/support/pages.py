@@ -180,12 +180,10 @@ def check_painters(words: list[str]) -> None:
 
 def check_lm_eval(words: list[str]) -> None:
     """Nothing; AssertionError where lm-eval would refuse the options."""
-    from lm_eval._cli.harness import HarnessCLI
-
-    from painters.harness.lm_eval_cli import _readable
+    from painters.harness.lm_eval_cli import parse_arguments
 
     try:
-        HarnessCLI()._parser.parse_args(["run", *_readable(words)])
+        parse_arguments(["run", *words])
     except SystemExit:
         raise AssertionError(f"lm-eval {shlex.join(words)}") from None
 
