@@ -39,7 +39,7 @@ def main(
     """Print a line for each batch size and plan: tokens per second of the three sides, and their ratios."""
     torch.set_num_threads(1)
     model, tokenizer = harness.load_model("nano-llama", device="cpu")
-    (task,) = harness.prepare("nano_gsm8k", limit=documents, num_fewshot=0 if same_shots else shots)
+    (task,) = harness.prepare("nano_gsm8k", limit=documents, shots=0 if same_shots else shots)
     requests = in_front(shots, task) if same_shots else task.requests
     kind = "the same shots" if same_shots else "shots"
     print(f"nano_gsm8k, {documents} documents, {shots} {kind}, {rounds} rounds, torch {torch.__version__}")
@@ -64,9 +64,9 @@ def main(
 
 def answers_of(lm: PaintersLM, requests: list[Any]) -> dict[tuple[int, ...], list[int]]:
     """The tokens with which the model answers, by prompt."""
-    lm.answered = {}
+    lm.known_answers = {}
     lm.generate_until(requests, disable_tqdm=True)
-    return lm.answered
+    return lm.known_answers
 
 
 def compared(
@@ -79,9 +79,9 @@ def compared(
     turns = []
     for _ in range(rounds):
         theirs, expected = timed(partial(stock.generate_until, requests, disable_tqdm=True))
-        lm.answered = None
+        lm.known_answers = None
         ours, found = timed(partial(lm.generate_until, requests, disable_tqdm=True))
-        lm.answered = dict(intact)
+        lm.known_answers = dict(intact)
         drafted, again = timed(partial(lm.generate_until, requests, disable_tqdm=True))
         if not expected == found == again:
             raise RuntimeError("the texts are not the same on all sides")

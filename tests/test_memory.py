@@ -23,7 +23,7 @@ from support.outcome import Outcome
 from support.sweeps import CELLS, GRID, counts
 
 from painters import Plan, glue, harness, sweep
-from painters.experiment import load
+from painters.experiment import ScoringProtocol, load
 from painters.experiment.tuning import Tuning
 from painters.generation import greedy
 from painters.memory import MemoryExhausted, is_exhausted, without_locals
@@ -154,10 +154,10 @@ def test_every_batch_is_made_smaller_after_the_first_failed(model: Any, words: A
         return torch.OutOfMemoryError("no")
 
     with room_for(model, limit, failing):
-        list(scorer.score([Plan.parse(PLANS[0])], task, batch_size=16))
+        list(scorer.score([Plan.parse(PLANS[0])], task, ScoringProtocol(batch_size=16)))
         assert failed == 3  # 16 and 8 rows, and the trial of trees
         for plan in PLANS[1:]:
-            list(scorer.score([Plan.parse(plan)], task, batch_size=16))
+            list(scorer.score([Plan.parse(plan)], task, ScoringProtocol(batch_size=16)))
     assert failed == 3
     assert sum(scorer.notes.values()) == 1
 

@@ -18,7 +18,7 @@ from painters import Plan, harness, results
 from painters.cli import app
 from painters.harness.generation import batches
 from painters.harness.lm import language_model
-from painters.harness.scorer import Teller
+from painters.harness.progress import ProgressCounter
 from painters.harness.shared_lm import SharingLM
 from painters.ranks import OtherProcessError, Ranks, ranks
 
@@ -135,11 +135,11 @@ def test_answers_of_shares_are_those_of_the_whole(tmp_path: Path) -> None:
 
 
 def test_progress_counts_for_all_processes() -> None:
-    told: list[tuple[int, int]] = []
-    tell = Teller(lambda done, total, what: told.append((done, total)), total=5, step=2)
+    calls: list[tuple[int, int]] = []
+    counter = ProgressCounter(lambda done, total, what: calls.append((done, total)), total=5, step=2)
     for _ in range(3):
-        tell.one()
-    assert told == [(2, 5), (4, 5), (5, 5)]
+        counter.count()
+    assert calls == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_other_commands_are_the_main_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:

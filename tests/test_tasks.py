@@ -120,7 +120,9 @@ def test_a_task_of_the_hub_without_network(monkeypatch: pytest.MonkeyPatch, tmp_
     import datasets
 
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
-    with pytest.raises(TaskError, match=r"'arc_challenge' is in lm-eval, and its documents cannot be had.*be online"):
+    with pytest.raises(
+        TaskError, match=r"'arc_challenge' is in lm-eval, and its documents cannot be loaded.*be online"
+    ):
         harness.prepare("arc_challenge")
 
 

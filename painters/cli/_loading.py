@@ -29,8 +29,8 @@ def load(
     device_map: str | None,
     trust_remote_code: bool,
     to_score: bool,
-) -> tuple[Any, Any, int]:
-    """The model `name`, its tokenizer and the number of its layers; the console says what takes so long.
+) -> tuple[Any, Any]:
+    """The model `name` and its tokenizer; the console says what takes so long.
 
     `to_score` it lm-eval is loaded too, which takes no encoder.
     """
@@ -40,9 +40,8 @@ def load(
             from painters.harness import load_model
         else:
             from painters.models import load_model
-        from painters.stack import LayerStack
     with status(f"Loading {name}", console):
-        model, tokenizer = load_model(
+        loaded: tuple[Any, Any] = load_model(
             name,
             revision=revision,
             dtype=dtype,
@@ -51,4 +50,4 @@ def load(
             trust_remote_code=trust_remote_code,
             encoders=not to_score,
         )
-    return model, tokenizer, LayerStack.find(model).num_layers
+    return loaded

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -50,7 +49,9 @@ from painters.plan import Plan
 from painters.ranks import launched
 
 if TYPE_CHECKING:
-    from painters.cli.run_result import Result
+    from painters.experiment import ScoringProtocol
+    from painters.harness import Scorer
+    from painters.results import Record
 
 
 def run(
@@ -113,7 +114,7 @@ def run(
         wanted(count).check(count, model)
     check_writable(to)
     console = progress(quiet, as_json)
-    loaded, tokenizer, num_layers = load(
+    loaded = load(
         model,
         console,
         revision=revision,
@@ -123,23 +124,24 @@ def run(
         trust_remote_code=trust_remote_code,
         to_score=True,
     )
-    result = score_beside_intact(
-        loaded,
-        tokenizer,
-        wanted(num_layers),
+    from painters.cli.run_result import Result
+    from painters.harness import Scorer
+    from painters.harness.protocol import scoring_protocol
+
+    scorer = Scorer(*loaded)
+    num_layers = scorer.num_layers
+    to_score = wanted(num_layers)
+    records = _score(
+        scorer,
+        to_score,
+        _names(tasks),
+        scoring_protocol(limit=limit, shots=shots, batch_size=batch_size, exact_batching=exact_batching, kv=str(kv)),
         variant=name,
         params=_with_default_start(name, num_layers, options) if name else None,
-        num_layers=num_layers,
-        name=model,
-        tasks=_names(tasks),
-        kv=str(kv),
-        limit=limit,
-        shots=shots,
-        batch_size=batch_size,
-        exact_batching=exact_batching,
-        out=to,
+        out_file=to,
         console=console,
     )
+    result = Result(to_score, name, model, num_layers, records, to, list(scorer.notes))
     if as_json:
         tell(result.as_json())
     else:
@@ -147,56 +149,32 @@ def run(
             out.print(part)
 
 
-def score_beside_intact(
-    model: Any,
-    tokenizer: Any,
+def _score(
+    scorer: Scorer,
     plan: Plan,
+    tasks: Sequence[str],
+    protocol: ScoringProtocol,
     *,
     variant: str | None,
     params: dict[str, int | str] | None,
-    num_layers: int,
-    name: str,
-    tasks: Sequence[str],
-    kv: str,
-    limit: int | None,
-    shots: int | None,
-    batch_size: int,
-    exact_batching: bool,
-    out: Path,
+    out_file: Path,
     console: Console | None,
-) -> Result:
-    """Both scored, each record on the disk as soon as its task is done."""
-    from painters import results
-    from painters.cli.run_result import Result
-    from painters.harness import prepare, score_together
-    from painters.ranks import ranks
-    from painters.results import Record
+) -> list[Record]:
+    """Score the intact model and `plan`, keep the records in `out_file`, and show progress on `console`."""
+    from painters.harness import score_beside_intact
+    from painters.harness.tasks import prepare_with
 
-    plan.check(num_layers, name)
-    identity = Plan.identity(num_layers)
+    scorer.check(plan, protocol)
     with status("Building the requests", console):
-        prepared = prepare(list(tasks), limit=limit, num_fewshot=shots)
-    records: list[Record] = []
-    notes: Counter[str] = Counter()
-    kept = f"The records of finished tasks are kept in {out}; `run` scores all of them again"
+        prepared = prepare_with(tasks, protocol)
+    kept = f"The records of finished tasks are kept in {out_file}; `run` scores all of them again"
     with stoppable(kept) as stops, bar(console) as moved:
-        for record in score_together(
-            model,
-            tokenizer,
-            [identity, plan],
-            prepared,
-            kv=kv,
-            batch_size=batch_size,
-            exact_batching=exact_batching,
-            notes=notes,
-            progress=stops.watching(moved),
-        ):
-            named = {"variant": variant, "params": params} if record.plan == str(plan) else {}
-            record = record.model_copy(update={"command": results.command(), **named})
-            if ranks().is_main:
-                results.append(out, [record])
-            records.append(record)
-    return Result(plan, variant, name, num_layers, records, out, list(notes))
+        progress = stops.watching(moved)
+        return list(
+            score_beside_intact(
+                scorer, plan, prepared, protocol, variant=variant, params=params, out=out_file, progress=progress
+            )
+        )
 
 
 def check_writable(path: Path) -> None:

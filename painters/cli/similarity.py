@@ -121,7 +121,7 @@ def similarity(
     check_inputs(inputs)
     check_out(to)
     console = progress(quiet, as_json)
-    loaded, tokenizer, num_layers = load(
+    loaded, tokenizer = load(
         model,
         console,
         revision=revision,
@@ -131,10 +131,12 @@ def similarity(
         trust_remote_code=trust_remote_code,
         to_score=False,
     )
+    from painters.stack import LayerStack
+
     result = measured(
         loaded,
         tokenizer,
-        wanted(num_layers),
+        wanted(LayerStack.find(loaded).num_layers),
         inputs=inputs,
         mode=mode,
         limit=limit,

@@ -1,6 +1,6 @@
 """Score plans with lm-eval's tasks, prompts and metrics.
 
-Importing the package loads neither torch nor lm-eval; the names below bring them when they are first asked for.
+Importing the package loads neither torch nor lm-eval: the names below bring them when they are first used.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from painters._lazy import attach
 
 if TYPE_CHECKING:
-    from painters.harness.evaluation import evaluate, score, score_all, score_together
+    from painters.harness.evaluation import evaluate, score, score_all, score_beside_intact, score_together
     from painters.harness.lm import PaintersLM
     from painters.harness.scorer import Progress, Scorer
     from painters.harness.task_texts import texts
@@ -30,6 +30,7 @@ __all__ = [
     "prepare",
     "score",
     "score_all",
+    "score_beside_intact",
     "score_together",
     "texts",
 ]
@@ -40,6 +41,7 @@ __getattr__, __dir__ = attach(
         "evaluate": "painters.harness.evaluation",
         "score": "painters.harness.evaluation",
         "score_all": "painters.harness.evaluation",
+        "score_beside_intact": "painters.harness.evaluation",
         "score_together": "painters.harness.evaluation",
         "PaintersLM": "painters.harness.lm",
         "Progress": "painters.harness.scorer",

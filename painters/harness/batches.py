@@ -1,7 +1,8 @@
-"""Log-likelihood requests as batches of tokens: row by row as lm-eval makes them, or as trees of common beginnings."""
+"""Log-likelihood requests as batches of tokens: row by row as lm-eval forms them, or as trees of common beginnings."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,123 +22,145 @@ Answer: TypeAlias = tuple[float, bool]
 """The log-likelihood of the answer in nats, and whether greedy decoding would give it."""
 
 
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How large batches may be, and on which device they are made."""
+
+    rows: int
+    """Rows of lm-eval's batches. A batch of trees has as many positions as the largest of those at most."""
+    max_length: int
+    """Positions of a row at most. Longer ones lose their beginning."""
+    device: torch.device
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Inputs for the model, and where in them the answers of which requests stand."""
+class LikelihoodBatch:
+    """Inputs for one forward, and where in its logits the answers to which requests are read."""
 
     inputs: dict[str, Tensor]
-    """Keyword arguments of the model's forward; `input_ids` are [rows, longest], padded on the right with 0."""
+    """Keyword arguments of the model's forward. `input_ids` are [rows, longest], padded on the right with 0."""
     scored: tuple[Tensor, Tensor]
     """The (rows, columns) of the positions whose logits are read, row after row."""
     spans: tuple[tuple[int, int, int], ...]
-    """For each request its index and the span of its tokens in the three below."""
+    """For each request (index, begin, end): the span of its tokens in the three fields below, `end` exclusive."""
     tokens: Tensor
+    """The tokens of all answers, one answer after the other."""
     likely_at: Tensor
-    """For each token of an answer, which of the scored positions its log-likelihood is read from."""
+    """For each of these tokens, which of the scored positions its log-likelihood is read from."""
     greedy_at: Tensor
-    """The same for the likeliest token that it is compared with."""
+    """For each of these tokens, which of the scored positions gives the likeliest token that it is compared with."""
     exact: bool
-    """Whether answers are lm-eval's to the last digit; then the output head is applied at all positions, as there."""
+    """Whether answers are lm-eval's to the last digit. Then the output head is applied at all positions, as there."""
     groups: tuple[Group, ...] = ()
-    """The token trees in its only row, if it is made so."""
+    """The token trees in the only row, if the batch consists of trees in one row."""
 
     def answers(self, logits: Tensor, dtype: torch.dtype | None) -> Iterator[tuple[int, Answer]]:
-        """(index of the request, its answer) from the logits [scored, vocabulary]; `dtype` is the softmax's."""
+        """Yield (index of the request, its answer), from the logits [scored positions, vocabulary].
+
+        `dtype` is the number type of the softmax, or None for that of the logits.
+        """
         scores = torch.log_softmax(logits, dim=-1, dtype=dtype)
         likely = scores[self.likely_at, self.tokens]
         greedy = (scores.argmax(-1)[self.greedy_at] == self.tokens).tolist()
         if self.exact:
             sums = [float(likely[begin:end].sum()) for _, begin, end in self.spans]
         else:
-            sums = [math.fsum(many[begin:end]) for many in (likely.tolist(),) for _, begin, end in self.spans]
+            values = likely.tolist()
+            sums = [math.fsum(values[begin:end]) for _, begin, end in self.spans]
         for (index, begin, end), total in zip(self.spans, sums, strict=True):
             yield index, (total, all(greedy[begin:end]))
 
 
 class _Row(NamedTuple):
-    """A row of a batch: the tokens of context and answer, how many of them are scored at the end, and the requests
-    that read their answers from it, as (index, tokens of the answer)."""
+    """A row of a batch and the requests that read their answers from it."""
 
     tokens: list[int]
+    """Those of context and answer."""
     scored: int
+    """How many of them are scored, at the end."""
     answers: list[tuple[int, list[int]]]
+    """(index of the request, tokens of its answer)."""
 
 
-class Part(NamedTuple):
-    """The requests of a batch by their indices, and what puts it together: the masks of all batches are large."""
+class PlannedBatch(NamedTuple):
+    """A batch that is made when it is its turn, because the masks of all batches together are large."""
 
     requests: tuple[int, ...]
-    make: Callable[[], Batch]
+    """The indices of its requests."""
+    make: Callable[[], LikelihoodBatch]
 
 
 @dataclass(frozen=True, slots=True)
-class Batches:
-    """All batches of some requests, each put together when it is its turn."""
+class LikelihoodBatches:
+    """All batches of some requests, each made when it is its turn."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PlannedBatch, ...]
     rows: int
-    """The largest is no larger than lm-eval's largest of so many rows."""
-    cut: Callable[[Sequence[int], int], Batches]
-    """Makes batches of some of the same requests, by their indices, for another number of rows."""
+    """No batch is larger than the largest batch of so many rows in lm-eval."""
+    cut: Callable[[Sequence[int], int], LikelihoodBatches]
+    """Makes batches for another number of rows, of some of the same requests, given by their indices."""
     exact: bool
-    trial: Batch | None = None
-    """A few of the requests in one row, which tells whether a model takes such trees; None if it need not."""
+    """Whether answers are lm-eval's to the last digit."""
+    trial: LikelihoodBatch | None = None
+    """A few of the requests in one row, which shows whether a model can process such trees; None where that is sure."""
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[LikelihoodBatch]:
         return (part.make() for part in self.parts)
 
-    def of(self, ranks: Ranks) -> Sequence[Part]:
-        """Those that are this process's share."""
+    def of(self, ranks: Ranks) -> Sequence[PlannedBatch]:
+        """Return this process's share of the batches."""
         return ranks.mine(self.parts)
 
 
 def as_lm_eval(
-    requests: Sequence[Tokenised],
-    batch_size: int,
-    max_length: int,
-    device: torch.device,
-    chosen: Sequence[int] | None = None,
-) -> Batches:
-    """lm-eval's batches of `batch_size` rows, the longest first, cut on the left to `max_length` positions.
+    requests: Sequence[Tokenised], limits: BatchLimits, chosen: Sequence[int] | None = None
+) -> LikelihoodBatches:
+    """Return lm-eval's batches of the requests, the longest first.
 
-    Requests that differ in the last token only share a row, that of the longest answer: its logits are the same.
-    `chosen` are the indices of the requests that are put into batches, all of them where it is left out.
+    Requests that differ in the last token alone share a row, that of the longest answer: its logits are the same.
+
+    Args:
+        requests: The requests.
+        limits: The size of the batches.
+        chosen: The indices of the requests to put into batches. None: all of them.
     """
-    sharing: dict[tuple[int, ...], list[int]] = {}
+    by_input: dict[tuple[int, ...], list[int]] = {}
     for index in range(len(requests)) if chosen is None else chosen:
         _, context, answer = requests[index]
-        sharing.setdefault((*context, *answer[:-1]), []).append(index)
+        by_input.setdefault((*context, *answer[:-1]), []).append(index)
     rows = []
-    for group in sharing.values():
-        _, context, answer = requests[max(group, key=lambda index: len(requests[index][2]))]
-        rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in group]))
+    for sharing in by_input.values():
+        _, context, answer = requests[max(sharing, key=lambda index: len(requests[index][2]))]
+        rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in sharing]))
     rows.sort(key=lambda row: (-len(row.tokens), row.tokens))
-    batches = [rows[begin : begin + batch_size] for begin in range(0, len(rows), batch_size)]
+    batches = [rows[begin : begin + limits.rows] for begin in range(0, len(rows), limits.rows)]
     parts = [
-        Part(tuple(index for row in batch for index, _ in row.answers), partial(_of_rows, batch, max_length, device))
+        PlannedBatch(tuple(index for row in batch for index, _ in row.answers), partial(_of_rows, batch, limits))
         for batch in batches
     ]
 
-    def cut(chosen: Sequence[int], rows: int) -> Batches:
-        return as_lm_eval(requests, rows, max_length, device, chosen)
+    def cut(chosen: Sequence[int], rows: int) -> LikelihoodBatches:
+        return as_lm_eval(requests, dataclasses.replace(limits, rows=rows), chosen)
 
-    return Batches(tuple(parts), batch_size, cut, exact=True)
+    return LikelihoodBatches(tuple(parts), limits.rows, cut, exact=True)
 
 
-def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Batch:
-    inputs = [cut(row.tokens, row.scored, max_length) for row in rows]
+def _of_rows(rows: Sequence[_Row], limits: BatchLimits) -> LikelihoodBatch:
+    """Return the batch of these rows."""
+    device = limits.device
+    inputs = [shortened(row.tokens, row.scored, limits.max_length) for row in rows]
     ids = torch.zeros(len(rows), max(map(len, inputs)), dtype=torch.long)
-    at_rows: list[int] = []
-    columns: list[int] = []
+    row_of: list[int] = []
+    column_of: list[int] = []
     spans: list[tuple[int, int, int]] = []
     tokens: list[int] = []
     likely_at: list[int] = []
     greedy_at: list[int] = []
-    for number, (row, given) in enumerate(zip(rows, inputs, strict=True)):
-        ids[number, : len(given)] = torch.tensor(given)
-        begin, end = len(columns), len(columns) + row.scored
-        at_rows += [number] * row.scored
-        columns += range(len(given) - row.scored, len(given))
+    for number, (row, row_input) in enumerate(zip(rows, inputs, strict=True)):
+        ids[number, : len(row_input)] = torch.tensor(row_input)
+        begin, end = len(column_of), len(column_of) + row.scored
+        row_of += [number] * row.scored
+        column_of += range(len(row_input) - row.scored, len(row_input))
         for index, answer in row.answers:
             spans.append((index, len(tokens), len(tokens) + len(answer)))
             tokens += answer
@@ -145,9 +168,9 @@ def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Bat
             # compares with the last ones.
             likely_at += range(begin, begin + len(answer))
             greedy_at += range(end - len(answer), end)
-    return Batch(
+    return LikelihoodBatch(
         inputs={"input_ids": ids.to(device)},
-        scored=(torch.tensor(at_rows, device=device), torch.tensor(columns, device=device)),
+        scored=(torch.tensor(row_of, device=device), torch.tensor(column_of, device=device)),
         spans=tuple(spans),
         tokens=torch.tensor(tokens, device=device),
         likely_at=torch.tensor(likely_at, device=device),
@@ -156,12 +179,15 @@ def _of_rows(rows: Sequence[_Row], max_length: int, device: torch.device) -> Bat
     )
 
 
-def cut(tokens: list[int], scored: int, max_length: int) -> list[int]:
-    """What the model is given of context and answer: at most `max_length` tokens, without the last one."""
-    given = tokens[-(max_length + 1) :][:-1]
-    if not 0 < scored <= len(given):
+def shortened(tokens: list[int], scored: int, max_length: int) -> list[int]:
+    """Return the model's input for context and answer: the last `max_length` tokens before the very last one.
+
+    Raises TaskError where the answer, the last `scored` tokens, does not fit.
+    """
+    model_input = tokens[-(max_length + 1) :][:-1]
+    if not 0 < scored <= len(model_input):
         raise TaskError(
-            f"an answer has {scored} tokens, and the model scores 1 to {len(given)} of them at once: "
+            f"an answer has {scored} tokens, and the model scores 1 to {len(model_input)} of them at once: "
             "shorten the answer, or give it a context"
         )
-    return given
+    return model_input

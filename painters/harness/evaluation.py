@@ -1,50 +1,37 @@
-"""Plans scored by lm-eval: its tasks, its prompts and its metrics, and the model under a plan.
+"""Plans scored by lm-eval: its tasks, its prompts and its metrics, on the model under a plan.
 
-Requests are built once and answered by every plan, batched task by task, so that a number depends neither on
-the other tasks nor on the other plans of a call. lm-eval's cache of answers is never used: it knows nothing
-of plans.
+Requests are built once and answered by every plan. They are batched task by task, so a number depends neither on the
+other tasks nor on the other plans of a call. lm-eval's cache of answers is never used, because its keys do not know
+plans.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from painters import results
-from painters.harness.lm import PaintersLM
-from painters.harness.scorer import Progress, Scorer, Teller
-from painters.harness.task_texts import texts
-from painters.harness.tasks import SEED, Prepared, prepare
-from painters.models import ModelError, by_name_or_loaded, load_model
+from painters.experiment import ScoringProtocol
+from painters.harness.progress import ProgressCounter
+from painters.harness.protocol import SEED, scoring_protocol
+from painters.harness.scorer import Progress, Scorer
+from painters.harness.tasks import Prepared, prepare_with
+from painters.models import by_name_or_loaded, load_model
 from painters.plan import Plan, distinct
-from painters.progress import progress_callback
+from painters.progress import OnProgress, progress_callback
+from painters.ranks import ranks
 from painters.results import Record
-from painters.stack import LayerStack
-from painters.tasks import TaskError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "ModelError",
-    "PaintersLM",
-    "Prepared",
-    "Progress",
-    "Scorer",
-    "TaskError",
-    "evaluate",
-    "load_model",
-    "prepare",
-    "score",
-    "score_all",
-    "score_together",
-    "texts",
-]
+__all__ = ["evaluate", "score", "score_all", "score_beside_intact", "score_together"]
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     plans: str | Plan | Sequence[str | Plan],
     tasks: str | Prepared | Sequence[str | Prepared],
@@ -53,48 +40,64 @@ def evaluate(
     intact: bool = True,
     kv: str = "exact",
     limit: int | None = None,
-    num_fewshot: int | None = None,
+    shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
     exact_batching: bool = False,
     progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
-    """One row per plan, task and metric: the value, its standard error, and how it compares with the intact
-    model.
+    """Score `plans` on `tasks` and return a table with one row for each plan, task and metric.
 
-    `model` is a name for `load_model`, or a loaded model with its `tokenizer`. With `intact` the model as it
-    is gets scored too, and fills the columns intact, difference, difference_stderr (paired) and normalised;
-    it has rows of its own only where it is among `plans`. `painters.results.frame` lists the columns.
+    Plans run together what they have in common, and so do requests. That moves log-likelihoods by float rounding
+    only. With `exact_batching` they are lm-eval's to the last digit, and take longer (`Scorer.score`).
 
-    Plans and requests share what they have in common, which moves log-likelihoods by float rounding only; with
-    `exact_batching` they are lm-eval's to the last digit, and take longer (`Scorer.score`).
+    Args:
+        model: The name of a model for `load_model`, or a loaded model.
+        plans: A plan or several, as values or texts.
+        tasks: Names of tasks, or tasks from `prepare`.
+        tokenizer: The tokenizer of a loaded model.
+        intact: Whether to score the intact model too. It fills the columns `intact`, `difference`,
+            `difference_stderr` (paired) and `normalised`, and has rows of its own only if it is among `plans`.
+        kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
+        limit: The number of documents of each task, from the first on. None: all of them.
+        shots: The number of examples in the prompt. None: the task's own number.
+        batch_size: Rows in a batch.
+        seed: The seed of the few-shot prompts.
+        exact_batching: Whether to form lm-eval's own batches.
+        progress: A callback, True for a progress bar, False for none. None: a bar in notebooks only.
+
+    Returns:
+        The table; `painters.results.frame` lists its columns.
+
+    Raises:
+        ModelError: The model cannot be loaded, is an encoder, or comes without its tokenizer.
+        PlanError: There is no plan, or one does not fit the model.
+        SurgeryError: The model or its cache cannot follow a plan.
+        TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
+        ValueError: An option has a value that no scoring can have.
+
+    Example:
+        >>> from painters import evaluate
+        >>> table = evaluate("nano-llama", "0-3 {4-8} 9-11", "nano_winogrande", limit=2)
+        >>> table[["plan", "task", "metric", "documents"]].values.tolist()
+        [['0-3 {4-8} 9-11', 'nano_winogrande', 'acc', 2]]
     """
-    model, tokenizer = by_name_or_loaded(model, tokenizer, load_model)
-    wanted = distinct(plans)
-    identity = Plan.identity(LayerStack.find(model).num_layers)
-    scored = wanted if identity in wanted or not intact else (identity, *wanted)
+    protocol = scoring_protocol(
+        kv=kv, limit=limit, shots=shots, batch_size=batch_size, seed=seed, exact_batching=exact_batching
+    )
+    requested = distinct(plans)
+    scorer = Scorer(*by_name_or_loaded(model, tokenizer, load_model))
+    identity = Plan.identity(scorer.num_layers)
+    scored = requested if identity in requested or not intact else (identity, *requested)
     with progress_callback(progress) as on_progress:
-        records = list(
-            score_together(
-                model,
-                tokenizer,
-                scored,
-                tasks,
-                kv=kv,
-                limit=limit,
-                num_fewshot=num_fewshot,
-                batch_size=batch_size,
-                seed=seed,
-                exact_batching=exact_batching,
-                progress=on_progress,
-            )
-        )
-    order = {str(plan): place for place, plan in enumerate(scored)}
+        records = list(_score_together(scorer, scored, tasks, protocol, on_progress))
+    _warn_of(scorer.notes)
+    order = {str(plan): position for position, plan in enumerate(scored)}
     table = results.frame(sorted(records, key=lambda record: order[record.plan]))
-    return table[table["plan"].isin([str(plan) for plan in wanted])].reset_index(drop=True)
+    return table[table["plan"].isin([str(plan) for plan in requested])].reset_index(drop=True)
 
 
-def score(
+def score(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     tokenizer: Any,
     plan: str | Plan,
@@ -102,30 +105,48 @@ def score(
     *,
     kv: str = "exact",
     limit: int | None = None,
-    num_fewshot: int | None = None,
+    shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
     progress: Progress | bool | None = None,
 ) -> list[Record]:
-    """The records of one plan: one for every metric of every task. `progress` as in `evaluate`."""
+    """Score one plan through lm-eval's own loop and return its records, one for every metric of every task.
+
+    Args:
+        model: A loaded causal language model.
+        tokenizer: Its tokenizer.
+        plan: The plan, as a value or a text.
+        tasks: Names of tasks, or tasks from `prepare`.
+        kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
+        limit: The number of documents of each task, from the first on. None: all of them.
+        shots: The number of examples in the prompt. None: the task's own number.
+        batch_size: Rows in a batch. It is part of a number's protocol, see `score_all`.
+        seed: The seed of the few-shot prompts.
+        progress: A callback, True for a progress bar, False for none. None: a bar in notebooks only.
+
+    Returns:
+        The records, task by task.
+
+    Raises:
+        ModelError: The model is an encoder.
+        PlanError: The plan does not fit the model.
+        SurgeryError: The model or its cache cannot follow the plan.
+        TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
+        ValueError: An option has a value that no scoring can have.
+
+    Example:
+        >>> from painters.harness import load_model, score
+        >>> model, tokenizer = load_model("nano-llama", device="cpu")
+        >>> (record,) = score(model, tokenizer, "0-10", "nano_winogrande", limit=2)
+        >>> record.metric, record.documents, record.layer_runs
+        ('acc', 2, 11)
+    """
+    protocol = scoring_protocol(kv=kv, limit=limit, shots=shots, batch_size=batch_size, seed=seed)
     with progress_callback(progress) as on_progress:
-        return list(
-            score_all(
-                model,
-                tokenizer,
-                [plan],
-                tasks,
-                kv=kv,
-                limit=limit,
-                num_fewshot=num_fewshot,
-                batch_size=batch_size,
-                seed=seed,
-                progress=on_progress,
-            )
-        )
+        return list(_score_alone(Scorer(model, tokenizer), [plan], tasks, protocol, on_progress))
 
 
-def score_all(
+def score_all(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     tokenizer: Any,
     plans: str | Plan | Sequence[str | Plan],
@@ -133,24 +154,50 @@ def score_all(
     *,
     kv: str = "exact",
     limit: int | None = None,
-    num_fewshot: int | None = None,
+    shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """The records of all plans, plan by plan and task by task, each as soon as its task is scored.
+    """Score each plan by itself through lm-eval's own loop, and yield each record as soon as its task is scored.
 
-    Everything is checked before the first request runs. `batch_size` is part of a number's protocol: sums
-    over other batches differ in the last digits, and in bfloat16 in the first.
+    Everything is checked before the first request runs. `batch_size` is part of a number's protocol: sums over other
+    batches differ in the last digits, and in bfloat16 in the first.
+
+    Args:
+        model: A loaded causal language model.
+        tokenizer: Its tokenizer.
+        plans: A plan or several, as values or texts.
+        tasks: Names of tasks, or tasks from `prepare`.
+        kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
+        limit: The number of documents of each task, from the first on. None: all of them.
+        shots: The number of examples in the prompt. None: the task's own number.
+        batch_size: Rows in a batch.
+        seed: The seed of the few-shot prompts.
+        progress: Called after every answer.
+
+    Yields:
+        One record for every metric, plan by plan and task by task.
+
+    Raises:
+        ModelError: The model is an encoder.
+        PlanError: There is no plan, or one does not fit the model.
+        SurgeryError: The model or its cache cannot follow a plan.
+        TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
+        ValueError: An option has a value that no scoring can have.
+
+    Example:
+        >>> from painters.harness import load_model, score_all
+        >>> model, tokenizer = load_model("nano-llama", device="cpu")
+        >>> records = score_all(model, tokenizer, ["0-11", "0-10"], "nano_winogrande", limit=2)
+        >>> [(record.plan, record.layer_runs) for record in records]
+        [('0-11', 12), ('0-10', 11)]
     """
-    scorer = Scorer(model, tokenizer)
-    wanted, prepared, counter = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
-    for plan in wanted:
-        for task in prepared:
-            yield from scorer.score_alone(plan, task, kv=kv, batch_size=batch_size, progress=counter.onwards())
+    protocol = scoring_protocol(kv=kv, limit=limit, shots=shots, batch_size=batch_size, seed=seed)
+    yield from _score_alone(Scorer(model, tokenizer), plans, tasks, protocol, progress)
 
 
-def score_together(
+def score_together(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     tokenizer: Any,
     plans: str | Plan | Sequence[str | Plan],
@@ -158,43 +205,160 @@ def score_together(
     *,
     kv: str = "exact",
     limit: int | None = None,
-    num_fewshot: int | None = None,
+    shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
     exact_batching: bool = False,
     notes: Counter[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """The records of all plans, task by task and plan by plan, at the price of what the plans do not have in common.
+    """Score plans task by task, running once what plans or requests have in common (`Scorer.score` says how).
 
-    `Scorer` says how. With `exact_batching` they are those of `score_all`, number for number; without it up to
-    rounding. What a user should know of how it went is counted in `notes`, and where there are none it is a warning.
+    With `exact_batching` the records are those of `score_all`, number for number; without it, up to rounding.
+
+    Args:
+        model: A loaded causal language model.
+        tokenizer: Its tokenizer.
+        plans: A plan or several, as values or texts.
+        tasks: Names of tasks, or tasks from `prepare`.
+        kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
+        limit: The number of documents of each task, from the first on. None: all of them.
+        shots: The number of examples in the prompt. None: the task's own number.
+        batch_size: Rows in a batch.
+        seed: The seed of the few-shot prompts.
+        exact_batching: Whether to form lm-eval's own batches.
+        notes: Counts what a user should know about the scoring. None: each note is a warning instead.
+        progress: Called after every answer.
+
+    Yields:
+        One record for every metric, task by task and plan by plan.
+
+    Raises:
+        MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
+        ModelError: The model is an encoder.
+        PlanError: There is no plan, or one does not fit the model.
+        SurgeryError: The model or its cache cannot follow a plan.
+        TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
+        ValueError: An option has a value that no scoring can have.
+
+    Example:
+        >>> from painters.harness import load_model, score_together
+        >>> model, tokenizer = load_model("nano-llama", device="cpu")
+        >>> records = score_together(model, tokenizer, ["0-11", "0-10"], "nano_winogrande", limit=2)
+        >>> [(record.plan, record.batching) for record in records]
+        [('0-11', 'shared'), ('0-10', 'shared')]
     """
+    protocol = scoring_protocol(
+        kv=kv, limit=limit, shots=shots, batch_size=batch_size, seed=seed, exact_batching=exact_batching
+    )
     scorer = Scorer(model, tokenizer)
-    wanted, prepared, counter = _asked(scorer, plans, tasks, kv, limit, num_fewshot, batch_size, seed, progress)
-    for task in prepared:
-        yield from scorer.score(
-            wanted, task, kv=kv, batch_size=batch_size, exact_batching=exact_batching, progress=counter.onwards()
-        )
+    yield from _score_together(scorer, plans, tasks, protocol, progress)
     if notes is not None:
         notes.update(scorer.notes)
-        return
-    for note in scorer.notes:
-        warnings.warn(note, stacklevel=2)
+    else:
+        _warn_of(scorer.notes)
 
 
-def _asked(
+def score_beside_intact(
+    scorer: Scorer,
+    plan: str | Plan,
+    tasks: str | Prepared | Sequence[str | Prepared],
+    protocol: ScoringProtocol,
+    *,
+    variant: str | None = None,
+    params: Mapping[str, int | str] | None = None,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Record]:
+    """Score the intact model and one plan side by side, and keep each record as soon as its task is scored.
+
+    This is `painters run`. What a user should know about the scoring is counted in `scorer.notes`.
+
+    Args:
+        scorer: The model.
+        plan: The plan, as a value or a text.
+        tasks: Names of tasks, or tasks from `prepare`.
+        protocol: How both are scored.
+        variant: The name of the variant that built the plan, for its records.
+        params: The parameters that it was built with, for its records.
+        out: A file of records, to which each record is appended before it is yielded. In a run of several processes
+            the main one writes.
+        progress: Called after every answer.
+
+    Yields:
+        One record for every metric, task by task, the intact model first. Each holds the command that was run.
+
+    Raises:
+        MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
+        OSError: The records cannot be written.
+        PlanError: The plan does not fit the model.
+        SurgeryError: The model or its cache cannot follow the plan.
+        TaskError: A task does not exist, cannot be loaded, or cannot be asked with this protocol.
+
+    Example:
+        >>> from painters.experiment import ScoringProtocol
+        >>> from painters.harness import Scorer, load_model, score_beside_intact
+        >>> scorer = Scorer(*load_model("nano-llama", device="cpu"))
+        >>> protocol = ScoringProtocol(limit=2)
+        >>> records = score_beside_intact(scorer, "0-10", "nano_winogrande", protocol, out="records.jsonl")
+        >>> [(record.plan, record.documents) for record in records]
+        [('0-11', 2), ('0-10', 2)]
+        >>> from painters import results
+        >>> len(results.read("records.jsonl"))
+        2
+    """
+    (plan,) = distinct(plan)
+    identity = Plan.identity(scorer.num_layers)
+    for record in _score_together(scorer, [identity, plan], tasks, protocol, progress):
+        origin = {"variant": variant, "params": params} if record.plan == str(plan) else {}
+        record = record.model_copy(update={"command": results.command(), **origin})
+        if out is not None and ranks().is_main:
+            results.append(out, [record])
+        yield record
+
+
+def _score_alone(
     scorer: Scorer,
     plans: str | Plan | Sequence[str | Plan],
     tasks: str | Prepared | Sequence[str | Prepared],
-    kv: str,
-    limit: int | None,
-    num_fewshot: int | None,
-    batch_size: int,
-    seed: int,
-    progress: Progress | None,
-) -> tuple[tuple[Plan, ...], tuple[Prepared, ...], Teller]:
-    """The distinct plans, the tasks with their requests, and what counts the answers of all; all is checked."""
-    wanted = scorer.check(plans, kv, batch_size)
-    prepared = prepare(tasks, limit=limit, num_fewshot=num_fewshot, seed=seed)
-    return wanted, prepared, Teller(progress, total=len(wanted) * sum(len(task.requests) for task in prepared))
+    protocol: ScoringProtocol,
+    progress: OnProgress | None,
+) -> Iterator[Record]:
+    """Check everything, then score plan by plan through lm-eval's own loop."""
+    checked, prepared, counter = _prepared(scorer, plans, tasks, protocol, progress)
+    for plan in checked:
+        for task in prepared:
+            yield from scorer.score_alone(plan, task, protocol, progress=counter.next_part())
+
+
+def _score_together(
+    scorer: Scorer,
+    plans: str | Plan | Sequence[str | Plan],
+    tasks: str | Prepared | Sequence[str | Prepared],
+    protocol: ScoringProtocol,
+    progress: OnProgress | None,
+) -> Iterator[Record]:
+    """Check everything, then score task by task, all plans together."""
+    checked, prepared, counter = _prepared(scorer, plans, tasks, protocol, progress)
+    for task in prepared:
+        yield from scorer.score(checked, task, protocol, progress=counter.next_part())
+
+
+def _prepared(
+    scorer: Scorer,
+    plans: str | Plan | Sequence[str | Plan],
+    tasks: str | Prepared | Sequence[str | Prepared],
+    protocol: ScoringProtocol,
+    progress: OnProgress | None,
+) -> tuple[tuple[Plan, ...], tuple[Prepared, ...], ProgressCounter]:
+    """Return the distinct plans, checked, the tasks with their requests, and the counter of all answers."""
+    checked = scorer.check(plans, protocol)
+    prepared = prepare_with(tasks, protocol)
+    total = len(checked) * sum(len(task.requests) for task in prepared)
+    return checked, prepared, ProgressCounter(progress, total=total)
+
+
+def _warn_of(notes: Counter[str]) -> None:
+    """Warn of each note, as if the caller's caller did."""
+    for note in notes:
+        warnings.warn(note, stacklevel=3)

@@ -1,4 +1,4 @@
-"""lm-eval's view of a model that follows a plan."""
+"""The model class of lm-eval for a model that follows a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 
 from painters import variants
 from painters.engine import KINDS_OF_KV, KV, surgery
-from painters.harness import generation as _harness_generation
+from painters.harness import generation
 from painters.harness.tasks import quiet
 from painters.models import BUNDLED, load_model
 from painters.plan import Plan, PlanError
@@ -25,28 +25,51 @@ from painters.ranks import Ranks, ranks
 from painters.stack import LayerStack
 from painters.variants import VariantError
 
+__all__ = ["PaintersLM", "language_model"]
+
 _PARAMETERS = {name for variant in variants.VARIANTS.values() for name in variant.parameters}
 
 
 @register_model("painters")
 class PaintersLM(HFLM):  # type: ignore[misc]
-    """lm-eval's `hf` model under a plan: `painters lm-eval --model painters --model_args pretrained=...,plan=...`.
+    """lm-eval's `hf` model under a plan.
 
-    Its numbers are those of `hf`, to the last digit for the identity plan. An empty `plan` is the model as it
-    is. Instead of a plan a `variant` with its `parameters` can be given, as to `painters run`.
+    lm-eval finds it by the name "painters": `painters lm-eval --model painters --model_args pretrained=...,plan=...`.
+    Its numbers are those of `hf`, to the last digit for the identity plan.
+
+    Args:
+        pretrained: The name of a model, or a loaded model.
+        plan: The plan. An empty text is the model as it is.
+        kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
+        variant: The name of a variant that builds the plan, instead of `plan`.
+        **options: The parameters of the variant, as for `painters run`, and the options of lm-eval's `hf` model.
+
+    Attributes:
+        plan: The plan that runs, or None for the model as it is.
+        kv: How it fills the cache.
+        ranks: The processes that share the requests. lm-eval by itself shares documents.
+        exact_batching: Whether the batches are lm-eval's own. Then its own loop generates, and no row leaves early.
+        known_answers: The first answer to each prompt, offered to later plans as a draft; None to keep none.
+        rows_left: The number of rows that fitted into memory, where those that were asked for did not; else None.
+        not_finite: How many texts so far were decoded from logits without a finite number to choose by.
+
+    Raises:
+        PlanError: The plan is not a plan, or does not fit the model.
+        SurgeryError: The model or its cache cannot follow the plan.
+        VariantError: The variant, its parameters or `kv` are unknown, or both a plan and a variant are given.
+
+    Example:
+        >>> from painters.harness import PaintersLM
+        >>> lm = PaintersLM("nano-llama", variant="parallel", start=4, loops=2, device="cpu")
+        >>> str(lm.plan)
+        '0-4 {5-7}*2 8-11'
     """
 
     ranks: Ranks = Ranks()
-    """The processes that the requests are shared out to; lm-eval, on its own, shares out documents."""
     exact_batching: bool = True
-    """Whether the batches are lm-eval's: then its own loop generates, and no row leaves one early."""
-
-    answered: _harness_generation.Answered | None = None
-    """The first answers to prompts, which other plans on the same model may give too; nobody keeps them where None."""
+    known_answers: generation.KnownAnswers | None = None
     rows_left: int | None = None
-    """Rows of the batches that memory sufficed for, where those that were asked for had no room."""
     not_finite: int = 0
-    """Texts so far that were decoded from logits without a finite number to choose by."""
 
     def __init__(
         self, pretrained: Any, plan: str | int = "", kv: str = "exact", variant: str | None = None, **options: Any
@@ -63,25 +86,28 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             super().__init__(pretrained=pretrained, **options)
         self._takes_use_cache = "use_cache" in inspect.signature(self.model.forward).parameters
         self.kv = kv
-        """How the plan keeps keys and values."""
         self.plan: Plan | None = Plan.parse(str(plan)) if plan != "" else None
-        """What runs; None for the model as it is."""
         if variant is not None:
             self.plan = variants.build(variant, LayerStack.find(self.model).num_layers, **parameters)
-        self._planned = contextlib.ExitStack()
+        self._surgery = contextlib.ExitStack()  # lasts as long as this object
         if self.plan is not None:
-            self._planned.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv)))
+            self._surgery.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv)))
 
     def get_model_info(self) -> dict[str, Any]:
-        """What lm-eval writes of the model into its results."""
-        about = {} if self.plan is None else {"plan": str(self.plan), "layer_runs": self.plan.layer_runs, "kv": self.kv}
-        return {**super().get_model_info(), **about}
+        """Return what lm-eval writes about the model into its results: with a plan, the plan too."""
+        info: dict[str, Any] = super().get_model_info()
+        if self.plan is not None:
+            info = {**info, "plan": str(self.plan), "layer_runs": self.plan.layer_runs, "kv": self.kv}
+        return info
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:
-        """Nothing; from now on answers are offered to `cache_hook`.
+        """Offer answers to `cache_hook` from now on.
 
-        lm-eval keys answers by their request alone. Behind a hook lies the table of a file; each model, plan and
-        `kv` gets a table of its own, so that no two of them mix, whatever file they are given.
+        lm-eval's cache is a table in a file, and its keys are the requests alone. Here each model, plan and `kv` gets
+        a table of its own, so that their answers do not mix, whatever file they are given.
+
+        Args:
+            cache_hook: lm-eval's hook, with or without a file behind it.
         """
         super().set_cache_hook(cache_hook)
         table = getattr(cache_hook, "dbdict", None)
@@ -93,7 +119,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             table.tablename = name
 
     def _model_call(self, inps: Any, attn_mask: Any = None, labels: Any = None) -> Any:
-        """The logits [batch, seq, vocab] as `hf` computes them, without filling a cache that nobody reads."""
+        """Return the logits [batch, seq, vocab] as `hf` computes them, without filling a cache that nobody reads."""
         if attn_mask is not None or labels is not None or not self._takes_use_cache:
             return super()._model_call(inps, attn_mask, labels)
         mixed = self.mixed_precision_dtype
@@ -101,15 +127,15 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             return self.model(inps, use_cache=False).logits
 
     def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
-        """What lm-eval's own loop generates, after counting the rows that had no finite number to choose a token by."""
+        """Generate as lm-eval's own loop does, and count the rows without a finite logit to choose a token by."""
         finite = torch.ones(len(context), dtype=torch.bool)
 
-        def look(_: Any, __: Any, output: Any) -> None:
+        def check_logits(_: Any, __: Any, output: Any) -> None:
             logits = getattr(output, "logits", None)
             if logits is not None and len(logits) == len(finite):
                 finite.logical_and_(logits[:, -1].amax(-1).isfinite().cpu())
 
-        handle = self.model.register_forward_hook(look)
+        handle = self.model.register_forward_hook(check_logits)
         try:
             return super()._model_generate(context, *args, **kwargs)
         finally:
@@ -117,45 +143,58 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             self.not_finite += int((~finite).sum())
 
     def generates_by_itself(self, requests: Sequence[Any]) -> bool:
-        """Whether our own greedy decoding answers these requests instead of lm-eval's loop."""
-        return not self.exact_batching and self.kv == "exact" and _harness_generation.can_answer(self, requests)
+        """Return whether our own greedy decoding answers these requests instead of lm-eval's loop.
+
+        Args:
+            requests: lm-eval's requests to generate a text.
+        """
+        return not self.exact_batching and self.kv == "exact" and generation.can_answer(self, requests)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """lm-eval's answers to the requests, by our own greedy decoding where it can stand for lm-eval's loop."""
-        own = super().generate_until
+        """Return lm-eval's answers to the requests, by our own greedy decoding where it can stand for lm-eval's loop.
 
-        def answered(places: Sequence[int]) -> list[tuple[int, str]]:
-            asked = [requests[place] for place in places]
-            by_itself = self.generates_by_itself(requests)
+        Args:
+            requests: lm-eval's requests to generate a text.
+            disable_tqdm: Whether to show no progress bar.
+
+        Returns:
+            The texts, in the order of the requests.
+        """
+        by_lm_eval = super().generate_until
+        by_itself = self.generates_by_itself(requests)
+
+        def answered(positions: Sequence[int]) -> list[tuple[int, str]]:
+            some = [requests[position] for position in positions]
             if by_itself:
-                texts = _harness_generation.answer(self, asked, own, disable_tqdm, self.answered)
+                texts = generation.answer(self, some, by_lm_eval, disable_tqdm, self.known_answers)
             else:
-                texts = own(asked, disable_tqdm)
-            return list(zip(places, texts, strict=True))
+                texts = by_lm_eval(some, disable_tqdm)
+            return list(zip(positions, texts, strict=True))
 
         if self.ranks.size == 1:
             return [text for _, text in answered(range(len(requests)))]
-        return self._shared_out(requests, answered)
+        return self._generate_by_shares(requests, answered)
 
-    def _shared_out(self, requests: list[Any], answered: Callable[[Sequence[int]], list[tuple[int, str]]]) -> list[str]:
-        """The answers, each from the process whose share of lm-eval's batches its request is in."""
-        batches = _harness_generation.batches(self, requests)
+    def _generate_by_shares(
+        self, requests: list[Any], answered: Callable[[Sequence[int]], list[tuple[int, str]]]
+    ) -> list[str]:
+        """Return the answers, each from the process whose share of lm-eval's batches contains its request."""
+        batches = generation.batches(self, requests)
+        not_finite_before = self.not_finite
 
-        before = self.not_finite
+        def own_share() -> tuple[list[tuple[int, str]], int, int | None]:
+            pairs = answered([position for batch in self.ranks.mine(batches) for position in batch])
+            return pairs, self.not_finite - not_finite_before, self.rows_left
 
-        def mine() -> tuple[list[tuple[int, str]], int, int | None]:
-            found = answered([place for batch in self.ranks.mine(batches) for place in batch])
-            return found, self.not_finite - before, self.rows_left
-
-        parts = self.ranks.gathered(mine)
-        self.not_finite = before + sum(odd for _, odd, _ in parts)
-        self.rows_left = min((rows for _, _, rows in parts if rows is not None), default=None)
-        texts = dict(pair for found, _, _ in parts for pair in found)
-        return [texts[place] for place in range(len(requests))]
+        shares = self.ranks.gathered(own_share)
+        self.not_finite = not_finite_before + sum(not_finite for _, not_finite, _ in shares)
+        self.rows_left = min((rows for _, _, rows in shares if rows is not None), default=None)
+        texts = dict(pair for pairs, _, _ in shares for pair in pairs)
+        return [texts[position] for position in range(len(requests))]
 
 
 def _check(plan: str | int, kv: str, variant: str | None, parameters: dict[str, Any]) -> None:
-    """Nothing; raises PlanError or VariantError for what cannot be right for any model."""
+    """Raise PlanError or VariantError for options that cannot be right for any model."""
     if isinstance(plan, bool) or not isinstance(plan, (str, int)):
         raise PlanError(
             f"the plan was read as {plan!r}: give model_args as JSON, "
@@ -172,20 +211,9 @@ def _check(plan: str | int, kv: str, variant: str | None, parameters: dict[str, 
 
 
 def _lasting(options: dict[str, Any]) -> dict[str, str]:
-    """The options that can change an answer by more than rounding does, as text."""
+    """Return, as texts, the options that can change an answer by more than rounding does."""
     passing = {"device", "batch_size", "max_batch_size", "parallelize", "tokenizer"}
     return {name: str(value) for name, value in options.items() if name not in passing and value is not None}
-
-
-class Telling(CacheHook):  # type: ignore[misc]
-    """Calls `tell` for every answer: lm-eval offers each to a cache, and this one only counts."""
-
-    def __init__(self, tell: Callable[[], None]) -> None:
-        super().__init__(None)
-        self._tell = tell
-
-    def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        self._tell()
 
 
 LM = TypeVar("LM", bound=PaintersLM)
@@ -193,8 +221,9 @@ LM = TypeVar("LM", bound=PaintersLM)
 
 @contextlib.contextmanager
 def language_model(kind: type[LM], model: Any, tokenizer: Any, batch_size: int) -> Iterator[LM]:
-    """The loaded model for lm-eval, as a `kind`; afterwards its modules train or not as before. The tokenizer stays
-    untouched.
+    """Yield the loaded model for lm-eval as a `kind`, and restore the training mode of its modules afterwards.
+
+    The tokenizer stays untouched.
     """
     training = [module for module in model.modules() if module.training]
     try:

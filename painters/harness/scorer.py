@@ -1,166 +1,275 @@
-"""One loaded model that scores plans: alone through lm-eval's own loop, or together at the price of their trie."""
+"""One loaded model that scores plans: alone through lm-eval's own loop, or together at the cost of their trie."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
+import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, TypeAlias
 
-from painters import __version__
-from painters.engine import KV, surgery
+from painters.engine import Program, operate
 from painters.errors import first_line
-from painters.harness.batches import Batches
-from painters.harness.generation import Answered
-from painters.harness.lm import PaintersLM, Telling, language_model
-from painters.harness.records import give, records_of
+from painters.experiment import ScoringProtocol
+from painters.harness.batches import LikelihoodBatches
+from painters.harness.generation import KnownAnswers
+from painters.harness.lm import PaintersLM, language_model
+from painters.harness.progress import CountingCacheHook, ProgressCounter
+from painters.harness.records import records_of, set_answers
 from painters.harness.shared_lm import SharingLM
 from painters.harness.tasks import Prepared, quiet, seeded
 from painters.memory import MemoryExhausted, is_exhausted
-from painters.models import describe, refuse_encoder, weights_digest
+from painters.models import describe, refuse_encoder
 from painters.plan import Plan, distinct
+from painters.progress import OnProgress
 from painters.results import Record
+from painters.results.provenance import LIBRARIES, model_fields
 from painters.stack import LayerStack
 
-_LIBRARIES = ("torch", "transformers", "tokenizers", "lm_eval")
+__all__ = ["Progress", "Scorer"]
 
+Progress: TypeAlias = OnProgress
+"""The type of a progress callback, by the name that this package exports."""
 
-class Progress(Protocol):
-    """Called after every answer: how many are done, how many there will be, and what is being scored."""
-
-    def __call__(self, done: int, total: int, what: str) -> None: ...
+_DEFAULT_PROTOCOL = ScoringProtocol()
 
 
 class Scorer:
-    """Scores plans of one loaded model; whatever does not depend on the plan is done once.
+    """Scores plans of one loaded model, and does once whatever does not depend on the plan.
 
-    Raises ModelError for an encoder.
+    `evaluate`, `score`, `score_all` and `score_together` make one for each call. Keep one yourself to score more
+    plans or tasks later without finding the layers, reading the weights and checking the model again. The list of
+    layers must stay the one that the model had at first.
+
+    Args:
+        model: A causal language model of transformers, already loaded.
+        tokenizer: Its tokenizer, which stays untouched.
+
+    Attributes:
+        model: The model.
+        tokenizer: Its tokenizer.
+        name: The name of the model in records.
+        revision: Its commit on the hub, or None.
+        num_layers: The number of layers in its stack.
+        notes: What a user should know about the scoring so far, and how often it happened.
+
+    Raises:
+        ModelError: The model is an encoder.
+        SurgeryError: No list of layers is found that plans can operate on.
+
+    Example:
+        >>> from painters import Plan
+        >>> from painters.experiment import ScoringProtocol
+        >>> from painters.harness import Scorer, load_model, prepare
+        >>> scorer = Scorer(*load_model("nano-llama", device="cpu"))
+        >>> (task,) = prepare("nano_winogrande", limit=2)
+        >>> protocol = ScoringProtocol(batch_size=2)
+        >>> plans = scorer.check(["0-11", "0-3 {4-8} 9-11"], protocol)
+        >>> [(record.plan, record.metric) for record in scorer.score(plans, task, protocol)]
+        [('0-11', 'acc'), ('0-3 {4-8} 9-11', 'acc')]
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.name, self.revision = describe(model)
         refuse_encoder(model.config, self.name)
-        self.num_layers = LayerStack.find(model).num_layers
-        self._about = _about(model, self.name, self.revision, self.num_layers)
-        self._answered: Answered = {}
-        self._batches: dict[tuple[str, str, int, bool], Batches] = {}
-        self._rows: dict[tuple[str, str, int], int] = {}  # of batches that had room in memory, fewer than asked for
+        self._stack = dataclasses.replace(LayerStack.find(model), name=self.name)
+        self.num_layers = self._stack.num_layers
+        self._model_fields = model_fields(model, self.num_layers, libraries=(*LIBRARIES, "lm_eval"))
+        self._programs: dict[tuple[Plan, str], Program] = {}
+        self._known_answers: KnownAnswers = {}
+        self._batches: dict[tuple[str, str, int, bool], LikelihoodBatches] = {}
+        self._rows_left: dict[tuple[str, str, int], int] = {}  # rows that fitted into memory, fewer than asked for
         self.notes: Counter[str] = Counter()
-        """What a user should know of how it went, and how often."""
 
     @property
     def weights(self) -> str:
         """The digest of the model's weights."""
-        return str(self._about["weights"])
+        return str(self._model_fields["weights"])
 
-    def check(self, plans: str | Plan | Sequence[str | Plan], kv: str, batch_size: int) -> tuple[Plan, ...]:
-        """The distinct plans; PlanError, SurgeryError or ValueError for what the model cannot follow or be asked."""
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise ValueError(
-                f"batch_size {batch_size!r}: give a number of rows, 1 or more. lm-eval's 'auto' depends on the "
-                f"free memory, and scores depend on the batches"
-            )
-        wanted = distinct(plans)
-        for plan in wanted:
-            plan.check(self.num_layers, self.name)
-            with surgery(self.model, plan, kv=cast(KV, kv)):  # refuses what this model or cache cannot do
+    def check(
+        self, plans: str | Plan | Sequence[str | Plan], protocol: ScoringProtocol = _DEFAULT_PROTOCOL
+    ) -> tuple[Plan, ...]:
+        """Return the distinct plans, each checked against the model and the cache of `protocol`.
+
+        Args:
+            plans: A plan or several, as values or texts.
+            protocol: How they are to be scored.
+
+        Returns:
+            The plans in their order, each once.
+
+        Raises:
+            PlanError: There is no plan, a text is not a plan, or a plan does not fit the model.
+            SurgeryError: The model or its cache cannot follow a plan.
+        """
+        distinct_plans = distinct(plans)
+        for plan in distinct_plans:
+            with operate(self.model, self._stack, self._program(plan, protocol)):  # also checks the model, once
                 pass
-        return wanted
+        return distinct_plans
 
     def score(
         self,
         plans: Sequence[Plan],
         task: Prepared,
+        protocol: ScoringProtocol = _DEFAULT_PROTOCOL,
         *,
-        kv: str = "exact",
-        batch_size: int = 8,
-        exact_batching: bool = False,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
     ) -> Iterator[Record]:
-        """The records of distinct plans on one task, plan by plan.
+        """Score distinct plans on one task together, plan by plan.
 
-        Plans share their runs on tasks of log-likelihoods (`painters.sharing`), and requests what they have in common
-        at their beginning: the answers to a question follow one context (`painters.sharing.token_trees`). Where a task
-        generates, plans run in turn, the intact model first, and finished rows leave the batch (`painters.generation`);
-        in single precision its answers are drafts of the others', while in half precision, where the two likeliest
-        tokens often lie within rounding, an answer must not depend on what was answered before. With `exact_batching`
-        the batches are lm-eval's own, and so are the numbers, to the last digit; otherwise they differ by rounding. A
-        model that takes no trees of tokens, or decodes in a way of its own, is scored in lm-eval's batches, and its
-        records say so. The seconds of a record are the plan's part, by its layer runs, of those that all plans took
-        together.
+        On tasks of log-likelihoods plans share their runs (`painters.sharing`), and requests share their common
+        beginnings: the answers to a question follow one context (`painters.sharing.token_trees`).
+
+        Where a task generates, plans run in turn, the intact model first, and finished rows leave the batch
+        (continuous batching). In single precision, answers of earlier plans are drafts for later ones (speculative
+        decoding). In half precision they are not: the two likeliest tokens are often equal up to rounding there, and
+        an answer must not depend on what was answered before.
+
+        With `exact_batching` the batches are lm-eval's own, and so are the numbers, to the last digit. Otherwise they
+        differ by rounding. A model that cannot process trees of tokens, or decodes in a way of its own, is scored in
+        lm-eval's batches, and its records say so. The seconds of a record are the plan's share, by its layer runs, of
+        the time that all plans took together.
+
+        Args:
+            plans: Distinct plans, as from `check`.
+            task: The task with its requests, which settles documents, shots and seed.
+            protocol: The batch size, the kind of batches and the cache.
+            progress: Called after every answer.
+
+        Yields:
+            One record for each plan and metric.
+
+        Raises:
+            MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
+            TaskError: The task's own code raised.
         """
-        with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
-            tell = Teller(progress, total=len(plans) * len(task.requests), step=lm.ranks.size)
-            lm.set_cache_hook(Telling(tell.one))
-            lm.exact_batching = exact_batching
-            lm.rows_left = self._rows.get((task.name, task.digest, batch_size))
-            if not task.is_scored_by_likelihood:
-                lm.answered = self._answered if self.model.dtype.itemsize >= 4 else None
-                identity = Plan.identity(self.num_layers)
-                for plan in sorted(plans, key=lambda plan: plan != identity):
-                    tell.what = f"{plan} on {task.name}"
-                    yield from self._alone(lm, plan, task, kv, exact_batching)
-                    self._remember(lm, task)
-                return
-            tell.what = f"{len(plans)} plans on {task.name}" if len(plans) > 1 else f"{plans[0]} on {task.name}"
-            asked = [request for request in task.requests for _ in range(request.repeats)]
-            with quiet(), seeded(task.seed), _naming(task, batch_size):
-                began = time.perf_counter()
-                batches = self._batched(lm, task, asked, exact_batching)
-                answers = lm.log_likelihoods(plans, asked, batches)
-                seconds = time.perf_counter() - began
-            self._remember(lm, task)
-            is_exact = batches.exact and lm.rows_left is None
-        about = {"batch_size": batch_size, "batching": "lm-eval" if is_exact else "shared"}
-        runs = sum(plan.layer_runs for plan in plans)
-        for plan in plans:
-            give(task, asked, answers[plan])
-            part = plan.layer_runs / runs if runs else 1 / len(plans)
-            yield from records_of(task, self._about | about | _cost(plan, kv, seconds * part))
+        score = self._score_shared if task.is_scored_by_likelihood else self._score_in_turn
+        yield from score(plans, task, protocol, progress)
 
-    def _remember(self, lm: SharingLM, task: Prepared) -> None:
-        """Nothing; other plans begin with the rows that had room, and a note says so once."""
+    def score_alone(
+        self,
+        plan: Plan,
+        task: Prepared,
+        protocol: ScoringProtocol = _DEFAULT_PROTOCOL,
+        *,
+        progress: OnProgress | None = None,
+    ) -> Iterator[Record]:
+        """Score one plan on one task through lm-eval's own loop, sharing nothing: the reference for `score`.
+
+        Args:
+            plan: The plan.
+            task: The task with its requests, which settles documents, shots and seed.
+            protocol: The batch size and the cache; the batches are lm-eval's own in any case.
+            progress: Called after every answer.
+
+        Yields:
+            One record for each metric.
+
+        Raises:
+            MemoryExhausted: A batch is too large for the memory.
+            TaskError: The task's own code raised.
+        """
+        counter = ProgressCounter(progress, total=len(task.requests))
+        counter.what = f"{plan} on {task.name}"
+        with language_model(SharingLM, self.model, self.tokenizer, protocol.batch_size) as lm:
+            lm.set_cache_hook(CountingCacheHook(counter.count))
+            lm.exact_batching = True
+            yield from self._score_by_loop(lm, plan, task, protocol)
+
+    def _score_shared(
+        self, plans: Sequence[Plan], task: Prepared, protocol: ScoringProtocol, progress: OnProgress | None
+    ) -> Iterator[Record]:
+        """Score plans on a task of log-likelihoods, with what they share run once."""
+        requests = [request for request in task.requests for _ in range(request.repeats)]
+        with self._language_model(task, protocol, len(plans) * len(task.requests), progress) as (lm, counter):
+            counter.what = f"{len(plans)} plans on {task.name}" if len(plans) > 1 else f"{plans[0]} on {task.name}"
+            for plan in plans:
+                self._program(plan, protocol)  # raises where the plan does not fit
+            with quiet(), seeded(task.seed), _explained_exhaustion(task, protocol.batch_size):
+                began = time.perf_counter()
+                batches = self._batches_of(lm, task, requests, protocol)
+                answers = lm.log_likelihoods(plans, requests, batches)
+                seconds = time.perf_counter() - began
+            self._remember_rows_left(lm, task)
+            is_exact = batches.exact and lm.rows_left is None
+        batching = {"batch_size": protocol.batch_size, "batching": "lm-eval" if is_exact else "shared"}
+        layer_runs = sum(plan.layer_runs for plan in plans)
+        for plan in plans:
+            set_answers(task, requests, answers[plan])
+            share = plan.layer_runs / layer_runs if layer_runs else 1 / len(plans)
+            yield from records_of(task, self._model_fields | batching | _plan_fields(plan, protocol, seconds * share))
+
+    def _score_in_turn(
+        self, plans: Sequence[Plan], task: Prepared, protocol: ScoringProtocol, progress: OnProgress | None
+    ) -> Iterator[Record]:
+        """Score plans on a task that generates, one after the other, the intact model first."""
+        identity = Plan.identity(self.num_layers)
+        with self._language_model(task, protocol, len(plans) * len(task.requests), progress) as (lm, counter):
+            lm.known_answers = self._known_answers if self.model.dtype.itemsize >= 4 else None
+            for plan in sorted(plans, key=lambda plan: plan != identity):
+                counter.what = f"{plan} on {task.name}"
+                yield from self._score_by_loop(lm, plan, task, protocol)
+                self._remember_rows_left(lm, task)
+
+    def _score_by_loop(self, lm: SharingLM, plan: Plan, task: Prepared, protocol: ScoringProtocol) -> Iterator[Record]:
+        """Score one plan on one task, request type by request type, as lm-eval's own loop does."""
+        lm.kv, lm.not_finite = protocol.kv, 0
+        is_ours = not task.is_scored_by_likelihood and lm.generates_by_itself(task.requests)
+        operated = operate(lm.model, self._stack, self._program(plan, protocol))
+        with quiet(), seeded(task.seed), operated, _explained_exhaustion(task, protocol.batch_size):
+            began = time.perf_counter()
+            _answer(lm, task)
+            seconds = time.perf_counter() - began
+        batching = {"batch_size": protocol.batch_size, "batching": "shared" if is_ours else "lm-eval"}
+        fields = self._model_fields | batching | _plan_fields(plan, protocol, seconds)
+        yield from records_of(task, fields, lm.not_finite)
+
+    @contextlib.contextmanager
+    def _language_model(
+        self, task: Prepared, protocol: ScoringProtocol, total: int, progress: OnProgress | None
+    ) -> Iterator[tuple[SharingLM, ProgressCounter]]:
+        """Yield the model for lm-eval, set up for `task`, and what counts its answers, `total` of them."""
+        with language_model(SharingLM, self.model, self.tokenizer, protocol.batch_size) as lm:
+            counter = ProgressCounter(progress, total=total, step=lm.ranks.size)
+            lm.set_cache_hook(CountingCacheHook(counter.count))
+            lm.exact_batching = protocol.exact_batching
+            lm.rows_left = self._rows_left.get((task.name, task.digest, protocol.batch_size))
+            lm.checked_stack = self._stack
+            yield lm, counter
+
+    def _program(self, plan: Plan, protocol: ScoringProtocol) -> Program:
+        """Return the program of a plan, which is made, and thereby checked, at its first use."""
+        key = plan, protocol.kv
+        if key not in self._programs:
+            self._programs[key] = Program(plan, self._stack, protocol.kv)
+        return self._programs[key]
+
+    def _batches_of(
+        self, lm: SharingLM, task: Prepared, requests: Sequence[Any], protocol: ScoringProtocol
+    ) -> LikelihoodBatches:
+        """Return the batches of the task's requests, which all plans are asked in."""
+        key = task.name, task.digest, protocol.batch_size, protocol.exact_batching
+        if key not in self._batches:
+            self._batches[key] = lm.batches(requests, exact=protocol.exact_batching)
+        return self._batches[key]
+
+    def _remember_rows_left(self, lm: SharingLM, task: Prepared) -> None:
+        """Keep the number of rows that fitted into memory for the next plans, and note once that it fell."""
         key = task.name, task.digest, int(lm.batch_size)
-        if lm.rows_left is not None and lm.rows_left != self._rows.get(key):
-            self._rows[key] = lm.rows_left
+        if lm.rows_left is not None and lm.rows_left != self._rows_left.get(key):
+            self._rows_left[key] = lm.rows_left
             self.notes[
                 f"{task.name}: batches of {lm.batch_size} rows had no room in memory, so they were made smaller, of "
                 f"{lm.rows_left} in the end; the numbers are the same up to rounding"
             ] += 1
 
-    def _batched(self, lm: SharingLM, task: Prepared, asked: Sequence[Any], exact: bool) -> Batches:
-        key = task.name, task.digest, int(lm.batch_size), exact
-        if key not in self._batches:
-            self._batches[key] = lm.batches(asked, exact=exact)
-        return self._batches[key]
-
-    def score_alone(
-        self, plan: Plan, task: Prepared, *, kv: str = "exact", batch_size: int = 8, progress: Progress | None = None
-    ) -> Iterator[Record]:
-        """The records of one plan on one task through lm-eval's own loop, nothing shared: what `score` is held to."""
-        tell = Teller(progress, total=len(task.requests))
-        tell.what = f"{plan} on {task.name}"
-        with language_model(SharingLM, self.model, self.tokenizer, batch_size) as lm:
-            lm.set_cache_hook(Telling(tell.one))
-            yield from self._alone(lm, plan, task, kv, exact_batching=True)
-
-    def _alone(self, lm: SharingLM, plan: Plan, task: Prepared, kv: str, exact_batching: bool) -> Iterator[Record]:
-        lm.kv, lm.exact_batching, lm.not_finite = kv, exact_batching, 0
-        own = not task.is_scored_by_likelihood and lm.generates_by_itself(task.requests)
-        with quiet(), seeded(task.seed), surgery(lm.model, plan, kv=cast(KV, kv)), _naming(task, int(lm.batch_size)):
-            began = time.perf_counter()
-            _answer(lm, task)
-            seconds = time.perf_counter() - began
-        about = {"batch_size": int(lm.batch_size), "batching": "shared" if own else "lm-eval"}
-        yield from records_of(task, self._about | about | _cost(plan, kv, seconds), lm.not_finite)
-
 
 @contextlib.contextmanager
-def _naming(task: Prepared, rows: int) -> Iterator[None]:
-    """Nothing; memory that does not suffice meanwhile is told with the task, and in lm-eval's own loop with advice."""
+def _explained_exhaustion(task: Prepared, rows: int) -> Iterator[None]:
+    """Raise MemoryExhausted where memory does not suffice, with the task's name and, for lm-eval's loop, advice."""
     try:
         yield
     except MemoryExhausted as error:
@@ -174,62 +283,24 @@ def _naming(task: Prepared, rows: int) -> Iterator[None]:
         ) from error
 
 
-def _cost(plan: Plan, kv: str, seconds: float) -> dict[str, Any]:
-    """The fields of a record that the plan sets."""
+def _plan_fields(plan: Plan, protocol: ScoringProtocol, seconds: float) -> dict[str, Any]:
+    """Return the fields of a record that the plan determines."""
     return {
         "plan": str(plan),
-        "kv": kv,
+        "kv": protocol.kv,
         "layer_runs": plan.layer_runs,
         "depth": plan.depth,
         "seconds": seconds,
     }
 
 
-class Teller:
-    """Counts answers and reports them. With `step` processes at work an answer here stands for one in each."""
-
-    def __init__(self, progress: Progress | None, total: int, step: int = 1) -> None:
-        self.done, self.total, self.what, self._progress = 0, total, "", progress
-        self._step = step
-
-    def one(self) -> None:
-        self.done = min(self.done + self._step, max(self.total, self.done + 1))
-        if self._progress is not None:
-            self._progress(self.done, self.total, self.what)
-
-    def onwards(self) -> Progress:
-        """What counts a part of the whole, which begins now."""
-        before = self.done
-
-        def tell(done: int, total: int, what: str) -> None:
-            self.done, self.what = before + done - 1, what
-            self.one()
-
-        return tell
-
-
-def _about(model: Any, name: str, revision: str | None, num_layers: int) -> dict[str, Any]:
-    """The fields of a record that the model sets."""
-    versions = {library: importlib.metadata.version(library) for library in _LIBRARIES}
-    return {
-        "model": name,
-        "revision": revision,
-        "weights": weights_digest(model),
-        "num_layers": num_layers,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": model.device.type,
-        "attention": getattr(model.config, "_attn_implementation", None),
-        "versions": {"painters": __version__, **versions},
-    }
-
-
-def _answer(lm: PaintersLM, prepared: Prepared) -> None:
-    """Nothing; every request holds this model's answer, as after lm-eval's own loop."""
+def _answer(lm: PaintersLM, task: Prepared) -> None:
+    """Answer every request of the task with `lm`, as lm-eval's own loop does."""
     by_type: dict[str, list[Any]] = defaultdict(list)
-    for request in prepared.requests:
+    for request in task.requests:
         by_type[request.request_type] += [request] * request.repeats
-    asked, answers = [], []
+    answered, answers = [], []
     for kind, requests in by_type.items():
-        asked += requests
+        answered += requests
         answers += getattr(lm, kind)(requests, disable_tqdm=True)
-    give(prepared, asked, answers)
+    set_answers(task, answered, answers)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from painters.errors import first_line
-from painters.harness.batches import Answer, Batch, Batches, Part, Tokenised, as_lm_eval
+from painters.harness.batches import (
+    Answer,
+    BatchLimits,
+    LikelihoodBatch,
+    LikelihoodBatches,
+    PlannedBatch,
+    Tokenised,
+    as_lm_eval,
+)
 from painters.harness.lm import PaintersLM
-from painters.harness.trees import as_trees
+from painters.harness.trees import TreeLayout, as_trees
 from painters.memory import MemoryExhausted, free, is_exhausted, without_locals
 from painters.plan import Plan
 from painters.sharing import Sharing
@@ -22,133 +30,140 @@ from painters.stack import LayerStack
 from painters.stack.search import text_config
 
 TOLERANCE, HALF_TOLERANCE = 1e-3, 0.05
-"""How far from lm-eval's log-likelihoods trees may lead, in nats and in the mean over answers, in float32 and in half
-precision. Rounding leads 5e-5 and about 0.01 away; a model that cannot take them 0.1 and more."""
+"""How far the log-likelihoods of trees may be from lm-eval's, in nats, as the mean over answers, in float32 and in half
+precision. Rounding makes differences of 5e-5 and about 0.01; a model that cannot process trees, of 0.1 and more."""
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size", "attention_window")
-"""Where configurations say that a layer sees no further back than so many positions."""
+"""The settings in configurations that limit how many positions back a layer sees."""
 
 
 class SharingLM(PaintersLM):
     """lm-eval's `hf` model, which can answer log-likelihood requests under many plans at once."""
 
+    checked_stack: LayerStack | None = None
+    """The stack that all plans were checked against. None: it is found, and they are checked, at every use."""
     _caught: list[Tokenised] | None = None
+    """While requests are tokenised, what lm-eval made of them so far; otherwise None."""
 
-    def batches(self, requests: Sequence[Any], *, exact: bool) -> Batches:
-        """lm-eval's log-likelihood `requests` as tokens in batches, which serve any number of plans.
+    def batches(self, requests: Sequence[Any], *, exact: bool) -> LikelihoodBatches:
+        """Return lm-eval's log-likelihood `requests` as batches of tokens, which serve any number of plans.
 
-        With `exact` they are lm-eval's own, row by row. Otherwise what requests have in common at their beginning
-        stands once, a batch holds as many positions as lm-eval's largest, and answers differ by rounding. A model that
-        does not take such trees of tokens gets lm-eval's batches.
+        With `exact` they are lm-eval's own, row by row. Otherwise common beginnings of requests stand once, a batch
+        holds as many positions as lm-eval's largest, and answers differ by rounding. A model that cannot process such
+        trees of tokens gets lm-eval's batches.
         """
         tokenised = self._tokenised(requests)
         if not exact and self._takes_trees(tokenised):
             for one_row in (True, False) if takes_groups(self.model) else (False,):
-                made = self._trees(tokenised, one_row)
-                if made.trial is None or self._agrees(tokenised, made.trial):
-                    return made
-        return as_lm_eval(tokenised, *self._limits)
+                trees = self._trees(tokenised, one_row)
+                if trees.trial is None or self._agrees(tokenised, trees.trial):
+                    return trees
+        return as_lm_eval(tokenised, self._limits)
 
     @property
-    def _limits(self) -> tuple[int, int, torch.device]:
-        """The rows of lm-eval's batches, the most positions of one, and where they go."""
-        return int(self.batch_size), int(self.max_length), self.device
+    def _limits(self) -> BatchLimits:
+        """The size of lm-eval's batches, and the model's device."""
+        return BatchLimits(int(self.batch_size), int(self.max_length), self.device)
 
     def log_likelihoods(
-        self, plans: Iterable[Plan], requests: Sequence[Any], batches: Batches | None = None
+        self, plans: Iterable[Plan], requests: Sequence[Any], batches: LikelihoodBatches | None = None
     ) -> dict[Plan, list[Answer]]:
-        """For each distinct plan the answers to `requests` in their order; `batches` are what was made of these, and
-        lm-eval's own where they are left out.
+        """Return, for each distinct plan, the answers to `requests` in their order.
 
-        Where memory does not suffice the batches are halved, `rows_left` says to how many rows, and answers differ by
-        rounding. Raises MemoryExhausted with `exact_batching`, and where one row has no room.
+        Where memory does not suffice, the batches are halved, and answers differ by rounding; `rows_left` is then the
+        number of rows that fitted.
+
+        Args:
+            plans: The plans.
+            requests: lm-eval's log-likelihood requests.
+            batches: The batches that `self.batches` made of them. None: lm-eval's own.
+
+        Raises:
+            MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
         """
         batches = self.batches(requests, exact=True) if batches is None else batches
-        together = Sharing(self.model, plans)
-        number = {plan: i for i, plan in enumerate(together.trie.plans)}
+        sharing = Sharing(self.model, plans, stack=self.checked_stack, checked=self.checked_stack is not None)
+        positions = {plan: position for position, plan in enumerate(sharing.trie.plans)}
 
-        def mine() -> tuple[list[list[tuple[int, Answer]]], int | None]:
-            """For each plan, what this process's batches answer; and the rows that it had room for."""
-            found: list[list[tuple[int, Answer]]] = [[] for _ in number]
+        def own_share() -> tuple[list[list[tuple[int, Answer]]], int | None]:
+            """Return the answers of this process's batches for each plan, and the rows that fitted into memory."""
+            answered: list[list[tuple[int, Answer]]] = [[] for _ in positions]
             for part in batches.of(self.ranks):
-                for plan, answers in self._with_room(together, batches, part):
+                for plan, answers in self._answers_within_memory(sharing, batches, part):
                     for index, answer in answers:
-                        found[number[plan]].append((index, answer))
+                        answered[positions[plan]].append((index, answer))
                         self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
-            return found, self.rows_left
+            return answered, self.rows_left
 
-        whole: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in number}
-        parts = self.ranks.gathered(mine)
-        for found, _ in parts:
-            for plan, answers in zip(number, found, strict=True):
+        by_plan: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in positions}
+        shares = self.ranks.gathered(own_share)
+        for answered, _ in shares:
+            for plan, answers in zip(positions, answered, strict=True):
                 for index, answer in answers:
-                    whole[plan][index] = answer
-        self.rows_left = min((rows for _, rows in parts if rows is not None), default=None)
-        return whole
+                    by_plan[plan][index] = answer
+        self.rows_left = min((rows for _, rows in shares if rows is not None), default=None)
+        return by_plan
 
-    def _with_room(
-        self, together: Sharing, batches: Batches, part: Part
+    def _answers_within_memory(
+        self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch
     ) -> Iterator[tuple[Plan, list[tuple[int, Answer]]]]:
-        """What `_answers` gives for a part of the batches, cut into smaller ones as long as memory does not suffice:
-        then some answers come again, and the last ones count.
-        """
-        waiting = deque([(batches, part)])
-        while waiting:
-            batches, part = waiting.popleft()
-            if self.rows_left is None or batches.rows <= self.rows_left:
-                try:
-                    for plan, answers in self._answers(together, part.make()):
-                        yield plan, list(answers)  # now, for the softmax takes memory too
-                    continue
-                except Exception as error:
-                    if not is_exhausted(error):
-                        raise
-                    self._refuse_to_cut(together, batches, part, without_locals(error))
-                    self.rows_left = batches.rows // 2
-                free()
-            smaller = batches.cut(part.requests, self.rows_left)
-            waiting.extendleft((smaller, one) for one in reversed(smaller.parts))
+        """Yield each plan with its answers to `part`, one of `batches`, in halves where memory does not suffice.
 
-    def _refuse_to_cut(self, together: Sharing, batches: Batches, part: Part, error: Exception) -> None:
-        """Nothing; MemoryExhausted where the batches may not be smaller, or cannot."""
+        Some answers then come again, and the last ones count.
+        """
+        if self.rows_left is None or batches.rows <= self.rows_left:
+            with _catching_exhaustion() as exhaustion:
+                for plan, answers in self._answers(sharing, part.make()):
+                    yield plan, list(answers)  # now, because the softmax takes memory too
+            if exhaustion.error is None:
+                return
+            self._refuse_to_halve(sharing, batches, part, exhaustion.error)
+            self.rows_left = batches.rows // 2
+            free()
+        smaller = batches.cut(part.requests, self.rows_left)
+        for smaller_part in smaller.parts:
+            yield from self._answers_within_memory(sharing, smaller, smaller_part)
+
+    def _refuse_to_halve(
+        self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch, error: Exception
+    ) -> None:
+        """Raise MemoryExhausted where the batches may not be smaller, or cannot."""
         if batches.rows == 1:
             raise MemoryExhausted(f"memory does not suffice for one row at a time: {first_line(error)}") from error
         if self.exact_batching:
             free()
-            fits = self._rows_that_fit(together, batches, part)
-            advice = f"batches of {fits} rows have it (--batch-size, or batch_size in the protocol)"
+            rows = self._rows_that_fit(sharing, batches, part)
+            advice = f"batches of {rows} rows have it (--batch-size, or batch_size in the protocol)"
             raise MemoryExhausted(
                 f"batches of {batches.rows} rows, which are to be lm-eval's own, have no room in memory: "
-                f"{advice if fits else 'not even one row has it'}. Without exact batching they are halved as needed: "
+                f"{advice if rows else 'not even one row has it'}. Without exact batching they are halved as needed: "
                 f"{first_line(error)}"
             ) from error
 
-    def _rows_that_fit(self, together: Sharing, batches: Batches, part: Part) -> int:
-        """The largest half of a half that memory suffices for, 0 where that is none; its answers are thrown away."""
+    def _rows_that_fit(self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch) -> int:
+        """Halve the rows until memory suffices, and return their number, 0 if there is none. Answers are discarded."""
         rows = batches.rows // 2
         while rows:
-            try:
-                for _, answers in self._answers(together, batches.cut(part.requests, rows).parts[0].make()):
+            with _catching_exhaustion() as exhaustion:
+                for _, answers in self._answers(sharing, batches.cut(part.requests, rows).parts[0].make()):
                     list(answers)
+            if exhaustion.error is None:
                 return rows
-            except Exception as error:
-                if not is_exhausted(error):
-                    raise
-                without_locals(error)
             free()
             rows //= 2
         return 0
 
-    def _answers(self, together: Sharing, batch: Batch) -> Iterator[tuple[Plan, Iterator[tuple[int, Answer]]]]:
+    def _answers(self, sharing: Sharing, batch: LikelihoodBatch) -> Iterator[tuple[Plan, Iterator[tuple[int, Answer]]]]:
+        """Yield each plan with its answers to a batch, which are computed as they are read."""
         mixed = self.mixed_precision_dtype
         trees = attending_in_groups(self.model, batch.groups) if batch.groups else nullcontext()
         with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None), trees:
-            for plan, output in together.run(None if batch.exact else batch.scored, **batch.inputs):
+            for plan, output in sharing.run(None if batch.exact else batch.scored, **batch.inputs):
                 logits = output.logits[batch.scored] if batch.exact else output.logits[0]
                 del output
                 yield plan, batch.answers(logits, self.softmax_dtype)
 
     def _tokenised(self, requests: Sequence[Any]) -> list[Tokenised]:
-        """The requests as lm-eval tokenises them."""
+        """Return the requests as lm-eval tokenises them."""
         self._caught = []
         try:
             self.loglikelihood(requests, disable_tqdm=True)
@@ -159,6 +174,7 @@ class SharingLM(PaintersLM):
     def _loglikelihood_tokens(
         self, requests: list[Tokenised], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Answer]:
+        """Answer tokenised requests as lm-eval does, or only keep them while `_tokenised` asks for them."""
         if self._caught is not None:
             self._caught += requests
             return [(0.0, False)] * len(requests)
@@ -166,35 +182,59 @@ class SharingLM(PaintersLM):
         return answers
 
     def _takes_trees(self, tokenised: Sequence[Tokenised]) -> bool:
-        """Whether the model's layers may see just what a mask shows them, as far as its form tells."""
-        taken = inspect.signature(self.model.forward).parameters
+        """Return whether the model's layers see exactly what a mask shows them, as far as its configuration says."""
+        parameters = inspect.signature(self.model.forward).parameters
         config = text_config(self.model)
         windows = [size for name in WINDOWS if isinstance(size := getattr(config, name, None), int) and size > 0]
         longest = max(len(context) + len(answer) for _, context, answer in tokenised)
         return (
-            {"input_ids", "attention_mask", "position_ids"} <= taken.keys()
+            {"input_ids", "attention_mask", "position_ids"} <= parameters.keys()
             and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
             and all(longest <= size for size in windows)
             and isinstance(getattr(config, "hidden_size", None), int)
         )
 
-    def _trees(self, tokenised: Sequence[Tokenised], one_row: bool) -> Batches:
-        size = text_config(self.model).hidden_size
-        return as_trees(tokenised, *self._limits, hidden_size=size, dtype=self.model.dtype, one_row=one_row)
+    def _trees(self, tokenised: Sequence[Tokenised], one_row: bool) -> LikelihoodBatches:
+        """Return the requests as batches of trees, all in one row or each in its own."""
+        layout = TreeLayout(text_config(self.model).hidden_size, self.model.dtype, one_row)
+        return as_trees(tokenised, self._limits, layout)
 
-    def _agrees(self, tokenised: Sequence[Tokenised], trial: Batch) -> bool:
-        """Whether the intact model gives in trees the answers that it gives to rows."""
-        intact = Sharing(self.model, [Plan.identity(LayerStack.find(self.model).num_layers)])
-        asked = [index for index, _, _ in trial.spans]
-        rows = as_lm_eval(tokenised, *self._limits, chosen=asked)
+    def _agrees(self, tokenised: Sequence[Tokenised], trial: LikelihoodBatch) -> bool:
+        """Return whether the intact model gives the same answers in trees as in rows, up to rounding."""
+        stack = self.checked_stack or LayerStack.find(self.model)
+        intact = Sharing(self.model, [Plan.identity(stack.num_layers)], stack=stack, checked=True)
+        indices = [index for index, _, _ in trial.spans]
+        rows = as_lm_eval(tokenised, self._limits, indices)
         expected = dict(
-            answer for part in rows.parts for _, some in self._with_room(intact, rows, part) for answer in some
+            answer
+            for part in rows.parts
+            for _, answers in self._answers_within_memory(intact, rows, part)
+            for answer in answers
         )
         try:
-            found = dict(answer for _, some in self._answers(intact, trial) for answer in some)
+            actual = dict(answer for _, answers in self._answers(intact, trial) for answer in answers)
         except Exception as error:
             if is_exhausted(error) or isinstance(error, (RuntimeError, ValueError, TypeError, IndexError)):
-                return False  # whatever a model says that takes no such mask
+                return False  # what models raise that cannot process such a mask
             raise
         tolerance = HALF_TOLERANCE if self.model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
-        return sum(abs(found[index][0] - expected[index][0]) for index in asked) <= tolerance * len(asked)
+        return sum(abs(actual[index][0] - expected[index][0]) for index in indices) <= tolerance * len(indices)
+
+
+@dataclass(slots=True)
+class _Exhaustion:
+    """The error of a forward that memory did not suffice for, if there was one."""
+
+    error: Exception | None = None
+
+
+@contextmanager
+def _catching_exhaustion() -> Iterator[_Exhaustion]:
+    """Catch the error within the context that memory does not suffice, without what its frames held in memory."""
+    exhaustion = _Exhaustion()
+    try:
+        yield exhaustion
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        exhaustion.error = without_locals(error)

@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from painters.harness.tasks import SEED, prepare
+from painters.harness.tasks import prepare
 from painters.tasks import TaskError
+
+__all__ = ["texts"]
 
 
 def texts(task: str, *, limit: int | None = None) -> list[str]:
-    """The documents of `task`, each as its prompt without shots, followed by the right answer."""
-    prepared = prepare(task, limit=limit, num_fewshot=0, seed=SEED)
+    """Return the documents of a task as texts: each prompt without examples, followed by the right answer.
+
+    Args:
+        task: The name of one task, not of a group.
+        limit: The number of documents, from the first on. None: all of them.
+
+    Returns:
+        One text for each document.
+
+    Raises:
+        TaskError: The task does not exist, cannot be loaded, or is a group of several.
+
+    Example:
+        >>> from painters.harness import texts
+        >>> print(texts("nano_winogrande", limit=1)[0])
+        Yesterday Walt could not see past Tom because Tom was too tall.
+    """
+    prepared = prepare(task, limit=limit, shots=0)
     if len(prepared) != 1:
-        names = ", ".join(part.name for part in prepared)
+        names = ", ".join(member.name for member in prepared)
         raise TaskError(f"task {task!r} is a group of {len(prepared)}: give one of {names}")
     by_document: dict[int, list[Any]] = {}
     for request in prepared[0].requests:
@@ -21,17 +39,18 @@ def texts(task: str, *, limit: int | None = None) -> list[str]:
 
 
 def _text(task: Any, requests: list[Any]) -> str:
+    """Return the text of one document, whose requests these are."""
     first = requests[0]
     if task.OUTPUT_TYPE == "generate_until":
-        return f"{first.args[0]}{task.config.target_delimiter}{_one(task.doc_to_target(first.doc))}"
+        return f"{first.args[0]}{task.config.target_delimiter}{_first_of(task.doc_to_target(first.doc))}"
     right = first
     if task.OUTPUT_TYPE == "multiple_choice":
-        gold = _one((task.doc_to_text if task.multiple_input else task.doc_to_target)(first.doc))
-        place = gold if isinstance(gold, int) else list(task.doc_to_choice(first.doc)).index(gold)
-        right = sorted(requests, key=lambda request: int(request.idx))[place]
+        gold = _first_of((task.doc_to_text if task.multiple_input else task.doc_to_target)(first.doc))
+        index = gold if isinstance(gold, int) else list(task.doc_to_choice(first.doc)).index(gold)
+        right = sorted(requests, key=lambda request: int(request.idx))[index]
     return "".join(right.args)
 
 
-def _one(answer: Any) -> Any:
-    """The first of several right answers."""
+def _first_of(answer: Any) -> Any:
+    """Return the first of several right answers, or the only one."""
     return answer[0] if isinstance(answer, list | tuple) else answer

@@ -24,35 +24,56 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from painters import tasks as bundled_tasks
 from painters.errors import first_line
+from painters.experiment import ScoringProtocol
+from painters.harness.protocol import SEED, scoring_protocol
 from painters.models.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
 
-SEED = 1234  # lm-eval's own, so that few-shot prompts are the ones of its command line
+__all__ = ["Prepared", "errors_of_task", "prepare", "prepare_with", "quiet", "seeded"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A task whose documents are read and whose requests are built; any number of plans can answer them."""
+    """A task whose documents are read and whose requests are built, so that any number of plans can answer it.
+
+    Attributes:
+        name: The task's name.
+        version: Its version in lm-eval, or None.
+        shots: The number of examples in each prompt.
+        seed: The seed that chose the examples.
+        documents: The number of documents.
+        chance: The score of guessing: the mean of 1 / choices, 0 where there is nothing to choose from.
+        digest: Twelve hexadecimal digits over every request and its right answer.
+        task: lm-eval's task.
+        limit: The number of documents that was asked for, or None for all of them.
+        indexed_documents: Each document as (id, document). lm-eval would read them anew for every plan.
+
+    Example:
+        >>> from painters.harness import prepare
+        >>> (task,) = prepare("nano_arc", limit=2)
+        >>> task.name, task.documents, len(task.requests), task.chance
+        ('nano_arc', 2, 8, 0.25)
+    """
 
     name: str
     version: str | None
     shots: int
     seed: int
     documents: int
-    chance: float  # what guessing scores: the mean of 1 / choices, 0 where there is nothing to choose from
-    digest: str  # twelve hexadecimal digits over every request and its answer
+    chance: float
+    digest: str
     task: Any
     limit: int | None
-    asked_documents: tuple[tuple[int, Any], ...]  # (id, document): lm-eval would read them anew for every plan
+    indexed_documents: tuple[tuple[int, Any], ...]
 
     @property
     def is_scored_by_likelihood(self) -> bool:
-        """Whether all requests ask for the log-likelihood of an answer; others generate."""
+        """Whether all requests ask for the log-likelihood of an answer. Other tasks generate."""
         return {request.request_type for request in self.requests} == {"loglikelihood"}
 
     @property
     def requests(self) -> list[Any]:
-        """lm-eval's instances, documents in order."""
+        """lm-eval's requests, document by document."""
         instances: list[Any] = self.task.instances
         return instances
 
@@ -61,36 +82,55 @@ def prepare(
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     limit: int | None = None,
-    num_fewshot: int | None = None,
+    shots: int | None = None,
     seed: int = SEED,
 ) -> tuple[Prepared, ...]:
-    """The tasks with their requests built; a name that stands for a group of lm-eval's becomes the tasks in
-    it.
+    """Load tasks and build their requests, once for all plans.
 
-    `limit` keeps the first documents of each, `num_fewshot` None keeps each task's own number of shots. What
-    is prepared already stays as it is.
+    Args:
+        tasks: Names of tasks: a bundled one, one of lm-eval's, the path of a YAML, or a folder with the documents of
+            one of lm-eval's. A name that stands for a group in lm-eval becomes the tasks in it. A task that is
+            prepared already stays as it is.
+        limit: The number of documents of each task, from the first on. None: all of them.
+        shots: The number of examples in the prompt. None: each task's own number.
+        seed: The seed of the few-shot prompts.
+
+    Returns:
+        The tasks in their order, each once.
+
+    Raises:
+        TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
+        ValueError: `seed` is not a seed.
+
+    Example:
+        >>> from painters.harness import prepare
+        >>> [(task.name, task.shots, task.documents) for task in prepare(["nano_arc", "nano_gsm8k"], limit=3)]
+        [('nano_arc', 0, 3), ('nano_gsm8k', 0, 3)]
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise TaskError(f"limit {limit!r}: give a number of documents, 1 or more, or leave it out for all of them")
-    if num_fewshot is not None and num_fewshot < 0:
-        raise TaskError(f"num_fewshot {num_fewshot}: a prompt has 0 shots or more")
-    wanted = [tasks] if isinstance(tasks, str | Prepared) else list(tasks)
-    if not wanted:
+    return prepare_with(tasks, scoring_protocol(limit=limit, shots=shots, seed=seed))
+
+
+def prepare_with(tasks: str | Prepared | Sequence[str | Prepared], protocol: ScoringProtocol) -> tuple[Prepared, ...]:
+    """Load tasks and build their requests with the limit, shots and seed of `protocol`, as `prepare` does."""
+    items = [tasks] if isinstance(tasks, str | Prepared) else list(tasks)
+    if not items:
         raise TaskError(f"no task given: name one or more, such as {', '.join(bundled_tasks.bundled())}")
     prepared: dict[str, Prepared] = {}
-    for item in wanted:
+    for item in items:
         if isinstance(item, Prepared):
             prepared.setdefault(item.name, item)
         else:
-            with quiet(), seeded(seed):
+            with quiet(), seeded(protocol.seed):
                 for name, task in _load(item).items():
-                    prepared.setdefault(name, _build(name, task, limit, num_fewshot, seed))
+                    prepared.setdefault(name, _build(name, task, protocol))
     return tuple(prepared.values())
 
 
 def _load(name: str) -> dict[str, Any]:
-    """Name -> lm-eval's task, for a bundled task, the path of a YAML with its documents, a folder with the documents of
-    one of lm-eval's, or a task or group of lm-eval.
+    """Return name -> lm-eval's task, of a single task or of each in a group.
+
+    `name` is a bundled task, the path of a YAML with its documents, a folder with the documents of one of lm-eval's
+    tasks, or a task or group of lm-eval.
     """
     ours = bundled_tasks.bundled()
     path = ours.get(name, Path(name))
@@ -109,7 +149,7 @@ def _load(name: str) -> dict[str, Any]:
         loaded: dict[str, Any] = patiently(lambda: manager.load([name if file is None else str(file)])["tasks"])
     except Exception as error:  # datasets, the hub and the task's own code each raise what they like
         raise TaskUnavailableError(
-            f"task {name!r} is in lm-eval, and its documents cannot be had: {type(error).__name__}: "
+            f"task {name!r} is in lm-eval, and its documents cannot be loaded: {type(error).__name__}: "
             f"{first_line(error)}. They come from the hub: be online the first time (without "
             f"HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), afterwards the cache serves them. "
             f"Bundled tasks need no network: {', '.join(ours)}"
@@ -118,7 +158,7 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _with_documents_of(folder: Path) -> dict[str, Any]:
-    """lm-eval's own task of the folder's name, with the documents in the folder: a `.jsonl` for each split."""
+    """Return lm-eval's own task of the folder's name with the documents in the folder, a `.jsonl` for each split."""
     file = _file_of(folder.name)
     if file is None:
         raise TaskError(f"task in {folder}: lm-eval has no task {folder.name!r}; call the folder as lm-eval's task")
@@ -138,9 +178,9 @@ _SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
 
 
 def _file_of(name: str) -> Path | None:
-    """The YAML in lm-eval that defines the task `name`, where its place is the usual one.
+    """Return the YAML in lm-eval that defines the task `name`, or None where it is not at a usual path.
 
-    Reading one file saves the fifteen seconds that the index of all of them takes.
+    Reading one file saves the fifteen seconds that an index of all of them takes.
     """
     folder = Path(lm_eval.tasks.__file__).parent
     if not re.fullmatch(r"[\w.-]+", name):
@@ -154,66 +194,71 @@ def _file_of(name: str) -> Path | None:
 
 @functools.lru_cache(maxsize=1)
 def _index() -> Any:
+    """Return the index of all of lm-eval's tasks, which is made once."""
     return lm_eval.tasks.TaskManager()
 
 
 @contextlib.contextmanager
-def errors_of(name: str, when: str) -> Iterator[None]:
-    """Nothing; what the task's own code raises meanwhile, which may be anything, is a TaskError."""
+def errors_of_task(name: str, when: str) -> Iterator[None]:
+    """Raise TaskError for whatever the task's own code raises within the context; `when` says what it was doing."""
     try:
         yield
     except Exception as error:
         raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {first_line(error)}") from error
 
 
-def _build(name: str, task: Any, limit: int | None, num_fewshot: int | None, seed: int) -> Prepared:
-    shots = _shots(name, task, num_fewshot)
+def _build(name: str, task: Any, protocol: ScoringProtocol) -> Prepared:
+    """Build the requests of lm-eval's task."""
+    shots = _shots(name, task, protocol.shots)
     task.set_config("num_fewshot", shots)
     # The sampler is one random stream over all documents: it starts anew here, and the prompts are built only
     # once.
-    task.set_fewshot_seed(seed)
-    with errors_of(name, "its prompts were built"):
-        task.build_all_requests(limit=limit)
+    task.set_fewshot_seed(protocol.seed)
+    with errors_of_task(name, "its prompts were built"):
+        task.build_all_requests(limit=protocol.limit)
     documents = {request.doc_id: request.doc for request in task.instances}
     version = task.VERSION
     return Prepared(
         name=name,
         version=None if version is None else str(version),
         shots=shots,
-        seed=seed,
+        seed=protocol.seed,
         documents=len(documents),
         chance=_chance(task, list(documents.values())),
         digest=_digest(task),
         task=task,
-        limit=limit,
-        asked_documents=tuple(task.doc_iterator(limit=limit)),
+        limit=protocol.limit,
+        indexed_documents=tuple(task.doc_iterator(limit=protocol.limit)),
     )
 
 
-def _shots(name: str, task: Any, num_fewshot: int | None) -> int:
-    """The number of shots; TaskError where lm-eval would go on with another one, or with shots that leak
-    answers.
+def _shots(name: str, task: Any, shots: int | None) -> int:
+    """Return the number of shots: `shots`, or the task's own where that is None.
+
+    Raises TaskError where lm-eval would use another number without saying so, or shots that leak answers.
     """
     own = task.get_config("num_fewshot")
-    if num_fewshot is None:
+    if shots is None:
         return int(own or 0)
-    if num_fewshot and own == 0:
-        raise TaskError(f"task {name!r} with {num_fewshot} shots: it is defined without any; leave num_fewshot out")
+    if shots and own == 0:
+        raise TaskError(f"task {name!r} with {shots} shots: it is defined without any; leave shots out")
     elsewhere = task.has_training_docs() or (task.has_validation_docs() and task.has_test_docs())
-    if num_fewshot and not (elsewhere or task.get_config("fewshot_split") or task.fewshot_cfg.samples):
+    if shots and not (elsewhere or task.get_config("fewshot_split") or task.fewshot_cfg.samples):
         raise TaskError(
-            f"task {name!r} with {num_fewshot} shots: it has no documents but those it is scored on; score it without"
+            f"task {name!r} with {shots} shots: it has no documents but those it is scored on; score it without"
         )
-    return num_fewshot
+    return shots
 
 
 def _chance(task: Any, documents: Sequence[Any]) -> float:
+    """Return what guessing scores: the mean of 1 / choices, 0 where there is nothing to choose from."""
     if task.OUTPUT_TYPE != "multiple_choice":
         return 0.0
     return sum(1 / len(task.doc_to_choice(document)) for document in documents) / len(documents)
 
 
 def _digest(task: Any) -> str:
+    """Return twelve hexadecimal digits over the task's requests and their right answers."""
     digest = hashlib.sha256()
     for request in task.instances:
         gold = (task.doc_to_text if task.multiple_input else task.doc_to_target)(request.doc)
@@ -223,12 +268,13 @@ def _digest(task: Any) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(template: str) -> Any:
+    """Return the compiled prompt template, compiled once for all documents."""
     return type(lm_eval.utils.env).from_string(lm_eval.utils.env, template)
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing from lm-eval but errors, no progress bars but ours, and each prompt template compiled once."""
+    """Silence lm-eval but for its errors and its progress bars, and compile each prompt template once."""
     logger, templates = logging.getLogger("lm_eval"), lm_eval.utils.env
     level, bar, bars = logger.level, lm_eval.api.task.tqdm, datasets.are_progress_bars_disabled()
     # lm-eval compiles the template of a field anew for every document: most of the time that requests take.
@@ -248,7 +294,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """The random state that lm-eval's simple_evaluate sets, and afterwards the one from before."""
+    """Set the random state that lm-eval's `simple_evaluate` sets, and restore the one from before afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(0)

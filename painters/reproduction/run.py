@@ -16,7 +16,7 @@ from painters.ranks import ranks
 from painters.reproduction.figure_request import FigureRequest
 from painters.results import Store
 from painters.sweep import TFLOPS, Forecast, Overrides, Progress, Summary
-from painters.sweep.scorers import told
+from painters.sweep.scorers import format_error
 from painters.sweep.similarity import Question, measure, missing, questions
 
 
@@ -208,7 +208,7 @@ def _measure(todo: Sequence[Question], out: Path, device: str | None, display: P
             with display.similarities() as on_progress:
                 measure(of_model, out, device=device, on_progress=on_progress)
         except Exception as error:
-            failures += [f"similarity of {model.name}: {told(error)}"] * len(of_model)
+            failures += [f"similarity of {model.name}: {format_error(error)}"] * len(of_model)
     return failures
 
 

@@ -13,7 +13,7 @@ from painters.ranks import LostProcessError, ranks
 from painters.results import Record
 from painters.sweep.chunks import Chunk, Chunks
 from painters.sweep.eta import EtaEstimator
-from painters.sweep.scorers import Bench, Loaded, load, score
+from painters.sweep.scorers import CellScorer, LoadedModel, load, score
 
 ScoredChunk: TypeAlias = tuple[Chunk, list[list[Record]] | Exception, float]
 """A chunk, the records of each of its cells or the error that prevented them, and the seconds that it took."""
@@ -25,7 +25,7 @@ class Engine(Protocol):
     workers: int  # chunks that are scored at once
     notes: Counter[str]  # what a user should know of how it went -> how often
 
-    def load(self, cell: Cell, cells: int) -> Loaded:
+    def load(self, cell: Cell, cells: int) -> LoadedModel:
         """Load the model of `cell`, which about so many cells need."""
 
     def scored(self, chunks: Chunks, eta: EtaEstimator) -> Iterator[ScoredChunk]:
@@ -46,10 +46,10 @@ class Local:
 
     def __init__(self, device: str | None) -> None:
         self._device = device
-        self._scorer: Bench | None = None
+        self._scorer: CellScorer | None = None
         self.notes: Counter[str] = Counter()
 
-    def load(self, cell: Cell, cells: int) -> Loaded:
+    def load(self, cell: Cell, cells: int) -> LoadedModel:
         """Load the model of `cell`, and let go of the one before it first."""
         self._scorer = None
         free()

@@ -22,7 +22,7 @@ from painters.sweep.eta import EtaEstimator
 from painters.sweep.local import ScoredChunk
 from painters.sweep.ray_actor import Actor, LoadScorer, RemoteFailure
 from painters.sweep.ray_cluster import Cluster, EngineError, require
-from painters.sweep.scorers import Loaded, load, told
+from painters.sweep.scorers import LoadedModel, format_error, load
 
 __all__ = ["ActorError", "EngineError", "LostWorkerError", "Ray", "require"]
 
@@ -75,7 +75,7 @@ class Ray:
         self._cell: Cell | None = None
         self._weights: str | None = None
 
-    def load(self, cell: Cell, cells: int) -> Loaded:
+    def load(self, cell: Cell, cells: int) -> LoadedModel:
         """Return the model of `cell` as soon as one actor holds it; the other actors go on loading."""
         actors = [*self._idle, *(job.actor for job in self._jobs.values())]
         self._cell, self._weights, self._idle, self._jobs = cell, None, [], {}
@@ -158,7 +158,7 @@ class Ray:
                 f"({self._weights}): give every machine the same files, or a revision"
             )
         self._error = answer
-        self.notes[f"A worker was given up: {told(answer)}"] += 1
+        self.notes[f"A worker was given up: {format_error(answer)}"] += 1
         self._ray.kill(job.actor)
 
     def _wait(self) -> str:

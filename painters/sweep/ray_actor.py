@@ -15,9 +15,9 @@ from painters.memory import free
 from painters.models import bundled
 from painters.results import Record
 from painters.sweep.chunks import Chunk
-from painters.sweep.scorers import Bench, loaded, score, told
+from painters.sweep.scorers import CellScorer, format_error, model_key, score
 
-LoadScorer = Callable[[Cell, str | None], Bench]
+LoadScorer = Callable[[Cell, str | None], CellScorer]
 """Loads the model of a cell on a device; None takes the best at hand."""
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +39,7 @@ def _errors_as_data(method: Callable[P, T]) -> Callable[P, T | RemoteFailure]:
         try:
             return method(*args, **kwargs)
         except Exception as error:
-            return RemoteFailure(told(error), traceback.format_exc())
+            return RemoteFailure(format_error(error), traceback.format_exc())
 
     return call
 
@@ -55,7 +55,7 @@ class Actor:
 
     def __init__(self, load_scorer: LoadScorer, device: str | None, home: str) -> None:
         self._load_scorer, self._device, self._home = load_scorer, device, home
-        self._scorer: Bench | None = None
+        self._scorer: CellScorer | None = None
         self._holds: Hashable = None
         self._share = (0, 1)
 
@@ -91,13 +91,13 @@ class Actor:
     def _on_progress(self, done: int, total: int, what: str) -> None:
         self._share = (done, total)
 
-    def _scorer_of(self, cell: Cell) -> Bench:
+    def _scorer_of(self, cell: Cell) -> CellScorer:
         """Return the scorer of the cell's model, which is loaded unless it is the one that is held."""
-        if self._scorer is None or self._holds != loaded(cell):
+        if self._scorer is None or self._holds != model_key(cell):
             self._scorer = None
             free()
             folder = Path(self._home, cell.model)
             is_name = cell.model in bundled.models() or not folder.is_dir()
             self._scorer = self._load_scorer(cell if is_name else replace(cell, model=str(folder)), self._device)
-            self._holds = loaded(cell)
+            self._holds = model_key(cell)
         return self._scorer

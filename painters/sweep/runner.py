@@ -22,7 +22,7 @@ from painters.sweep.estimate import Forecast, forecast
 from painters.sweep.eta import EtaEstimator, Progress, recorded
 from painters.sweep.facts import MODELS, TFLOPS, Documents
 from painters.sweep.local import Engine, Local
-from painters.sweep.scorers import Loaded, loaded, told
+from painters.sweep.scorers import LoadedModel, format_error, model_key
 from painters.sweep.summary import Failure, Summary
 
 Experiments = Experiment | Sequence[Experiment]
@@ -195,8 +195,8 @@ def _layers_planned(model: Model) -> int:
 
 def _by_model(every: Sequence[Cell]) -> Iterator[list[Cell]]:
     """Yield the cells of each loaded model together, in order of the first cell of a model."""
-    order = list(dict.fromkeys(loaded(cell) for cell in every))
-    for _, group in groupby(sorted(every, key=lambda cell: order.index(loaded(cell))), key=loaded):
+    order = list(dict.fromkeys(model_key(cell) for cell in every))
+    for _, group in groupby(sorted(every, key=lambda cell: order.index(model_key(cell))), key=model_key):
         yield list(group)
 
 
@@ -257,7 +257,7 @@ class _Sweep:
                     self.summary.untried += left
                     return
 
-    def _load(self, group: Sequence[Cell]) -> Loaded | None:
+    def _load(self, group: Sequence[Cell]) -> LoadedModel | None:
         """Load the model of these cells; where it cannot be loaded, note that the missing ones failed."""
         todo = [cell for cell in group if cell.key in self.missing]
         try:
@@ -265,16 +265,16 @@ class _Sweep:
         except Exception as error:  # no such weights, or too little memory: other models go on
             self.summary.found += len(group) - len(todo)
             if len(todo) < len(group):
-                self.summary.unchecked[group[0].model] = told(error)
+                self.summary.unchecked[group[0].model] = format_error(error)
             for cell in todo:
                 self._fail(cell, error)
             return None
 
     def _fail(self, cell: Cell, error: Exception) -> None:
-        self.summary.failures.append(Failure(cell, told(error), error))
+        self.summary.failures.append(Failure(cell, format_error(error), error))
         self.eta.finish(cell, None)
 
-    def _to_do(self, group: Sequence[Cell], scorer: Loaded) -> list[Cell]:
+    def _to_do(self, group: Sequence[Cell], scorer: LoadedModel) -> list[Cell]:
         """Return the cells without a record of these weights and requests, and count the others."""
 
         def objection(cell: Cell, record: Record) -> str | None:
@@ -283,7 +283,7 @@ class _Sweep:
             try:
                 requests = scorer.requests(cell)
             except Exception as error:  # whatever a task's own code says
-                self.summary.unchecked[cell.task] = told(error)
+                self.summary.unchecked[cell.task] = format_error(error)
                 return None
             if record.requests != requests:
                 return f"{cell.task}: scored on other requests ({record.requests}; here {requests})"
@@ -297,7 +297,7 @@ class _Sweep:
         return answers.missing
 
 
-def _grouping(scorer: Loaded) -> Callable[[Cell], Hashable]:
+def _grouping(scorer: LoadedModel) -> Callable[[Cell], Hashable]:
     """Return the scorer's grouping; a cell whose task cannot be prepared is a group by itself, and fails by itself."""
 
     def group(cell: Cell) -> Hashable:

@@ -1,4 +1,4 @@
-"""Where cells are scored: a loaded model with the tasks that were prepared for it."""
+"""What scores cells: a loaded model with the tasks that were prepared for it."""
 
 from __future__ import annotations
 
@@ -10,68 +10,72 @@ from typing import Any, Protocol, TypeVar
 
 from painters.errors import PaintersError
 from painters.experiment import Cell
+from painters.progress import OnProgress
 from painters.results import Asked, Record
 from painters.tasks import TaskError
 
 T = TypeVar("T")
 
 
-class Tell(Protocol):
-    """Called now and then: how much of a cell is done."""
-
-    def __call__(self, done: int, total: int, what: str) -> None: ...
-
-
-class Loaded(Protocol):
-    """What is known of a loaded model and of the tasks that it is to be scored on."""
+class LoadedModel(Protocol):
+    """What is known about a loaded model and the tasks that it is scored on."""
 
     @property
     def weights(self) -> str:
-        """Their digest."""
+        """The digest of its weights."""
 
     def requests(self, cell: Cell) -> str:
-        """The digest of what the cell's task asks today."""
+        """Return the digest of what the cell's task asks today."""
 
     def group(self, cell: Cell) -> Hashable:
-        """What cells have in common that are scored together for less; of its own for a cell that shares nothing.
+        """Return what is equal for cells that cost less when they are scored together.
 
-        PaintersError where the cell's task cannot be had.
+        A cell that shares nothing is a group of its own. Raises PaintersError where the cell's task cannot be loaded.
         """
 
 
-class Bench(Loaded, Protocol):
+class CellScorer(LoadedModel, Protocol):
     """A loaded model that scores cells."""
 
     @property
     def notes(self) -> Counter[str]:
-        """What a user should know of how it went so far, and how often."""
+        """What a user should know about the scoring so far, and how often it happened."""
 
-    def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
-        """For each of the cells of one group, in their order, one record for each metric, as the scorer makes them."""
+    def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
+        """Yield the records of each cell, one for each metric, without what the cell asked.
+
+        Args:
+            cells: Cells of one group.
+            on_progress: Called now and then with how much is done.
+        """
 
 
-def load(cell: Cell, device: str | None) -> Bench:
-    """The model of `cell`, ready to score it and its kind."""
-    return Decoder(cell, device) if cell.tuning is None else Encoder(cell, device)
+def load(cell: Cell, device: str | None) -> CellScorer:
+    """Load the model of `cell`, ready to score every cell with the same `model_key`."""
+    return DecoderScorer(cell, device) if cell.tuning is None else EncoderScorer(cell, device)
 
 
-def loaded(cell: Cell) -> Hashable:
-    """What cells have in common that one bench scores."""
+def model_key(cell: Cell) -> Hashable:
+    """Return what is equal for cells that one loaded model scores."""
     return cell.model, cell.revision, cell.dtype, cell.tuning is not None
 
 
-def score(bench: Bench, cells: Sequence[Cell], tell: Tell) -> list[list[Record]]:
-    """The records of each of the cells, which are of one group; PaintersError where they would not answer it."""
-    return [answer(cell, records) for cell, records in zip(cells, bench.score(cells, tell), strict=True)]
+def score(scorer: CellScorer, cells: Sequence[Cell], on_progress: OnProgress) -> list[list[Record]]:
+    """Return the records of each cell with what the cell asked; the cells are of one group.
+
+    Raises PaintersError where the records would not answer a cell.
+    """
+    scored = scorer.score(cells, on_progress)
+    return [records_for(cell, records) for cell, records in zip(cells, scored, strict=True)]
 
 
-def told(error: Exception) -> str:
-    """Why a cell failed; of faults that are not painters' own with their kind."""
+def format_error(error: Exception) -> str:
+    """Return why a cell failed; errors that are not painters' own come with their class."""
     return str(error) if isinstance(error, PaintersError) else f"{type(error).__name__}: {error}".strip()
 
 
-def answer(cell: Cell, records: list[Record]) -> list[Record]:
-    """The records with what was asked; PaintersError where they would not answer the cell."""
+def records_for(cell: Cell, records: list[Record]) -> list[Record]:
+    """Return the records with what the cell asked; raise PaintersError where they would not answer it."""
     asked = Asked(
         revision=cell.revision,
         dtype=cell.dtype,
@@ -79,18 +83,18 @@ def answer(cell: Cell, records: list[Record]) -> list[Record]:
         limit=cell.limit,
         metrics=tuple(record.metric for record in records),
     )
-    said = {"asked": asked, "variant": cell.variant, "params": cell.params, "model": cell.model}
-    found = [record.model_copy(update=said) for record in records]
-    if other := next((record for record in found if record.cell_key not in cell.keys), None):
+    fields = {"asked": asked, "variant": cell.variant, "params": cell.params, "model": cell.model}
+    answers = [record.model_copy(update=fields) for record in records]
+    if other := next((record for record in answers if record.cell_key not in cell.keys), None):
         raise PaintersError(
             f"{cell}: what was scored answers another cell ({other.cell_key}, not {cell.key}), so this one would be "
             f"missing for ever. A task's YAML must be named as its task"
         )
-    return found
+    return answers
 
 
-class Decoder:
-    """A causal language model on lm-eval's tasks."""
+class DecoderScorer:
+    """Scores the cells of a causal language model on lm-eval's tasks."""
 
     def __init__(self, cell: Cell, device: str | None) -> None:
         from painters import harness
@@ -102,46 +106,39 @@ class Decoder:
         self._tasks = _Once()
 
     def requests(self, cell: Cell) -> str:
-        """The digest of the prompts and answers."""
+        """Return the digest of the prompts and answers."""
         return str(self._prepared(cell).digest)
 
     def group(self, cell: Cell) -> Hashable:
-        """One for the plans that are asked the same log-likelihoods; every plan generates by itself."""
-        task = (cell.source, cell.task, cell.limit, cell.shots, cell.seed)
-        alone = None if self._prepared(cell).is_scored_by_likelihood else cell.key
-        return (*task, cell.kv, cell.batch_size, cell.batching, alone)
+        """Return the same for plans that are asked the same log-likelihoods; every plan generates by itself."""
+        own_group = None if self._prepared(cell).is_scored_by_likelihood else cell.key
+        return cell.source, cell.task, cell.protocol, own_group
 
-    def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
-        """For each cell one record for each metric."""
-        first = cells[0]
-        plans = self._scorer.check([cell.plan for cell in cells], first.kv, first.batch_size)
-        found = self._scorer.score(
-            plans,
-            self._prepared(first),
-            kv=first.kv,
-            batch_size=first.batch_size,
-            exact_batching=first.batching == "lm-eval",
-            progress=tell,
-        )
-        for _, records in groupby(found, key=lambda record: record.plan):
+    def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
+        """Yield the records of each cell, one for each metric."""
+        protocol, task = cells[0].protocol, self._prepared(cells[0])
+        plans = self._scorer.check([cell.plan for cell in cells], protocol)
+        scored = self._scorer.score(plans, task, protocol, progress=on_progress)
+        for _, records in groupby(scored, key=lambda record: record.plan):
             yield list(records)
 
     def _prepared(self, cell: Cell) -> Any:
+        """Return the cell's task with its requests, which is prepared once."""
         from painters import harness
 
         def make() -> Any:
             name = cell.source or cell.task
-            found = harness.prepare(name, limit=cell.limit, num_fewshot=cell.shots, seed=cell.seed)
-            if len(found) > 1:
-                names = ", ".join(task.name for task in found)
+            prepared = harness.prepare(name, limit=cell.limit, shots=cell.shots, seed=cell.seed)
+            if len(prepared) > 1:
+                names = ", ".join(task.name for task in prepared)
                 raise TaskError(f"task {name!r} is a group: a cell has one task, so name them one by one ({names})")
-            return found[0]
+            return prepared[0]
 
         return self._tasks.get((cell.source, cell.task, cell.limit, cell.shots, cell.seed), make)
 
 
-class Encoder:
-    """An encoder that learns the tasks of GLUE's kind."""
+class EncoderScorer:
+    """Scores the cells of an encoder, which is fine-tuned on tasks in the form of GLUE's."""
 
     def __init__(self, cell: Cell, device: str | None) -> None:
         from painters import glue
@@ -155,32 +152,33 @@ class Encoder:
         self._tasks = _Once()
 
     def requests(self, cell: Cell) -> str:
-        """The digest of the documents to learn from and to answer."""
+        """Return the digest of the documents to learn from and to answer."""
         return str(self._prepared(cell).digest)
 
     def group(self, cell: Cell) -> Hashable:
-        """One for the plans that share a fine-tuning and documents; under `retuned` each has its own."""
+        """Return the same for plans that share a fine-tuning and documents; under `retuned` each has its own."""
         assert cell.tuning is not None
         self._prepared(cell)
-        alone = cell.key if cell.tuning.protocol == "retuned" else None
-        return cell.source, cell.task, cell.limit, cell.tuning, cell.seed, cell.batch_size, alone
+        own_group = cell.key if cell.tuning.protocol == "retuned" else None
+        return cell.source, cell.task, cell.limit, cell.tuning, cell.seed, cell.batch_size, own_group
 
-    def score(self, cells: Sequence[Cell], tell: Tell) -> Iterator[list[Record]]:
-        """For each cell one record for each metric."""
+    def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
+        """Return the records of each cell, one for each metric."""
         first = cells[0]
         assert first.tuning is not None
-        found = self._scorer.score_together(
+        scored = self._scorer.score_together(
             [cell.plan for cell in cells],
             self._prepared(first),
             first.tuning,
             seed=first.seed,
             batch_size=first.batch_size,
-            progress=tell,
+            progress=on_progress,
         )
-        by_plan = {plan: list(records) for plan, records in groupby(found, key=lambda record: record.plan)}
+        by_plan = {plan: list(records) for plan, records in groupby(scored, key=lambda record: record.plan)}
         return (by_plan[str(cell.plan)] for cell in cells)
 
     def _prepared(self, cell: Cell) -> Any:
+        """Return the cell's task with its documents, which is prepared once."""
         tuning = cell.tuning
         assert tuning is not None
         task = Path(cell.source) if cell.source else cell.task
@@ -189,20 +187,21 @@ class Encoder:
 
 
 class _Once:
-    """Makes each thing once; what could not be made fails again at once, without another minute of trying."""
+    """Makes each thing once; what failed fails again at once, without another minute of trying."""
 
     def __init__(self) -> None:
         self._made: dict[Hashable, Any] = {}
-        self._failed: dict[Hashable, Exception] = {}
+        self._errors: dict[Hashable, Exception] = {}
 
     def get(self, name: Hashable, make: Callable[[], T]) -> T:
-        if name in self._failed:
-            raise self._failed[name]
+        """Return what `make` returned for this name at its first call, or raise what it raised then."""
+        if name in self._errors:
+            raise self._errors[name]
         if name not in self._made:
             try:
                 self._made[name] = make()
             except Exception as error:  # a task's own code raises what it likes
-                self._failed[name] = error
+                self._errors[name] = error
                 raise
         made: T = self._made[name]
         return made

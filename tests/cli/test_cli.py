@@ -29,13 +29,13 @@ QUICK = ("--tasks", "nano_winogrande", "--limit", "8", "--batch-size", "8")
 def test_ctrl_c_keeps_what_is_finished(painters: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch) -> None:
     from painters import harness
 
-    whole = harness.score_together
+    whole = harness.score_beside_intact
 
     def interrupted(*args: object, **kwargs: object):  # type: ignore[no-untyped-def]
         yield next(whole(*args, **kwargs))  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(harness, "score_together", interrupted)
+    monkeypatch.setattr(harness, "score_beside_intact", interrupted)
     found = painters("run", "--plan", "0-10", *QUICK, "--out", "r.jsonl")
     assert found.code == 130
     assert "kept" in found.err

@@ -16,9 +16,11 @@ from support.nano_samples import NUM_LAYERS, llama, tokenizer, write_tasks
 from torch import Tensor, nn
 
 from painters import Plan, generation, harness, surgery
+from painters.experiment import ScoringProtocol
 from painters.generation.cache import cache_name
 from painters.harness import generation as _harness_generation
-from painters.harness.lm import PaintersLM, Telling, language_model
+from painters.harness.lm import PaintersLM, language_model
+from painters.harness.progress import CountingCacheHook
 from painters.harness.tasks import quiet
 
 NEW_TOKENS = 12
@@ -294,7 +296,7 @@ PLANS = ("0-5", "1-5", "0 {1-4}*2 5", "0-2 2-5 2")
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return harness.prepare(write_tasks(tmp_path_factory.mktemp("tasks"))["nano_gsm8k"], num_fewshot=1)[0]
+    return harness.prepare(write_tasks(tmp_path_factory.mktemp("tasks"))["nano_gsm8k"], shots=1)[0]
 
 
 @pytest.fixture(scope="module")
@@ -309,7 +311,7 @@ def same_texts(model: Any, words: Any, plan: str, requests: list[Any], batch_siz
     with quiet(), language_model(PaintersLM, model, words, batch_size) as lm, surgery(model, plan):
         lm.exact_batching = False
         assert _harness_generation.can_answer(lm, requests)
-        lm.set_cache_hook(Telling(lambda: count.append(1)))
+        lm.set_cache_hook(CountingCacheHook(lambda: count.append(1)))
         found = lm.generate_until(requests, disable_tqdm=True)
         assert found == stock.generate_until(requests, disable_tqdm=True)
     assert len(count) == len(requests)
@@ -333,7 +335,7 @@ def test_texts_of_the_bundled_model(plan: str, bundled: Any) -> None:
 @pytest.mark.parametrize("plan", ["0-11", "0-3 8-11", "0-3 {4-7}*3 8-11"])
 @pytest.mark.parametrize("shots", [0, 3])
 def test_texts_of_all_bundled_documents(plan: str, shots: int, bundled: Any) -> None:
-    (task,) = harness.prepare("nano_gsm8k", num_fewshot=shots)
+    (task,) = harness.prepare("nano_gsm8k", shots=shots)
     assert len(task.requests) == 500
     same_texts(*bundled, plan, task.requests, 32)
 
@@ -347,7 +349,7 @@ def test_answers_of_the_intact_model_are_drafts(bundled: Any) -> None:
 
     def score(*plans: Plan) -> list[Any]:
         calls[0] = 0
-        records = list(scorer.score(plans, task, batch_size=6))
+        records = list(scorer.score(plans, task, ScoringProtocol(batch_size=6)))
         return [(record.plan, record.metric, record.outcomes) for record in records]
 
     watch = model.register_forward_pre_hook(lambda *_: calls.__setitem__(0, calls[0] + 1))
@@ -374,10 +376,11 @@ def test_no_drafts_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
         return own(*args, **options)
 
     monkeypatch.setattr(_harness_generation, "greedy", greedy)
-    list(harness.Scorer(model, words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, batch_size=2))
+    protocol = ScoringProtocol(batch_size=2)
+    list(harness.Scorer(model, words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, protocol))
     assert given == [[[], []]] * 2
     given.clear()
-    list(harness.Scorer(model.float(), words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, batch_size=2))
+    list(harness.Scorer(model.float(), words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, protocol))
     assert given[0] == [[], []]
     assert all(given[1])
 

@@ -90,7 +90,7 @@ def test_identity_is_lm_evals_hf_model_to_the_last_digit(name: str, model: Any, 
 @pytest.mark.parametrize("shots", [1, 3])
 def test_shots_are_lm_evals(shots: int, model: Any, words: Any, yamls: Any) -> None:
     found = stock(model, words, yamls["nano_gsm8k"], num_fewshot=shots)
-    (task,) = harness.prepare(yamls["nano_gsm8k"], num_fewshot=shots)
+    (task,) = harness.prepare(yamls["nano_gsm8k"], shots=shots)
     prompts = [sample["arguments"][0][0] for sample in found["samples"]["nano_gsm8k"]]
     assert [request.args[0] for request in task.requests] == prompts
     assert prompts[0].count("Question:") == shots + 1
@@ -312,8 +312,8 @@ def test_key_changes_with_everything_that_changes_the_number(model: Any, words: 
         key(task=yamls["nano_arc"]),
         key(model=llama(seed=1)),
         key(limit=3),
-        key(num_fewshot=1),
-        key(num_fewshot=1, seed=1),
+        key(shots=1),
+        key(shots=1, seed=1),
         key(batch_size=2),
         key(kv="averaged"),
         key(model=llama().to(torch.bfloat16)),
@@ -328,12 +328,12 @@ def test_messages(model: Any, words: Any, yamls: Any) -> None:
         harness.score(model, words, IDENTITY, arc, batch_size="auto")  # type: ignore[arg-type]
     with pytest.raises(harness.TaskError, match="limit 0: give a number of documents"):
         harness.score(model, words, IDENTITY, arc, limit=0)
-    with pytest.raises(harness.TaskError, match="num_fewshot -1"):
-        harness.score(model, words, IDENTITY, arc, num_fewshot=-1)
+    with pytest.raises(harness.TaskError, match="shots -1"):
+        harness.score(model, words, IDENTITY, arc, shots=-1)
     with pytest.raises(
         harness.TaskError, match="'nano_arc' with 2 shots: it has no documents but those it is scored on"
     ):
-        harness.score(model, words, IDENTITY, arc, num_fewshot=2)
+        harness.score(model, words, IDENTITY, arc, shots=2)
     with pytest.raises(harness.TaskError, match="no task given"):
         harness.score(model, words, IDENTITY, [])
     with pytest.raises(ValueError, match="no plan given"):

@@ -15,10 +15,10 @@ from support.nano_samples import llama, tokenizer
 from torch import nn
 
 from painters import Plan, harness, variants
-from painters.harness.batches import as_lm_eval
+from painters.harness.batches import BatchLimits, as_lm_eval
 from painters.harness.lm import language_model
 from painters.harness.shared_lm import SharingLM
-from painters.harness.trees import as_trees
+from painters.harness.trees import TreeLayout, as_trees
 from painters.sharing.trie import Trie
 from painters.tasks import TaskError
 
@@ -202,7 +202,7 @@ def test_rows_that_do_not_branch_need_no_mask() -> None:
     device = torch.device("cpu")
 
     def made(requests: list[Any], one_row: bool) -> Any:
-        (batch,) = as_trees(requests, 4, 64, device, hidden_size=64, dtype=torch.float32, one_row=one_row)
+        (batch,) = as_trees(requests, BatchLimits(4, 64, device), TreeLayout(64, torch.float32, one_row))
         return batch
 
     both = [*alone, (None, [5, 6, 7], [9, 9])]
@@ -229,13 +229,10 @@ def test_a_model_is_tried_on_a_tree_that_branches(either: Any, words: Any) -> No
 
 def test_rows_and_trees_of_the_same_requests_cover_the_same_answers() -> None:
     tokenised: list[Any] = [(None, [5, 6, 7], [8]), (None, [5, 6, 7], [9, 10]), (None, [5, 6], [7, 8])]
-    device = torch.device("cpu")
+    limits = BatchLimits(2, 64, torch.device("cpu"))
     for batches in (
-        as_lm_eval(tokenised, 2, 64, device),
-        *(
-            as_trees(tokenised, 2, 64, device, hidden_size=8, dtype=torch.float32, one_row=one_row)
-            for one_row in (True, False)
-        ),
+        as_lm_eval(tokenised, limits),
+        *(as_trees(tokenised, limits, TreeLayout(8, torch.float32, one_row)) for one_row in (True, False)),
     ):
         spans = sorted(index for batch in batches for index, _, _ in batch.spans)
         assert spans == [0, 1, 2]

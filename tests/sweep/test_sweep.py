@@ -273,10 +273,10 @@ def test_a_fault_in_a_cell_is_told_with_its_kind(
 
     whole = harness.Scorer.score
 
-    def faulty(self: Any, plans: Any, task: Any, **options: Any) -> Iterator[Record]:
+    def faulty(self: Any, plans: Any, *rest: Any, **options: Any) -> Iterator[Record]:
         if any(len(plan.layers) < 6 for plan in plans):
             raise ZeroDivisionError("a metric of somebody's task")
-        return whole(self, plans, task, **options)
+        return whole(self, plans, *rest, **options)
 
     monkeypatch.setattr(harness.Scorer, "score", faulty)
     found = sweep.run(grid, Store(tmp_path))
