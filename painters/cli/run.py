@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from painters.results import Record
 
 
-def run(
+# long: one parameter for each option of the command
+def run(  # noqa: PLR0913 - one parameter for each option of the command
     plan: PlanOption = None,
     variant: VariantOption = None,
     start: StartOption = None,
@@ -106,12 +107,12 @@ def run(
             "Launch one process, or leave it out"
         )
     options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
-    wanted = wanted_plan(plan, variant, options)
-    name = None if variant is None else variants.find(variant).name
-    # What can be wrong is found before minutes of loading.
-    count = bundled.num_layers(model)
-    if count is not None:
-        wanted(count).check(count, model)
+    build_plan = wanted_plan(plan, variant, options)
+    variant_name = None if variant is None else variants.find(variant).name
+    # Refuse what is wrong before minutes of loading.
+    known_num_layers = bundled.num_layers(model)
+    if known_num_layers is not None:
+        build_plan(known_num_layers).check(known_num_layers, model)
     check_writable(to)
     console = progress(quiet, as_json)
     loaded = load(
@@ -130,23 +131,23 @@ def run(
 
     scorer = Scorer(*loaded)
     num_layers = scorer.num_layers
-    to_score = wanted(num_layers)
+    built = build_plan(num_layers)
     records = _score(
         scorer,
-        to_score,
+        built,
         _names(tasks),
         scoring_protocol(limit=limit, shots=shots, batch_size=batch_size, exact_batching=exact_batching, kv=str(kv)),
-        variant=name,
-        params=_with_default_start(name, num_layers, options) if name else None,
+        variant=variant_name,
+        params=_with_default_start(variant_name, num_layers, options) if variant_name else None,
         out_file=to,
         console=console,
     )
-    result = Result(to_score, name, model, num_layers, records, to, list(scorer.notes))
+    result = Result(built, variant_name, model, num_layers, records, to, list(scorer.notes))
     if as_json:
         tell(result.as_json())
     else:
-        for part in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
-            out.print(part)
+        for section in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
+            out.print(section)
 
 
 def _score(
@@ -168,17 +169,17 @@ def _score(
     with status("Building the requests", console):
         prepared = prepare_with(tasks, protocol)
     kept = f"The records of finished tasks are kept in {out_file}; `run` scores all of them again"
-    with stoppable(kept) as stops, bar(console) as moved:
-        progress = stops.watching(moved)
+    with stoppable(kept) as stops, bar(console) as move_bar:
+        on_progress = stops.watching(move_bar)
         return list(
             score_beside_intact(
-                scorer, plan, prepared, protocol, variant=variant, params=params, out=out_file, progress=progress
+                scorer, plan, prepared, protocol, variant=variant, params=params, out=out_file, progress=on_progress
             )
         )
 
 
 def check_writable(path: Path) -> None:
-    """Nothing; OSError now rather than after an hour if records cannot be written to `path`."""
+    """Raise OSError now, rather than after an hour, if records cannot be written to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     existed = path.exists()
     with path.open("ab"):
@@ -188,13 +189,14 @@ def check_writable(path: Path) -> None:
 
 
 def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:
-    """The options, with the default window where the variant has one and none was asked for."""
+    """Return the options, with the default window if the variant takes one and none is given."""
     takes = variants.find(variant).parameters
     missing = "start" in takes and "start" not in options
     return {"start": variants.default_start(num_layers), **options} if missing else options
 
 
 def _names(tasks: str | None) -> list[str]:
+    """Return the names in the option `--tasks`, those of the bundled tasks if it is not given."""
     if tasks is None:
         from painters.tasks import bundled
 

@@ -45,7 +45,9 @@ class Protocol(BaseModel):
 
 
 class EncoderProtocol(Protocol):
-    """How an encoder is scored; `limit` counts validation documents, and the seed is that of its fine-tuning.
+    """How an encoder is scored.
+
+    `limit` counts documents of the validation split, and `seed` is that of the fine-tuning.
 
     Attributes:
         shots: Always None: an encoder is asked without examples.

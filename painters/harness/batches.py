@@ -1,4 +1,7 @@
-"""Log-likelihood requests as batches of tokens: row by row as lm-eval forms them, or as trees of common beginnings."""
+"""Log-likelihood requests as batches of tokens, in rows as lm-eval forms them.
+
+`painters.harness.trees` makes the other kind of batches, in which common beginnings stand once.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +183,7 @@ def _of_rows(rows: Sequence[_Row], limits: BatchLimits) -> LikelihoodBatch:
 
 
 def shortened(tokens: list[int], scored: int, max_length: int) -> list[int]:
-    """Return the model's input for context and answer: the last `max_length` tokens before the very last one.
+    """Return the model's input for context and answer, without the last token, cut on the left.
 
     Raises TaskError where the answer, the last `scored` tokens, does not fit.
     """

@@ -110,7 +110,7 @@ def score(  # noqa: PLR0913 - the options of a scoring by their names
     seed: int = SEED,
     progress: Progress | bool | None = None,
 ) -> list[Record]:
-    """Score one plan through lm-eval's own loop and return its records, one for every metric of every task.
+    """Score one plan through lm-eval's own loop and return a record for every metric of every task.
 
     Args:
         model: A loaded causal language model.
@@ -159,10 +159,11 @@ def score_all(  # noqa: PLR0913 - the options of a scoring by their names
     seed: int = SEED,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """Score each plan by itself through lm-eval's own loop, and yield each record as soon as its task is scored.
+    """Score each plan by itself through lm-eval's own loop.
 
-    Everything is checked before the first request runs. `batch_size` is part of a number's protocol: sums over other
-    batches differ in the last digits, and in bfloat16 in the first.
+    Everything is checked before the first request runs, and each record comes as soon as its task is scored.
+    `batch_size` is part of a number's protocol: sums over other batches differ in the last digits, and in bfloat16 in
+    the first.
 
     Args:
         model: A loaded causal language model.
@@ -212,9 +213,10 @@ def score_together(  # noqa: PLR0913 - the options of a scoring by their names
     notes: Counter[str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """Score plans task by task, running once what plans or requests have in common (`Scorer.score` says how).
+    """Score plans task by task, and run only once what plans or requests have in common.
 
-    With `exact_batching` the records are those of `score_all`, number for number; without it, up to rounding.
+    `Scorer.score` says how. With `exact_batching` the records are those of `score_all`, number for number; without it,
+    up to rounding.
 
     Args:
         model: A loaded causal language model.
@@ -270,7 +272,7 @@ def score_beside_intact(
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
-    """Score the intact model and one plan side by side, and keep each record as soon as its task is scored.
+    """Score the intact model and one plan side by side, and keep the records.
 
     This is `painters run`. What a user should know about the scoring is counted in `scorer.notes`.
 

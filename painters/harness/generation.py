@@ -1,4 +1,4 @@
-"""lm-eval's generation requests answered by our own greedy decoding, with its prompts, stop strings and texts."""
+"""Our own greedy decoding for lm-eval's generation requests, with its prompts, stop strings and texts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KnownAnswers: TypeAlias = dict[tuple[int, ...], list[int]]
 
 
 def can_answer(lm: HFLM, requests: Sequence[Any]) -> bool:
-    """Return whether these requests ask for greedy decoding alone, of a model that `painters.generation` supports."""
+    """Return whether the requests ask for greedy decoding alone, and `painters.generation` supports the model."""
     if lm.backend != "causal" or not isinstance(lm.batch_size, int) or lm.think_end_token is not None:
         return False
     if lm.eot_token_id is None or not is_supported(lm.model):

@@ -119,7 +119,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             table.tablename = name
 
     def _model_call(self, inps: Any, attn_mask: Any = None, labels: Any = None) -> Any:
-        """Return the logits [batch, seq, vocab] as `hf` computes them, without filling a cache that nobody reads."""
+        """Return the logits [batch, seq, vocab] as `hf` does, without filling a cache that nobody reads."""
         if attn_mask is not None or labels is not None or not self._takes_use_cache:
             return super()._model_call(inps, attn_mask, labels)
         mixed = self.mixed_precision_dtype
@@ -151,7 +151,9 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         return not self.exact_batching and self.kv == "exact" and generation.can_answer(self, requests)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Return lm-eval's answers to the requests, by our own greedy decoding where it can stand for lm-eval's loop.
+        """Return lm-eval's answers to the requests.
+
+        Our own greedy decoding gives them where it can stand for lm-eval's loop.
 
         Args:
             requests: lm-eval's requests to generate a text.
@@ -221,9 +223,9 @@ LM = TypeVar("LM", bound=PaintersLM)
 
 @contextlib.contextmanager
 def language_model(kind: type[LM], model: Any, tokenizer: Any, batch_size: int) -> Iterator[LM]:
-    """Yield the loaded model for lm-eval as a `kind`, and restore the training mode of its modules afterwards.
+    """Yield the loaded model for lm-eval as a `kind`.
 
-    The tokenizer stays untouched.
+    Its tokenizer stays untouched, and its modules train afterwards if they did before.
     """
     training = [module for module in model.modules() if module.training]
     try:

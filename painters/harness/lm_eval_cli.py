@@ -33,7 +33,9 @@ class CommandError(PaintersError):
 
 
 def lm_eval_command(arguments: Sequence[str]) -> None:
-    """Run `lm-eval` with these arguments, where `--model painters` is ours and the bundled tasks are known by name.
+    """Run lm-eval's own command line with these arguments.
+
+    `--model painters` runs a plan, and the bundled tasks are known by their names.
 
     Args:
         arguments: What follows `lm-eval` on a command line.
@@ -74,7 +76,7 @@ def parse_arguments(arguments: Sequence[str]) -> Namespace:
 
 
 def _add_folder_of_tasks(parsed: Namespace, folder: str) -> None:
-    """Let lm-eval find the tasks in `folder` too. A task of the same name in the user's folder takes precedence."""
+    """Let lm-eval find the tasks in `folder`, unless the user's folder has one of the same name."""
     if not hasattr(parsed, "include_path"):
         return
     include_path = parsed.include_path
@@ -85,7 +87,7 @@ def _add_folder_of_tasks(parsed: Namespace, folder: str) -> None:
 
 
 def _write_tasks(folder: Path) -> None:
-    """Write the bundled tasks to `folder`, with their documents read as `painters.tasks.config` reads them."""
+    """Write the bundled tasks to `folder`; their documents are read as `painters.tasks.config` does."""
     (folder / "bundled_documents.py").write_text(_DATASETS, encoding="utf-8")
     for name, path in tasks.bundled().items():
         config = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -92,7 +92,7 @@ def outcomes_of(prepared: Prepared) -> dict[tuple[str, str], list[Any]]:
 
 
 def _value(aggregate: Callable[[list[Any]], Any], outcomes: list[Any]) -> float | None:
-    """Return the metric's value, or None where it is not finite, such as the perplexity under a ruinous plan."""
+    """Return the metric's value, or None where it is not finite, such as an infinite perplexity."""
     try:
         value = float(aggregate(outcomes))
     except OverflowError:

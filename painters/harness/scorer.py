@@ -1,4 +1,4 @@
-"""One loaded model that scores plans: alone through lm-eval's own loop, or together at the cost of their trie."""
+"""One loaded model that scores plans, alone through lm-eval's own loop or together through their trie."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ class Scorer:
 
 @contextlib.contextmanager
 def _explained_exhaustion(task: Prepared, rows: int) -> Iterator[None]:
-    """Raise MemoryExhausted where memory does not suffice, with the task's name and, for lm-eval's loop, advice."""
+    """Name the task in errors of memory that does not suffice, and say what to do about them."""
     try:
         yield
     except MemoryExhausted as error:

@@ -1,4 +1,4 @@
-"""Log-likelihoods of the same requests under many plans: tokenised once, and each batch run through their trie."""
+"""Log-likelihoods of the same requests under many plans, which run each batch through their trie."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ class SharingLM(PaintersLM):
     def _answers_within_memory(
         self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch
     ) -> Iterator[tuple[Plan, list[tuple[int, Answer]]]]:
-        """Yield each plan with its answers to `part`, one of `batches`, in halves where memory does not suffice.
+        """Yield each plan with its answers to `part`, a batch of `batches`, within the memory at hand.
 
-        Some answers then come again, and the last ones count.
+        Where memory does not suffice, the batch is halved. Some answers then come again, and the last ones count.
         """
         if self.rows_left is None or batches.rows <= self.rows_left:
             with _catching_exhaustion() as exhaustion:
@@ -140,7 +140,7 @@ class SharingLM(PaintersLM):
             ) from error
 
     def _rows_that_fit(self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch) -> int:
-        """Halve the rows until memory suffices, and return their number, 0 if there is none. Answers are discarded."""
+        """Halve the rows until memory suffices and return their number, or 0 if one row is too many."""
         rows = batches.rows // 2
         while rows:
             with _catching_exhaustion() as exhaustion:
@@ -182,7 +182,7 @@ class SharingLM(PaintersLM):
         return answers
 
     def _takes_trees(self, tokenised: Sequence[Tokenised]) -> bool:
-        """Return whether the model's layers see exactly what a mask shows them, as far as its configuration says."""
+        """Return whether, by its configuration, the model's layers see exactly what a mask shows them."""
         parameters = inspect.signature(self.model.forward).parameters
         config = text_config(self.model)
         windows = [size for name in WINDOWS if isinstance(size := getattr(config, name, None), int) and size > 0]
@@ -230,7 +230,7 @@ class _Exhaustion:
 
 @contextmanager
 def _catching_exhaustion() -> Iterator[_Exhaustion]:
-    """Catch the error within the context that memory does not suffice, without what its frames held in memory."""
+    """Catch the error of memory that does not suffice, and free what its frames held."""
     exhaustion = _Exhaustion()
     try:
         yield exhaustion

@@ -34,7 +34,7 @@ __all__ = ["Prepared", "errors_of_task", "prepare", "prepare_with", "quiet", "se
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A task whose documents are read and whose requests are built, so that any number of plans can answer it.
+    """A task with its documents and requests, which any number of plans can answer.
 
     Attributes:
         name: The task's name.
@@ -158,7 +158,7 @@ def _load(name: str) -> dict[str, Any]:
 
 
 def _with_documents_of(folder: Path) -> dict[str, Any]:
-    """Return lm-eval's own task of the folder's name with the documents in the folder, a `.jsonl` for each split."""
+    """Return lm-eval's task of the folder's name with the folder's documents, a `.jsonl` for each split."""
     file = _file_of(folder.name)
     if file is None:
         raise TaskError(f"task in {folder}: lm-eval has no task {folder.name!r}; call the folder as lm-eval's task")
@@ -200,7 +200,7 @@ def _index() -> Any:
 
 @contextlib.contextmanager
 def errors_of_task(name: str, when: str) -> Iterator[None]:
-    """Raise TaskError for whatever the task's own code raises within the context; `when` says what it was doing."""
+    """Raise TaskError for whatever the task's own code raises; `when` says what it was doing."""
     try:
         yield
     except Exception as error:
@@ -294,7 +294,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Set the random state that lm-eval's `simple_evaluate` sets, and restore the one from before afterwards."""
+    """Set the random state that lm-eval's `simple_evaluate` sets, and restore it afterwards."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         random.seed(0)

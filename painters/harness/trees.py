@@ -1,4 +1,4 @@
-"""Log-likelihood requests as batches of token trees, in which common beginnings of requests stand once."""
+"""Log-likelihood requests as batches of token trees, which hold common beginnings once."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _of_groups(
     device: torch.device,
     layout: TreeLayout,
 ) -> LikelihoodBatch:
-    """Return the batch of these groups of trees: one row with all of them, or one group with a row for each tree."""
+    """Return the batch of all groups in one row, or of the only group with a row for each tree."""
     begins = [0, *accumulate(len(group) * len(group[0]) for group in groups)]
     ids, depths = torch.zeros(2, begins[-1], dtype=torch.long)
     scored_at: dict[int, int] = {}  # position -> which of the scored positions it is
@@ -175,7 +175,7 @@ def _group(trees: Trees, begin: int, *, dtype: torch.dtype, device: torch.device
 
 
 def _sees(trees: Trees) -> Tensor:
-    """Return [trees, width, width]: whether a position sees another. Padding sees itself, as a softmax needs one."""
+    """Return whether a position sees another [trees, width, width]; padding sees itself for the softmax."""
     width = len(trees[0])
     sees = torch.eye(width, dtype=torch.bool).repeat(len(trees), 1, 1)
     for row, tree in enumerate(trees):
