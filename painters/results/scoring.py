@@ -181,9 +181,9 @@ def paired_interval(
     draws: int = DRAWS,
     seed: int = BOOTSTRAP_SEED,
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of the difference of two values: a percentile bootstrap, paired by document.
+    """Return the 95 % interval of the difference of two values, paired by document.
 
-    Each draw samples documents with replacement, the same documents for both.
+    It is a percentile bootstrap. Each draw samples documents with replacement, the same documents for both.
 
     Args:
         outcomes: The outcomes of the one plan, one per document.

@@ -72,7 +72,7 @@ class Answers:
 
 
 class Store:
-    """A folder of record files: reading merges all of them, writing appends to a file of this process alone.
+    """A folder of record files. Reading merges all of them; each process writes to a file of its own.
 
     So writers need no locks, on any file system. Where two sweeps score the same cells at the same time, both keep
     their records and one scoring counts.

@@ -1,4 +1,4 @@
-"""Every record says which command wrote it, and nothing that is nobody's business."""
+"""Every record says which command wrote it, without secrets and machine paths."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COMMANDS = {
 @pytest.mark.parametrize("program", ["/usr/bin/painters", "C:/bin/painters.exe", "/site-packages/painters/__main__.py"])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands(name: str, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments, told = COMMANDS[name]
+    arguments, recorded = COMMANDS[name]
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -43,7 +43,7 @@ def test_commands(name: str, program: str, tmp_path: Path, monkeypatch: pytest.M
         return text.replace("{cwd}", str(tmp_path / "work")).replace("{home}", str(tmp_path / "home"))
 
     monkeypatch.setattr(sys, "argv", [program, *map(filled, arguments)])
-    assert command() == filled(told)
+    assert command() == filled(recorded)
 
 
 @pytest.mark.parametrize("arguments", [["script.py", "run"], [""], [], ["-c"], ["pytest/__main__.py"]])
@@ -53,7 +53,7 @@ def test_programs_that_call_painters(arguments: list[str], monkeypatch: pytest.M
 
 
 def test_records_have_their_command(painters: Callable[..., Outcome], tmp_path: Path) -> None:
-    asked = ("run", "--plan", "0-10", "--tasks", "nano_lambada", "--limit", "1", "--out", "{tmp}/r.jsonl")
-    assert painters(*asked).code == 0
-    told = {record.command for record in results.read(tmp_path / "r.jsonl")}
-    assert told == {"painters run --plan 0-10 --tasks nano_lambada --limit 1 --out r.jsonl"}
+    arguments = ("run", "--plan", "0-10", "--tasks", "nano_lambada", "--limit", "1", "--out", "{tmp}/r.jsonl")
+    assert painters(*arguments).code == 0
+    commands = {record.command for record in results.read(tmp_path / "r.jsonl")}
+    assert commands == {"painters run --plan 0-10 --tasks nano_lambada --limit 1 --out r.jsonl"}

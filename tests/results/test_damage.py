@@ -1,4 +1,4 @@
-"""Whatever becomes of a file of records: what is intact is read, what is not is told, and nothing else is believed."""
+"""Damaged files of records: intact records are read, everything else is reported as a fault and never believed."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_damaged_files(damage: str, seed: int, tmp_path: Path) -> None:
     for _ in range(15):
         content = DAMAGES[damage](moments.sample(LINES, 6), moments)
         path.write_bytes(content)
-        found, faults = read_intact(path, Record)
-        assert found == [RECORDS[number] for number in intact(content, LINES)]
+        records, faults = read_intact(path, Record)
+        assert records == [RECORDS[number] for number in intact(content, LINES)]
         assert [fault.line for fault in faults] == leftovers(content, LINES)
         assert {fault.kind for fault in faults} <= {FaultKind.damaged, FaultKind.unfinished}
 
@@ -60,8 +60,8 @@ def test_no_bit_of_a_record_can_be_another(byte: int, tmp_path: Path) -> None:
         content = bytearray(LINES[0])
         content[byte] ^= 1 << bit
         (tmp_path / "r.jsonl").write_bytes(bytes(content) + b"\n" + LINES[1] + b"\n")
-        found, faults = read_intact(tmp_path / "r.jsonl", Record)
-        assert found == [RECORDS[1]]
+        records, faults = read_intact(tmp_path / "r.jsonl", Record)
+        assert records == [RECORDS[1]]
         assert faults
 
 
@@ -96,16 +96,16 @@ WRONG: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_line_is_left_out_and_told(wrong: str, tmp_path: Path) -> None:
-    content, told = WRONG[wrong]
+    content, expected = WRONG[wrong]
     path = tmp_path / "r.jsonl"
     path.write_bytes(LINES[0] + b"\n\n" + content + b"\r\n" + LINES[1] + b"\n")
     began = time.process_time()
-    found, faults = read_intact(path, Record)
+    records, faults = read_intact(path, Record)
     assert time.process_time() - began < 1
-    assert found == RECORDS[:2]
+    assert records == RECORDS[:2]
     ((number, kind, reason),) = [(fault.line, fault.kind, fault.reason) for fault in faults]
     assert (number, kind) == (3, FaultKind.damaged)
-    assert told in reason
+    assert expected in reason
     assert "\n" not in reason
     with pytest.warns(ResultsWarning, match=r"records of .*: 1 line is damaged and left out \(r.jsonl: 3\)"):
         assert results.read(path) == RECORDS[:2]
@@ -114,8 +114,8 @@ def test_a_wrong_line_is_left_out_and_told(wrong: str, tmp_path: Path) -> None:
 def test_records_that_share_a_line_are_all_read(tmp_path: Path) -> None:
     shared = b"\0\0" + LINES[0] + LINES[1] + LINES[2][:-4] + LINES[3]
     (tmp_path / "r.jsonl").write_bytes(shared + b"\n" + LINES[4] + LINES[5])
-    found, faults = read_intact(tmp_path / "r.jsonl", Record)
-    assert found == [RECORDS[number] for number in (0, 1, 3, 4, 5)]
+    records, faults = read_intact(tmp_path / "r.jsonl", Record)
+    assert records == [RECORDS[number] for number in (0, 1, 3, 4, 5)]
     assert [(fault.line, fault.kind) for fault in faults] == [(1, FaultKind.damaged)]
     (tmp_path / "r.jsonl").write_bytes(line(RECORDS[0], version=1) + LINES[1] + b"\n")
     assert read_intact(tmp_path / "r.jsonl", Record)[0] == RECORDS[1:2]
@@ -129,10 +129,10 @@ def test_a_line_without_end_takes_no_memory(tmp_path: Path) -> None:
             file.write(b" " * (LONGEST // 4))
         file.write(b"\n" + LINES[1] + b"\n")
     tracemalloc.start()
-    found, faults = read_intact(path, Record)
+    records, faults = read_intact(path, Record)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found == RECORDS[:2]
+    assert records == RECORDS[:2]
     assert faults == [Fault(path, 2, FaultKind.damaged, "longer than 16,777,216 bytes")]
     assert most < 2.5 * LONGEST
 
@@ -190,5 +190,5 @@ FIELDS = (
 
 def test_the_fields_of_this_format() -> None:
     """Versions before refuse a line of a newer format, and take one with a field that they do not know for damaged."""
-    told = "a record has other fields: raise FORMAT if a version with the old ones was released, and change FIELDS"
-    assert (FORMAT, " ".join(Record.model_fields)) == (2, FIELDS), told
+    advice = "a record has other fields: raise FORMAT if a version with the old ones was released, and change FIELDS"
+    assert (FORMAT, " ".join(Record.model_fields)) == (2, FIELDS), advice

@@ -1,4 +1,4 @@
-"""The doctor sees every fault of a store, says what to do, and mends without losing a record or the old file."""
+"""The doctor reports every fault of a store, says what to do, and mends without losing a record or the old file."""
 
 from __future__ import annotations
 
@@ -42,25 +42,35 @@ def test_a_sound_store(painters: Call, tmp_path: Path) -> None:
     store.append(scored())
     Store(tmp_path / "store").append(scored())
     keep(tmp_path / "store", [similarity("fake-llama", "token")])
-    found = examine(store.folder)
-    assert found.is_sound
-    assert (found.records, found.doubles, found.cells, found.parts) == (2, 2, 1, [])
-    assert sorted((one.kind, one.records) for one in found.files) == [("scores", 2), ("scores", 2), ("similarities", 1)]
-    told = painters("doctor", "store")
-    assert told.code == 0
+    diagnosis = examine(store.folder)
+    assert diagnosis.is_sound
+    assert (diagnosis.records, diagnosis.doubles, diagnosis.cells, diagnosis.parts) == (2, 2, 1, [])
+    assert sorted((one.kind, one.records) for one in diagnosis.files) == [
+        ("scores", 2),
+        ("scores", 2),
+        ("similarities", 1),
+    ]
+    outcome = painters("doctor", "store")
+    assert outcome.code == 0
     verdict = "store: 2 records, 2 more than once, 1 cells; sound: every line is an intact record"
-    assert verdict in " ".join(told.out.split())
-    assert "To do" not in told.out
+    assert verdict in " ".join(outcome.out.split())
+    assert "To do" not in outcome.out
     before = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
     assert painters("doctor", "store", "--mend").code == 0
     assert {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()} == before
 
 
 def test_the_committed_records_are_sound() -> None:
-    found = examine(Path(__file__).parents[2] / "results")
-    assert found.is_sound
-    assert found.records > 1000
-    assert (found.parts, found.strange, found.differing, found.contested, found.drafts) == ([], [], [], [], [])
+    diagnosis = examine(Path(__file__).parents[2] / "results")
+    assert diagnosis.is_sound
+    assert diagnosis.records > 1000
+    assert (diagnosis.parts, diagnosis.strange, diagnosis.differing, diagnosis.contested, diagnosis.drafts) == (
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
 
 
 def test_every_fault_is_told_and_mended(painters: Call, tmp_path: Path) -> None:
@@ -73,8 +83,8 @@ def test_every_fault_is_told_and_mended(painters: Call, tmp_path: Path) -> None:
     kept.write_bytes(kept.read_bytes() + b"torn")
     (folder / "README.md").write_text("about it")
     (folder / "draft.tmp").write_text("")
-    told = painters("doctor", "store")
-    assert told.code == 1
+    outcome = painters("doctor", "store")
+    assert outcome.code == 1
     for text in (
         "a.jsonl, line 2: damaged: Invalid JSON",
         "a.jsonl, line 3: damaged: 9 NUL bytes",
@@ -85,7 +95,7 @@ def test_every_fault_is_told_and_mended(painters: Call, tmp_path: Path) -> None:
         "To do: run the sweep again: what the damaged and unfinished lines held is missing",
         "`painters doctor store --mend` takes the lines out",
     ):
-        assert text in " ".join(told.out.split()), text
+        assert text in " ".join(outcome.out.split()), text
     as_json = json.loads(painters("doctor", "store", "--json").out)
     assert (as_json["sound"], as_json["faults"]) == (False, {"damaged": 2, "unfinished": 2, "older": 0, "newer": 0})
     assert [fault["line"] for one in as_json["files"] for fault in one["faults"]] == [2, 3, 4, 2]
@@ -110,15 +120,17 @@ def test_a_store_of_an_older_version_is_migrated(painters: Call, tmp_path: Path)
     content = older(GOOD) + json.dumps(wrong).encode() + b"\n" + older(OTHER)
     (folder / "a.jsonl").write_bytes(content)
     (folder / "similarity" / "b.jsonl").write_bytes(older(similarity("fake-llama", "token")))
-    told = painters("plot", "4", "--from", "store")
-    assert told.code == 1
-    assert told.err.startswith("painters: records of store: 4 lines are of an older painters, which wrote no checksums")
-    told = painters("doctor", "store")
-    assert told.code == 1
-    assert "To do: `painters doctor store --mend`: records of an older version" in " ".join(told.out.split())
-    told = painters("doctor", "store", "--mend", "--json")
-    assert told.code == 0
-    first = json.loads(told.out)["mended"][0]
+    outcome = painters("plot", "4", "--from", "store")
+    assert outcome.code == 1
+    assert outcome.err.startswith(
+        "painters: records of store: 4 lines are of an older painters, which wrote no checksums"
+    )
+    outcome = painters("doctor", "store")
+    assert outcome.code == 1
+    assert "To do: `painters doctor store --mend`: records of an older version" in " ".join(outcome.out.split())
+    outcome = painters("doctor", "store", "--mend", "--json")
+    assert outcome.code == 0
+    first = json.loads(outcome.out)["mended"][0]
     assert (first["kept"], first["renewed"], first["old"]) == (0, 2, "store/a.jsonl.bak")
     assert [one["line"] for one in first["left_out"]] == [2]
     assert "its value is 0.999" in first["left_out"][0]["reason"]
@@ -131,10 +143,10 @@ def test_what_is_left_alone(tmp_path: Path, painters: Call) -> None:
     newer = tmp_path / "store" / "a.jsonl"
     newer.parent.mkdir()
     newer.write_bytes(line(GOOD, version=3) + b"\nnonsense\n")
-    told = painters("doctor", "store", "--mend")
-    assert told.code == 1
-    assert "a.jsonl: left alone: line 1 is of a newer painters: update painters" in " ".join(told.out.split())
-    assert "To do: update painters: some records are of a newer version" in " ".join(told.out.split())
+    outcome = painters("doctor", "store", "--mend")
+    assert outcome.code == 1
+    assert "a.jsonl: left alone: line 1 is of a newer painters: update painters" in " ".join(outcome.out.split())
+    assert "To do: update painters: some records are of a newer version" in " ".join(outcome.out.split())
     assert newer.read_bytes() == line(GOOD, version=3) + b"\nnonsense\n"
     assert list(newer.parent.iterdir()) == [newer]
 
@@ -190,18 +202,18 @@ def test_what_records_say_of_one_another(painters: Call, tmp_path: Path) -> None
     store = Store(tmp_path / "store")
     store.append([*scored(), *scored(weights="xyz"), scored(seed=1)[0]])
     store.append([GOOD, GOOD.model_copy(update={"value": 0.2}), OTHER.model_copy(update={"depth": 3})])
-    found = examine(store.folder)
-    assert found.is_sound
-    assert (found.cells, len(found.parts), len(found.contested), len(found.differing)) == (1, 1, 1, 1)
-    assert found.contested[0].startswith("tiny under 0-5 on nano_arc")
-    assert [one.split(": ")[1] for one in found.strange] == [
+    diagnosis = examine(store.folder)
+    assert diagnosis.is_sound
+    assert (diagnosis.cells, len(diagnosis.parts), len(diagnosis.contested), len(diagnosis.differing)) == (1, 1, 1, 1)
+    assert diagnosis.contested[0].startswith("tiny under 0-5 on nano_arc")
+    assert [one.split(": ")[1] for one in diagnosis.strange] == [
         "its outcomes come to 0.866667, its value is 0.2",
         "its plan has 22 layer runs and depth 10, the record 22 and 3",
     ]
     assert store.missing([cell(seed=1)]) == [cell(seed=1)]
-    told = " ".join(painters("doctor", "store").out.split())
+    output = " ".join(painters("doctor", "store").out.split())
     for text in ("1 cells without all their metrics", "1 cells scored with several", "1 records that are there twice"):
-        assert text in told
+        assert text in output
 
 
 STRANGE: dict[str, tuple[dict[str, Any], str]] = {
@@ -216,11 +228,11 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("strange", STRANGE)
 def test_numbers_that_do_not_follow_from_one_another(strange: str, tmp_path: Path) -> None:
-    fields, told = STRANGE[strange]
+    fields, expected = STRANGE[strange]
     results.append(tmp_path / "a.jsonl", [GOOD, GOOD.model_copy(update=fields), OTHER])
-    [found] = examine(tmp_path).strange
-    assert told in found
-    assert found.startswith("fake-llama under ")
+    [problem] = examine(tmp_path).strange
+    assert expected in problem
+    assert problem.startswith("fake-llama under ")
 
 
 def test_other_numbers_of_documents_than_of_outcomes(tmp_path: Path) -> None:
@@ -241,14 +253,14 @@ def test_numbers_that_nothing_follows_for(tmp_path: Path) -> None:
 
 def test_messages(painters: Call, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for arguments, told in (
+    for arguments, message in (
         (("nowhere",), "doctor of nowhere: there is no such file or folder. `painters sweep` writes one"),
         (("empty",), "doctor of empty: the folder holds no .jsonl file"),
         ((), "doctor of runs: there is no such file or folder"),
     ):
-        found = painters("doctor", *arguments)
-        assert (found.code, found.out) == (2, "")
-        assert found.err.startswith(f"painters: {told}")
+        outcome = painters("doctor", *arguments)
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err.startswith(f"painters: {message}")
     with pytest.raises(DoctorError):
         examine(tmp_path / "nowhere")
 
@@ -264,10 +276,10 @@ def test_a_file_that_cannot_be_read(painters: Call, tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(Path, "open", fails)
     for options in ((), ("--mend",)):
-        told = painters("doctor", "store", *options)
-        assert told.code == 1
-        assert "unreadable: Permission denied" in told.out
-        assert "To do: make the unreadable files readable" in told.out
+        outcome = painters("doctor", "store", *options)
+        assert outcome.code == 1
+        assert "unreadable: Permission denied" in outcome.out
+        assert "To do: make the unreadable files readable" in outcome.out
 
 
 def test_of_many_files_only_those_with_faults_are_listed(painters: Call, tmp_path: Path) -> None:
@@ -275,20 +287,20 @@ def test_of_many_files_only_those_with_faults_are_listed(painters: Call, tmp_pat
         results.append(tmp_path / "store" / f"{number}.jsonl", [GOOD])
     with (tmp_path / "store" / "7.jsonl").open("ab") as file:
         file.write(b"nonsense\n" * 25)
-    told = " ".join(painters("doctor", "store").out.split())
-    assert "1 25 scores 7.jsonl 29 0 29 sound files" in told
-    assert "7.jsonl, line 11: damaged" in told
-    assert "7.jsonl, line 12: damaged" not in told
-    assert "7.jsonl: 15 more lines; --json has them all" in told
+    output = " ".join(painters("doctor", "store").out.split())
+    assert "1 25 scores 7.jsonl 29 0 29 sound files" in output
+    assert "7.jsonl, line 11: damaged" in output
+    assert "7.jsonl, line 12: damaged" not in output
+    assert "7.jsonl: 15 more lines; --json has them all" in output
 
 
 def test_a_warning_of_records_is_one_line(painters: Call, tmp_path: Path) -> None:
     results.append(tmp_path / "store" / "a.jsonl", [GOOD, OTHER])
     with (tmp_path / "store" / "a.jsonl").open("ab") as file:
         file.write(b"nonsense\n")
-    told = painters("report", "store", "--out", "r.html", "--no-figures", "--quiet")
-    assert told.code == 0
-    assert told.err == (
+    outcome = painters("report", "store", "--out", "r.html", "--no-figures", "--quiet")
+    assert outcome.code == 0
+    assert outcome.err == (
         "painters: records of store: 1 line is damaged and left out (a.jsonl: 3). A sweep scores again what they held; "
         "`painters doctor store` says more\n"
     )

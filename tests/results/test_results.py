@@ -210,23 +210,23 @@ def test_sizes_that_nobody_could_hold_are_refused(wrong: dict[str, int]) -> None
 
 def test_a_digest_is_of_what_records_say_of_which_cells() -> None:
     some = [record(), record(seed=1, value=0.5)]
-    found = results.digest(some)
-    assert len(found) == 12
-    assert int(found, 16) >= 0
+    digest = results.digest(some)
+    assert len(digest) == 12
+    assert int(digest, 16) >= 0
     assert (
-        found == results.digest(some[::-1]) == results.digest([one.model_copy(update={"seconds": 9}) for one in some])
+        digest == results.digest(some[::-1]) == results.digest([one.model_copy(update={"seconds": 9}) for one in some])
     )
     for other in (some[:1], [*some, record(seed=2)], [some[0], record(seed=1, value=0.25)], [some[0], record(seed=3)]):
-        assert results.digest(other) != found
+        assert results.digest(other) != digest
     assert results.digest([record(stderr=0.5)]) != results.digest([record()])
     assert results.digest([record(outcomes=None)]) != results.digest([record()])
 
 
 def test_keys_and_digests_stay_what_they_are() -> None:
     """Figures state digests, and stores find cells again by keys: another text makes strangers of old records."""
-    told = json.loads(key(record()))
-    assert list(told) == sorted(told)
-    assert told["versions"] == {"torch": "2"}
+    fields = json.loads(key(record()))
+    assert list(fields) == sorted(fields)
+    assert fields["versions"] == {"torch": "2"}
     assert results.digest([record(tuning=Tuning(protocol="retuned"))]) == "accf18559c00"
     assert results.digest([record(), record(seed=1)]) == "dfa6cc96ccbf"
 
@@ -243,9 +243,9 @@ def test_a_frame_pairs_perplexities_by_their_values() -> None:
     shared = {"aggregation": "perplexity", "metric": "perplexity", "higher_is_better": False, "chance": None}
     one = record(plan="0-4", value=math.exp(0.75), outcomes=(-1.0, -1.0, -1.0, 0.0), **shared)
     other = record(value=math.exp(0.5), outcomes=(-1.0, -1.0, 0.0, 0.0), **shared)
-    found = results.frame([one, other])["difference_stderr"][0]
-    assert found == scoring.difference_stderr("perplexity", one.outcomes, one.value, other.outcomes, other.value)
-    assert found != scoring.difference_stderr("perplexity", one.outcomes, other.value, other.outcomes, one.value)
+    error = results.frame([one, other])["difference_stderr"][0]
+    assert error == scoring.difference_stderr("perplexity", one.outcomes, one.value, other.outcomes, other.value)
+    assert error != scoring.difference_stderr("perplexity", one.outcomes, other.value, other.outcomes, one.value)
 
 
 def test_a_frame_has_numbers_where_there_are_none() -> None:
@@ -255,11 +255,11 @@ def test_a_frame_has_numbers_where_there_are_none() -> None:
     assert math.isnan(table["value"][0])
 
 
-@pytest.mark.parametrize(("count", "told"), [(5, "1, 2, 3, 4, 5"), (6, "1, 2, 3, 4, 5; …")])
-def test_the_first_five_damaged_lines_are_named(count: int, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("count", "numbers"), [(5, "1, 2, 3, 4, 5"), (6, "1, 2, 3, 4, 5; …")])
+def test_the_first_five_damaged_lines_are_named(count: int, numbers: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     path.write_text("nonsense\n" * count)
-    with pytest.warns(ResultsWarning, match=rf"{count} lines are damaged and left out \(records.jsonl: {told}\)"):
+    with pytest.warns(ResultsWarning, match=rf"{count} lines are damaged and left out \(records.jsonl: {numbers}\)"):
         assert results.read(path) == []
 
 

@@ -23,23 +23,25 @@ def test_a_record_answers_the_cell_that_was_asked(tmp_path: Path) -> None:
     assert store.records() == []
     assert store.missing([cell()]) == [cell()]
     store.append(scored())
-    found = Store(store.folder).answers([cell(), cell(seed=1)])
-    assert found.of(cell()) == tuple(scored())
-    assert found.missing == [cell(seed=1)]
-    assert found.of(cell(seed=1)) == ()
+    answers = Store(store.folder).answers([cell(), cell(seed=1)])
+    assert answers.of(cell()) == tuple(scored())
+    assert answers.missing == [cell(seed=1)]
+    assert answers.of(cell(seed=1)) == ()
 
 
 @pytest.mark.parametrize(
-    ("asked", "found"),
+    ("asked", "fields"),
     [
         ({}, {"model": "n"}), ({}, {"plan": "0-4"}), ({}, {"kv": "averaged"}), ({}, {"task": "t"}), ({}, {"seed": 1}),
         ({}, {"batch_size": 9}), ({}, {"batching": "shared"}), ({"revision": "main"}, {}), ({"dtype": "float32"}, {}),
         ({"shots": 0}, {}), ({"limit": None}, {}),
     ],
 )  # fmt: skip
-def test_a_record_of_another_cell_answers_nothing(asked: dict[str, Any], found: dict[str, Any], tmp_path: Path) -> None:
+def test_a_record_of_another_cell_answers_nothing(
+    asked: dict[str, Any], fields: dict[str, Any], tmp_path: Path
+) -> None:
     store = Store(tmp_path)
-    store.append(scored(asked=asked, **found))
+    store.append(scored(asked=asked, **fields))
     assert store.missing([cell()]) == [cell()]
 
 
@@ -102,16 +104,16 @@ def test_a_file_cut_anywhere_holds_a_cell_whole_or_not_at_all(cut: int, tmp_path
 def test_scorings_that_do_not_count(tmp_path: Path) -> None:
     store = Store(tmp_path)
     store.append(scored())
-    asked: list[tuple[Cell, str]] = []
-    store.answers([cell()], lambda one, record: asked.append((one, record.metric)))  # type: ignore[func-returns-value]
-    assert asked == [(cell(), "acc")]
-    found = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
-    assert found.missing == [cell()]
-    assert found.refused == [(cell(), "other weights")]
+    calls: list[tuple[Cell, str]] = []
+    store.answers([cell()], lambda one, record: calls.append((one, record.metric)))  # type: ignore[func-returns-value]
+    assert calls == [(cell(), "acc")]
+    answers = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
+    assert answers.missing == [cell()]
+    assert answers.refused == [(cell(), "other weights")]
     store.append(scored(weights="xyz", value=0.5, date="2025-01-01"))  # by a clock that went backwards
-    found = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
-    assert (found.missing, found.contested) == ([], [])
-    assert [one.value for one in found.of(cell())] == [0.5, 0.5]
+    answers = store.answers([cell()], lambda _, one: "other weights" if one.weights == "abc" else None)
+    assert (answers.missing, answers.contested) == ([], [])
+    assert [one.value for one in answers.of(cell())] == [0.5, 0.5]
     light = store.answers([cell()])
     assert light.contested == [cell()]
     assert [one.value for one in light.of(cell())] == [0.5, 0.5]  # the latest

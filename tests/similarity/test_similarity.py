@@ -343,10 +343,10 @@ def test_an_encoder_reads_a_pair_as_two_segments(encoder: Path) -> None:
     pairs = [("the cat sat", "a dog"), ("no", "the red hen ran home")]
     model, tokenizer = load_model(str(encoder), encoders=True)
     [batch] = States.of(model, tokenizer, pairs, None, batch_size=2)
-    given = tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
-    assert set(given["token_type_ids"].unique().tolist()) == {0, 1}
+    encoded = tokenizer(*map(list, zip(*pairs, strict=True)), padding=True, return_tensors="pt")
+    assert set(encoded["token_type_ids"].unique().tolist()) == {0, 1}
     with torch.no_grad():
-        assert torch.equal(batch.states[-1], model.bert(**given).last_hidden_state)
+        assert torch.equal(batch.states[-1], model.bert(**encoded).last_hidden_state)
     table = similarity(str(encoder), "nano_rte", limit=3, mode="centred")
     assert table.shape == (4, 4)
     joined = similarity(str(encoder), [" ".join(pair) for pair in pairs])
@@ -385,18 +385,18 @@ def save_encoder(folder: Path, kind: Any) -> None:
 
 def test_limit_and_length_cut_the_texts() -> None:
     model = shared_model("llama", 4)
-    asked = {"tokenizer": Characters(), "batch_size": 8}
-    assert similarity(model, TEXTS, limit=2, **asked).equals(similarity(model, TEXTS[:2], **asked))
+    options = {"tokenizer": Characters(), "batch_size": 8}
+    assert similarity(model, TEXTS, limit=2, **options).equals(similarity(model, TEXTS[:2], **options))
     short = [text[:4] for text in TEXTS]
-    assert similarity(model, TEXTS, max_length=4, **asked).equals(similarity(model, short, **asked))
-    assert similarity(model, ["x" * 500], **asked).attrs["tokens"] == 64, "what the model takes"
+    assert similarity(model, TEXTS, max_length=4, **options).equals(similarity(model, short, **options))
+    assert similarity(model, ["x" * 500], **options).attrs["tokens"] == 64, "what the model takes"
 
 
 def test_progress_counts_documents_of_both_passes() -> None:
-    told: list[tuple[int, int]] = []
-    measure(shared_model("llama", 4), TEXTS, progress=lambda done, total: told.append((done, total)), **SHARED)
-    assert told[-1] == (10, 10)
-    assert len(told) == 6
+    calls: list[tuple[int, int]] = []
+    measure(shared_model("llama", 4), TEXTS, progress=lambda done, total: calls.append((done, total)), **SHARED)
+    assert calls[-1] == (10, 10)
+    assert len(calls) == 6
 
 
 def test_records_survive_the_disk(tmp_path: Path) -> None:
@@ -488,9 +488,13 @@ MISTAKES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_named(mistake: str) -> None:
     options, kind, message = MISTAKES[mistake]
-    asked: dict[str, Any] = {"model": shared_model("llama", 4), "inputs": TEXTS, "tokenizer": Characters()} | options
+    arguments: dict[str, Any] = {
+        "model": shared_model("llama", 4),
+        "inputs": TEXTS,
+        "tokenizer": Characters(),
+    } | options
     with pytest.raises(kind, match=message):
-        similarity(**asked)
+        similarity(**arguments)
 
 
 @pytest.mark.parametrize(("written", "message"), [(b" \n\n", "every line is blank"), (b"a\xff", "byte 1 is not UTF-8")])

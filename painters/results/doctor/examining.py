@@ -117,7 +117,7 @@ class Diagnosis:
 
 
 def examine(results: str | Path) -> Diagnosis:
-    """Examine a store, or one file of records. Nothing is changed.
+    r"""Examine a store, or one file of records. Nothing is changed.
 
     Args:
         results: A folder, whose .jsonl files are examined at any depth, or one file.
@@ -135,7 +135,7 @@ def examine(results: str | Path) -> Diagnosis:
         >>> from painters.results import append
         >>> append("runs/a.jsonl", score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))
         >>> with Path("runs/a.jsonl").open("a") as file:
-        ...     _ = file.write("nonsense\\n")
+        ...     _ = file.write("nonsense\n")
         >>> diagnosis = examine("runs")
         >>> diagnosis.is_sound, diagnosis.records
         (False, 2)

@@ -21,7 +21,7 @@ __all__ = ["Mended", "mend"]
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """What `mend` did to a file.
+    r"""What `mend` did to a file.
 
     Attributes:
         path: The file.
@@ -33,7 +33,7 @@ class Mended:
 
     Example:
         >>> from pathlib import Path
-        >>> _ = Path("records.jsonl").write_text("nonsense\\n")
+        >>> _ = Path("records.jsonl").write_text("nonsense\n")
         >>> mended = mend("records.jsonl")
         >>> mended.kept, len(mended.dropped), str(mended.old)
         (0, 1, 'records.jsonl.bak')
@@ -48,7 +48,7 @@ class Mended:
 
 
 def mend(path: str | Path) -> Mended:
-    """Replace a file of records by one that holds its intact records only, and keep the old file beside it.
+    r"""Replace a file of records by one with its intact records only, and keep the old file beside it.
 
     Intact records stay byte for byte as they were. Records of an older version are written in today's format, unless
     their numbers contradict each other. The old file is kept with the suffix .bak, .bak2 and so on.
@@ -71,7 +71,7 @@ def mend(path: str | Path) -> Mended:
         >>> from painters.results import append, read
         >>> append("records.jsonl", score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))
         >>> with Path("records.jsonl").open("a") as file:
-        ...     _ = file.write("nonsense\\n")
+        ...     _ = file.write("nonsense\n")
         >>> mended = mend("records.jsonl")
         >>> mended.kept, len(mended.dropped), str(mended.old), len(read("records.jsonl"))
         (2, 1, 'records.jsonl.bak', 2)
