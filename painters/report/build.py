@@ -97,9 +97,9 @@ def report(
     sources = [results] if isinstance(results, str | PathLike) else list(results)
     records, similarities = figures.read(map(Path, sources))
     if not records:
-        found = f"{len(similarities)} similarities" if similarities else "nothing"
+        found = f"{len(similarities)} records of similarity, but none of scores" if similarities else "no records"
         raise ReportError(
-            f"report of {', '.join(map(str, sources))}: {found} and no scores are there. "
+            f"report of {', '.join(map(str, sources))}: there are {found}. "
             f"`painters run` and `painters sweep` write some"
         )
     records.sort(key=lambda record: record.tuning is not None)  # decoders, then encoders

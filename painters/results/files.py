@@ -149,7 +149,7 @@ def report_faults(faults: Sequence[Fault], path: str | Path) -> None:
     if faults:
         warnings.warn(
             f"records of {path}: {_counted(faults)} damaged and left out ({_line_numbers(faults)}). A sweep scores "
-            f"again what they held; `painters doctor {path}` says more",
+            f"their cells again; `painters doctor {path}` says more",
             ResultsWarning,
             stacklevel=2,
         )

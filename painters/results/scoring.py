@@ -62,7 +62,7 @@ def primary(metrics: Sequence[str]) -> str:
         'exact_match,strict-match'
     """
     if not metrics:
-        raise ValueError("a task without metrics has no primary one")
+        raise ValueError("a task without metrics has no primary metric")
     for name in _PRIMARY:
         for metric in metrics:
             if metric.split(",")[0] == name:

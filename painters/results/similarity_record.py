@@ -134,7 +134,7 @@ class SimilarityRecord(BaseModel):
         if isinstance(n, bool) or not isinstance(n, int) or not 1 <= n <= steps:
             raise SimilarityError(f"angle over n = {n!r} steps: the plan has {steps}, so n is 1 to {steps}")
         if self.angles is None:
-            raise SimilarityError("angles of a record without any: measure it again")
+            raise SimilarityError("angles: this record of similarity holds none. Measure it again")
         values = [row[i + n] for i, row in enumerate(self.angles[: steps - n + 1])]
         first_steps = pd.Index(self.labels[1 : steps - n + 2], name="step")
         return pd.Series(values, index=first_steps, name="angular_distance", dtype="float64")
@@ -152,7 +152,9 @@ def folder_of(out: str | Path) -> Path:
     out = Path(out)
     for path in (out, out / "similarity"):
         if path.exists() and not path.is_dir():
-            raise SimilarityError(f"similarities into {path}: a file is there, and they need a folder: name another")
+            raise SimilarityError(
+                f"similarities into {path}: a file is there, where a folder is needed. Give another name"
+            )
     return out / "similarity"
 
 

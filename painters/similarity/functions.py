@@ -334,7 +334,7 @@ def _checked(modes: str | Sequence[str]) -> list[str]:
     distinct = [modes] if isinstance(modes, str) else list(dict.fromkeys(modes))
     for mode in distinct:
         if mode not in MODES:
-            raise SimilarityError(f"no similarity is called {mode!r}: the modes are {', '.join(MODES)}")
+            raise SimilarityError(f"no mode of similarity is called {mode!r}: the modes are {', '.join(MODES)}")
     if not distinct:
         raise SimilarityError(f"no mode given: name one or more of {', '.join(MODES)}")
     return distinct

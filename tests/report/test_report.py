@@ -190,7 +190,7 @@ main()
 
 def test_a_folder_without_scores_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(ReportError, match=r"^report of .*: nothing and no scores are there\. `painters run`"):
+    with pytest.raises(ReportError, match=r"^report of .*: there are no records\. `painters run`"):
         report(tmp_path)
 
 

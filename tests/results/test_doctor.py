@@ -217,8 +217,8 @@ def test_what_records_say_of_one_another(painters: Call, tmp_path: Path) -> None
 
 
 STRANGE: dict[str, tuple[dict[str, Any], str]] = {
-    "plan": ({"plan": "0-"}, "its plan is none"),
-    "a layer too many": ({"plan": "0-12"}, "its plan is none"),
+    "plan": ({"plan": "0-"}, "its plan is not valid"),
+    "a layer too many": ({"plan": "0-12"}, "its plan is not valid"),
     "layer runs": ({"layer_runs": 1}, "its plan has 12 layer runs and depth 12, the record 1 and 12"),
     "value": ({"value": 0.1}, "its outcomes come to 0.866667, its value is 0.1"),
     "stderr": ({"stderr": 0.5}, "its outcomes have the standard error 0.0442557, the record 0.5"),
@@ -301,7 +301,7 @@ def test_a_warning_of_records_is_one_line(painters: Call, tmp_path: Path) -> Non
     outcome = painters("report", "store", "--out", "r.html", "--no-figures", "--quiet")
     assert outcome.code == 0
     assert outcome.err == (
-        "painters: records of store: 1 line is damaged and left out (a.jsonl: 3). A sweep scores again what they held; "
+        "painters: records of store: 1 line is damaged and left out (a.jsonl: 3). A sweep scores their cells again; "
         "`painters doctor store` says more\n"
     )
 

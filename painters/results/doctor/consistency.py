@@ -20,7 +20,7 @@ def inconsistency(record: Record) -> str | None:
         plan = Plan.parse(record.plan)
         plan.check(record.num_layers)
     except PlanError as error:
-        return f"its plan is none ({str(error).splitlines()[0]})"
+        return f"its plan is not valid ({str(error).splitlines()[0]})"
     if (plan.layer_runs, plan.depth) != (record.layer_runs, record.depth):
         return (
             f"its plan has {plan.layer_runs} layer runs and depth {plan.depth}, "
