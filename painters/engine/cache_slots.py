@@ -1,10 +1,12 @@
 """Where the executions of a plan keep their keys and values: one cache slot per execution.
 
-A model's cache holds one slot per layer, addressed by the index that the layer's attention asks for. A
-layer's first execution uses its own slot; further ones use copies appended while the cache is still empty,
-and reach them through a view of the cache in which the layer's index leads there. A slot whose layer never
-runs is stood in for by one that keeps a placeholder per token, because lengths and mask sizes are read from
-the first slot of a kind. docs/caches.md says which caches and modes of generation this holds for.
+A model's cache holds one slot per layer, under the index that the layer's attention asks for. The first execution of a
+layer uses the layer's own slot. Further executions use copies of it, which are appended while the cache is still empty;
+they reach them through a view of the cache in which the layer's index leads to the copy.
+
+A layer that never runs would leave its slot empty, and lengths and mask sizes are read from the first slot of a kind.
+So another slot replaces it, which keeps a placeholder per token. docs/caches.md says which caches and modes of
+generation are supported.
 """
 
 from __future__ import annotations
@@ -31,40 +33,42 @@ from transformers.cache_utils import (
 from painters.stack import SurgeryError
 
 SUPPORTED = (DynamicCache, StaticCache, QuantizedCache)
-"""Exactly these classes, no subclasses: what others do with their slots is not known."""
+"""Exactly these classes, no subclasses: what those do with their slots is not known."""
 
 _ACCESS = ("update", "update_conv_state", "update_recurrent_state", "get_conv_state", "get_recurrent_state")
-"""A cache's methods by which a layer reaches its slot; some write to what they get, and call no update."""
+"""The methods of a cache by which a layer reaches its slot. Some of them give a slot that the layer then writes to."""
 _ROLLBACKS = ("crop", "batch_repeat_interleave", "batch_select_indices")
-"""A cache's methods that transformers' own quantised slots follow in part: what is quantised stays as it is."""
+"""The methods of a cache that quantised slots follow only in part: what is quantised already stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """The slots of one execution: for each index that the layer asks for, None (its own slot) or the number
-    of an appended one."""
+class SlotAssignment:
+    """The cache slots of one execution of a layer."""
 
     slots: Mapping[int, int | None]
+    """Index that the layer asks for -> None for the layer's own slot, or the number of an appended slot."""
     is_own: bool
-    """Whether they are the layer's own slots, every one."""
+    """Whether all of them are the layer's own slots."""
 
 
 class SlotTable:
-    """The places of a plan's executions, handed out in their order."""
+    """Assigns slots to the executions of a plan, in the order of execution."""
 
     def __init__(self, cache_indices: tuple[tuple[int, ...], ...]) -> None:
         self.cache_indices = cache_indices
+        """For each layer of the stack the indices that it asks a cache for."""
         self.used: set[int] = set()
+        """The indices whose own slot is assigned."""
         self.copied: list[int] = []
         """For each appended slot the index of the slot that it is a copy of."""
 
     @property
     def width(self) -> int:
-        """The slots that the intact model asks for."""
+        """The number of slots that the intact model needs."""
         return max((index + 1 for indices in self.cache_indices for index in indices), default=0)
 
-    def take(self, layer: int) -> Place:
-        """The place of the next execution of `layer`."""
+    def assign(self, layer: int) -> SlotAssignment:
+        """Return the slots of the next execution of `layer`."""
         slots: dict[int, int | None] = {}
         for index in self.cache_indices[layer]:
             if index in self.used:
@@ -73,33 +77,36 @@ class SlotTable:
             else:
                 slots[index] = None
                 self.used.add(index)
-        return Place(slots, all(extra is None for extra in slots.values()))
+        return SlotAssignment(slots, all(appended is None for appended in slots.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """Stands in a cache's `update` once a plan has filled it: says whose it is, and refuses the intact model.
+    """Marks a cache as that of a plan, and refuses the intact model: it replaces the cache's methods, such as `update`.
 
     The plan's own layers update through views, which have no claim.
     """
 
     owner: Hashable
+    """What identifies the plan and its kind of cache."""
     text: str
+    """What messages call the plan."""
     width: int
+    """The number of slots before those that were appended for the plan."""
     idle: Mapping[int, Any]
-    """The slots that the plan does not use, untouched; others stand in for them meanwhile."""
+    """The slots that the plan does not use, by index, untouched; placeholders replace them meanwhile."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise SurgeryError(f"this cache was filled under {self.text}, not by the intact model: start with a new cache")
 
     def put(self, cache: Cache) -> None:
-        """Nothing; `cache` is claimed."""
+        """Claim `cache`."""
         vars(cache).update(dict.fromkeys(_ACCESS, self))
         if any(isinstance(slot, BaseQuantizedLayer) for slot in cache.layers):
             vars(cache).update(dict.fromkeys(_ROLLBACKS, _refuse_rollback))
 
     def lift(self, cache: Cache) -> None:
-        """Nothing; `cache`, which is empty, is as it was before."""
+        """Make `cache`, which is still empty, what it was before it was claimed."""
         del cache.layers[self.width :]
         for index, slot in self.idle.items():
             cache.layers[index] = slot
@@ -108,20 +115,27 @@ class _Claim:
 
 
 class CacheSlots:
-    """A cache in the hands of a plan, for one forward."""
+    """The cache of one forward, with a slot for every execution of the plan."""
 
     def __init__(self, table: SlotTable, cache: Cache, owner: Hashable, text: str) -> None:
-        """`owner` says who may continue the cache; None stands for the intact model, `text` names it in
-        errors."""
-        # What a decoder keeps of the encoder is the same in every execution of a layer, so that is left as it is.
+        """Claim `cache` for the plan, unless it is claimed by the same plan already.
+
+        Args:
+            table: The slots of the plan's executions.
+            cache: What the model was given.
+            owner: What identifies the plan and its kind of cache: only the same owner may continue a filled cache. None
+                stands for the intact model and for plans that fill a cache as it does.
+            text: What messages call the owner.
+        """
+        # A layer computes the same keys and values of the encoder in every execution, so that part is left as it is.
         whole = cache
-        self._both = cache if type(cache) is EncoderDecoderCache else None
-        if self._both is not None:
-            cache = self._both.self_attention_cache
-        if type(cache) not in SUPPORTED or (cache.offloading and self._both is not None):
-            found = type(cache).__name__ if self._both is None else f"{type(cache).__name__} beside an encoder's"
+        self._with_encoder = cache if type(cache) is EncoderDecoderCache else None
+        if self._with_encoder is not None:
+            cache = self._with_encoder.self_attention_cache
+        if type(cache) not in SUPPORTED or (cache.offloading and self._with_encoder is not None):
+            kind = type(cache).__name__ if self._with_encoder is None else f"{type(cache).__name__} beside an encoder's"
             raise SurgeryError(
-                f"the model was given {'an offloaded' if cache.offloading else 'a'} {found}, whose slots a plan "
+                f"the model was given {'an offloaded' if cache.offloading else 'a'} {kind}, whose slots a plan "
                 f"cannot place: use a {', a '.join(kind.__name__ for kind in SUPPORTED)}, or use_cache=False"
             )
         self._table = table
@@ -133,7 +147,10 @@ class CacheSlots:
         self._own = whole if claim is None else self._view(cache.layers)
 
     def _adopt(self, claim: _Claim | None, owner: Hashable, text: str) -> _Claim | None:
-        """The plan's claim on a cache that is still empty, with one slot for every execution."""
+        """Give the cache, which must be empty, a slot for every execution, and return the claim on it.
+
+        `claim` is an earlier claim of another owner. None is returned where the owner is the intact model.
+        """
         cache, table = self._cache, self._table
         if owner is None and claim is None:
             return None
@@ -164,35 +181,35 @@ class CacheSlots:
         claim = _Claim(owner, text, len(cache.layers), idle)
         cache.layers.extend([copy.deepcopy(cache.layers[index]) for index in table.copied])
         for index, slot in idle.items():
-            cache.layers[index] = _stand_in(slot)
+            cache.layers[index] = _placeholder_slot(slot)
         claim.put(cache)
         return claim
 
-    def view(self, place: Place) -> Cache:
-        """The cache as the layer has to see it in one execution; call `leave` after it."""
-        for slot in self._offloaded(place):
+    def view(self, assignment: SlotAssignment) -> Cache:
+        """Return the cache as the layer must see it in one execution; call `leave` after the execution."""
+        for slot in self._offloaded(assignment):
             slot.prefetch()
-        if place.is_own:
+        if assignment.is_own:
             return self._own
         layers = list(self._cache.layers)
-        for index in place.slots:
-            layers[index] = self._slot(place, index)
+        for index in assignment.slots:
+            layers[index] = self._slot(assignment, index)
         return self._view(layers)
 
-    def leave(self, place: Place) -> None:
-        """Nothing; what the cache is to keep on the CPU goes back there."""
-        for slot in self._offloaded(place):
+    def leave(self, assignment: SlotAssignment) -> None:
+        """Move the slots of one execution back to the CPU if the cache is offloaded."""
+        for slot in self._offloaded(assignment):
             slot.offload()
 
-    def _offloaded(self, place: Place) -> list[Any]:
-        """The slots of one execution that lie on the CPU in between.
+    def _offloaded(self, assignment: SlotAssignment) -> list[Any]:
+        """Return the slots of one execution that are on the CPU between executions.
 
-        The cache itself would fetch the slot after this one in its own order, which is not the plan's.
+        They are moved here, since the cache itself would fetch the next slot in its own order and not in the plan's.
         """
         cache = self._cache
         if not cache.offloading or self._own.offloading:
             return []
-        slots = [self._slot(place, index) for index in place.slots]
+        slots = [self._slot(assignment, index) for index in assignment.slots]
         return [
             slot
             for slot in slots
@@ -200,59 +217,70 @@ class CacheSlots:
         ]
 
     def fill_idle(self, stream: Tensor) -> None:
-        """Nothing; slots that the plan does not use count the tokens of `stream` [batch, seq, hidden] all the
-        same.
+        """Add a placeholder for each token of `stream` [batch, seq, hidden] to the slots that the plan does not use.
 
         Call it once at the end of each forward.
         """
         for index, slot in enumerate(self._cache.layers[: self._width]):
             if index not in self._table.used and isinstance(slot, CacheLayerMixin):
-                shape = (1, 1)
+                heads, size = 1, 1
                 if slot.keys is not None and slot.keys.ndim == 4:
-                    shape = slot.keys.shape[1], slot.keys.shape[3]
-                # a zero-width entry would not do: the cache takes one for an empty slot
-                blank = stream.new_zeros(stream.shape[0], shape[0], stream.shape[1], shape[1])
+                    heads, size = slot.keys.shape[1], slot.keys.shape[3]
+                # an entry of size 0 would not do: the cache takes one for an empty slot
+                blank = stream.new_zeros(stream.shape[0], heads, stream.shape[1], size)
                 slot.update(blank, blank)
 
-    def averaged(self, place: Place, stream: Tensor) -> AveragedSlot:
-        """The slot that the members of a parallel group share in the paper's released code."""
+    def averaged(self, assignment: SlotAssignment, stream: Tensor) -> AveragedSlot:
+        """Return the one slot that the members of a parallel group share in the paper's released code.
+
+        Args:
+            assignment: The slot, one for the whole group.
+            stream: What enters the group, [batch, seq, hidden].
+
+        Returns:
+            The slot, for one execution of the group.
+
+        Raises:
+            SurgeryError: If averages are not defined for this cache.
+        """
         cache = self._cache
-        plain = type(cache) is DynamicCache and all(type(slot) is DynamicLayer for slot in cache.layers)
-        if not plain or cache.offloading:
+        is_plain = type(cache) is DynamicCache and all(type(slot) is DynamicLayer for slot in cache.layers)
+        if not is_plain or cache.offloading:
             kinds = ", ".join(dict.fromkeys(type(slot).__name__ for slot in cache.layers))
             raise SurgeryError(
                 "kv='averaged' is defined for a DynamicCache of full-attention layers, and this is "
                 f"{'an offloaded' if cache.offloading else 'a'} {type(cache).__name__} of {kinds}: use kv='exact'"
             )
-        (index,) = place.slots
-        return AveragedSlot(self, self._slot(place, index), stream.shape[1])
+        (index,) = assignment.slots
+        return AveragedSlot(self, self._slot(assignment, index), stream.shape[1])
 
-    def _slot(self, place: Place, index: int) -> Any:
-        extra = place.slots[index]
-        return self._cache.layers[index if extra is None else self._width + extra]
+    def _slot(self, assignment: SlotAssignment, index: int) -> Any:
+        """Return the slot of one execution under the `index` that the layer asks for."""
+        appended = assignment.slots[index]
+        return self._cache.layers[index if appended is None else self._width + appended]
 
     def _view(self, layers: list[Any]) -> Cache:
+        """Return a cache that shares all with this one but has the slots `layers`, no claim and no offloading."""
         cache = self._cache
         view: Cache = object.__new__(type(cache))
         vars(view).update(vars(cache), layers=layers, offloading=False)
         for name in _ACCESS:
             vars(view).pop(name, None)
-        return view if self._both is None else self._beside_encoder(view)
+        return view if self._with_encoder is None else self._beside_encoder(view)
 
     def _beside_encoder(self, view: Cache) -> Cache:
-        """The view together with what the layers keep of the encoder."""
-        assert self._both is not None
+        """Return the view together with the keys and values that the layers keep of the encoder."""
+        assert self._with_encoder is not None
         both: Cache = object.__new__(EncoderDecoderCache)
-        vars(both).update(vars(self._both), self_attention_cache=view)
+        vars(both).update(vars(self._with_encoder), self_attention_cache=view)
         return both
 
 
 class AveragedSlot:
     """One slot for all members of a parallel group, as the paper's released code keeps it.
 
-    The members attend to the averaged past and to their own keys and values of this forward; `store` then
-    appends the mean of these. A prompt is one forward, so within it every member sees its own keys and values
-    only.
+    The members attend to the averaged past and to their own keys and values of this forward; `store` then appends the
+    mean of these. A prompt is one forward, so in it every member sees only its own keys and values.
     """
 
     def __init__(self, slots: CacheSlots, slot: DynamicLayer, num_queries: int) -> None:
@@ -266,7 +294,7 @@ class AveragedSlot:
             )
 
     def member(self) -> Cache:
-        """The cache as one member has to see it."""
+        """Return the cache as one member must see it."""
         view = self._slots._view(self._slots._cache.layers)
         vars(getattr(view, "self_attention_cache", view))["update"] = self._update
         return view
@@ -278,7 +306,7 @@ class AveragedSlot:
         return _after(self._slot.keys, keys), _after(self._slot.values, values)
 
     def store(self) -> None:
-        """Nothing; appends the mean of the members' keys and of their values to the slot."""
+        """Append the mean of the members' keys and the mean of their values to the slot."""
         keys, values = zip(*self._pairs, strict=True)
         self._slot.update(_mean(keys), _mean(values))
 
@@ -290,9 +318,10 @@ def _refuse_rollback(*args: Any, **kwargs: Any) -> NoReturn:
     )
 
 
-def _after(past: Tensor | None, now: Tensor) -> Tensor:
+def _after(past: Tensor | None, new: Tensor) -> Tensor:
+    """Return `new` appended to `past`, both [batch, heads, tokens, size]."""
     assert past is not None
-    return torch.cat([past.to(now.device), now], dim=-2)
+    return torch.cat([past.to(new.device), new], dim=-2)
 
 
 def _mean(members: Iterable[Tensor]) -> Tensor:
@@ -300,20 +329,20 @@ def _mean(members: Iterable[Tensor]) -> Tensor:
     return torch.stack([first, *(member.to(first.device) for member in rest)]).mean(0)
 
 
-def _stand_in(slot: Any) -> Any:
-    """A slot as empty as `slot`, to keep placeholders in its place: as long, and masked and cropped alike."""
+def _placeholder_slot(slot: Any) -> Any:
+    """Return an empty slot that keeps placeholders in the place of `slot`, and is masked and cropped as that is."""
     if isinstance(slot, BaseQuantizedLayer):
         return DynamicLayer()  # type: ignore[no-untyped-call]  # placeholders cannot be quantised in groups
     if not isinstance(slot, CacheLayerMixin) and hasattr(cache_utils, "DummyLayer"):
         return cache_utils.DummyLayer()  # type: ignore[no-untyped-call]
-    stand_in = copy.deepcopy(slot)
+    placeholder = copy.deepcopy(slot)
     if not isinstance(slot, CacheLayerMixin):  # transformers 5.22 has no slot that holds nothing
-        stand_in.crop = lambda tokens: None  # a recurrent slot cannot be cropped before it is filled
-    return stand_in
+        placeholder.crop = lambda tokens: None  # a recurrent slot cannot be cropped before it is filled
+    return placeholder
 
 
 def _is_filled(slot: Any) -> bool:
-    """Whether a cache's slot holds anything, of attention or of a recurrent layer."""
+    """Return whether the slot holds keys and values, or the state of a recurrent layer."""
     if isinstance(slot, CacheLayerMixin) and int(slot.get_seq_length()):
         return True
     return any(getattr(slot, "has_previous_state", {}).values())

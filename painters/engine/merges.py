@@ -1,4 +1,4 @@
-"""How the outputs of a parallel group become one stream: each is taken in as it comes, and few are kept."""
+"""Merge the outputs of a parallel group into one stream, one output after another, so that few are in memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 _BLOCK: Final = 16
-"""Members that torch adds up before it puts their sum to those of other blocks."""
+"""How many tensors torch adds up into one sum before it adds such sums to each other."""
 _STEP: Final = 64
-"""Numbers in the widest step in which torch adds on a CPU; what is left at the end it adds in another order."""
+"""How many numbers torch adds in its widest step on a CPU; those that are left at the end it adds in another order."""
 
 
 def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
-    """The mean of the branches' outputs, `torch.stack(outputs).mean(0)`, to the last bit on a CPU.
+    """Return the mean of the branches' outputs: on a CPU bitwise `torch.stack(outputs).mean(0)`.
 
-    There a running sum in torch's own order stands for it, and in half precision one in float32: three streams
-    instead of two for every branch.
+    On a CPU it is a running sum in torch's own order, and in half precision a running sum in float32. That takes the
+    memory of three streams, where `torch.stack` takes two for every branch.
     """
     if stream.dtype in (torch.bfloat16, torch.float16):
         total, count = next(branches).to(stream.device, torch.float32), 1
@@ -35,43 +35,60 @@ def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
 
 
 def _mean_in_blocks(outputs: Iterator[Tensor]) -> Tensor:
-    """The mean in the order of torch's sum over the first dimension: blocks of 16, blocks of these, and so on.
+    """Return the mean of `outputs`, bitwise as torch computes it over the first dimension of a stack of them.
 
-    The numbers at the end that fill no step are added by torch itself, behind a whole step, as they stand there too.
+    The numbers at the end that fill no whole step are left to torch, which gets them behind a whole step, as they are
+    in the full tensors too.
     """
-    sums: list[Tensor | None] = []
+    running = _SumInBlocks()
     ends: list[Tensor] = []
-    count = left = 0
+    left = 0
     for output in outputs:
         if left := output.numel() % _STEP:
             ends.append(output.reshape(-1)[-_STEP - left :].clone())
-        count += 1
-        carried, level, full = output, 0, count
-        while True:
-            if level == len(sums):
-                sums.append(None)
-            held = sums[level]
-            if held is not None:
-                # the first of a block is an output, and no sum of ours that may be written to
-                carried = held.add_(carried) if level or (full - 1) % _BLOCK > 1 else held + carried
-            if full % _BLOCK:
-                sums[level] = carried
-                break
-            sums[level] = None
-            full, level = full // _BLOCK, level + 1
-        del output, carried, held
-    parts = [part for part in sums if part is not None]
-    del sums
-    total = functools.reduce(torch.add, parts)
-    del parts
+        running.add(output)
+        del output
+    count, total = running.count, running.close()
     mean = (total.div_(count) if count > 1 else total / count).contiguous()
     if left:
         mean.view(-1)[-left:] = torch.stack(ends).mean(0)[-left:]
     return mean
 
 
+class _SumInBlocks:
+    """A running sum in torch's order: 16 tensors make a sum, 16 such sums make the next larger one, and so on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How many tensors were added."""
+        self._open: list[Tensor | None] = []  # at each level the sum of fewer than 16 parts, if there are any
+
+    def add(self, tensor: Tensor) -> None:
+        """Add a tensor to the open sum of single tensors; a sum that is complete goes on to the next level."""
+        self.count += 1
+        carried, level, parts = tensor, 0, self.count
+        while True:
+            if level == len(self._open):
+                self._open.append(None)
+            held = self._open[level]
+            if held is not None:
+                # added in place, but not to the first tensor of a block: that is no sum made here
+                carried = held.add_(carried) if level or (parts - 1) % _BLOCK > 1 else held + carried
+            if parts % _BLOCK:
+                self._open[level] = carried
+                return
+            self._open[level] = None
+            parts, level = parts // _BLOCK, level + 1
+
+    def close(self) -> Tensor:
+        """Return the sum of all tensors, and let go of the open sums."""
+        sums = [part for part in self._open if part is not None]
+        self._open.clear()
+        return functools.reduce(torch.add, sums)
+
+
 def _sum(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
-    """x + Σ(fᵢ(x) - x): the changes are added up from the first branch to the last, then x is added.
+    """Return x + Σ(fᵢ(x) - x): the changes are added up from the first branch to the last, then x is added.
 
     In half precision the arithmetic is float32.
     """
@@ -84,3 +101,5 @@ def _sum(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
 
 
 MERGES: Final[Mapping[str, Callable[[Tensor, Iterator[Tensor]], Tensor]]] = {"mean": _mean, "sum": _sum}
+"""Name of a merge -> function of the stream that enters the group and the outputs of its branches, each
+[batch, seq, hidden]."""
