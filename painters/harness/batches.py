@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from painters.ranks import Ranks
-from painters.sharing.tree_attention import Group
+from painters.sharing.tree_attention import TreeGroup
 from painters.tasks import TaskError
 
 Tokenised: TypeAlias = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -54,7 +54,7 @@ class LikelihoodBatch:
     """For each of these tokens, which of the scored positions gives the likeliest token that it is compared with."""
     exact: bool
     """Whether answers are lm-eval's to the last digit. Then the output head is applied at all positions, as there."""
-    groups: tuple[Group, ...] = ()
+    groups: tuple[TreeGroup, ...] = ()
     """The token trees in the only row, if the batch consists of trees in one row."""
 
     def answers(self, logits: Tensor, dtype: torch.dtype | None) -> Iterator[tuple[int, Answer]]:

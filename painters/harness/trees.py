@@ -22,7 +22,7 @@ from painters.harness.batches import (
     shortened,
 )
 from painters.sharing.token_trees import TokenTree, gather, grow
-from painters.sharing.tree_attention import Group
+from painters.sharing.tree_attention import TreeGroup
 
 Trees: TypeAlias = Sequence[TokenTree]
 """Trees of about the same width, the widest first."""
@@ -166,12 +166,12 @@ def _of_groups(
     )
 
 
-def _group(trees: Trees, begin: int, *, dtype: torch.dtype, device: torch.device) -> Group:
+def _group(trees: Trees, begin: int, *, dtype: torch.dtype, device: torch.device) -> TreeGroup:
     """Return trees that lie in a row from position `begin` on, as one group of attention."""
     width = len(trees[0])
     trunk = min(tree.branches[0].last if _branches(tree) else width for tree in trees)
     mask = _additive(_sees(trees)[:, trunk:], dtype).to(device) if trunk < width else None
-    return Group(begin, len(trees), width, trunk, mask)
+    return TreeGroup(begin, len(trees), width, trunk, mask)
 
 
 def _sees(trees: Trees) -> Tensor:

@@ -1,8 +1,8 @@
-"""Run many plans on the same inputs: whatever they have in common once, every answer as if its plan ran alone.
+"""Run many plans on the same inputs: what they have in common once, and every answer as if its plan ran alone.
 
-The model's own forward runs once for each plan, for the embeddings, the final norm and the head. In the place of its
-layers it gets the stream that leaves the plan; on the way from one such stream to the next the edges of the trie are
-run (`painters.sharing.trie`), each once, with the arguments that the model's loop gives its layers.
+The model's own forward runs once for each plan, for the embeddings, the final norm and the head. In place of its layers
+it gets the stream that leaves the plan. The streams come from a walk through the trie of the plans
+(`painters.sharing.trie`), which runs each edge once, with the arguments that the model's loop gives its layers.
 """
 
 from __future__ import annotations
@@ -25,14 +25,44 @@ from painters.stack import LayerStack, SurgeryError, without_wrapper
 __all__ = ["Sharing"]
 
 _PER_LAYER: Final = ("output_hidden_states", "output_attentions", "output_router_logits")
+"""The options of a forward, and of a configuration, by which a model returns outputs of single layers."""
 
 
 class Sharing:
     """Plans made ready to run together on a model, batch after batch.
 
-    Raises PlanError for a plan that does not fit the model, SurgeryError for a model that cannot follow it. `path`
-    names the list of layers where it is not found or another one is meant; `stack` is the list where it was found
-    before. `checked` says that a `Program` was made of every plan for this stack, which is then not done again.
+    Args:
+        model: The model, in evaluation mode when it is run.
+        plans: The plans, or their texts. Those that occur twice are run once.
+        path: Which list of layers is meant where it is not found or another one is meant, as in `painters.surgery`.
+        stack: The stack of `model`, if `LayerStack.find` found it before; give it instead of `path`.
+        checked: Whether the plans were checked against `stack` before: `Program(plan, stack)` raised nothing. They are
+            not checked again then.
+
+    Raises:
+        PlanError: If a plan's text is wrong, or a plan does not fit the model.
+        SurgeryError: If the model cannot follow a plan.
+        ValueError: If both `path` and `stack` are given.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from painters import surgery
+        >>> from painters.sharing import Sharing
+        >>> _ = torch.manual_seed(0)
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
+        >>> model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=4, **sizes)).eval()
+        >>> ids = torch.tensor([[5, 6, 7]])
+        >>> sharing = Sharing(model, ["0-3", "0-1 3", "0-1 3 2"])
+        >>> sharing.trie.layer_runs, sharing.trie.layer_runs_alone
+        (6, 11)
+        >>> with torch.no_grad():
+        ...     for plan, output in sharing.run(input_ids=ids):
+        ...         with surgery(model, plan):
+        ...             print(plan, torch.equal(output.logits, model(ids).logits))
+        0-3 True
+        0-1 3 True
+        0-1 3-2 True
     """
 
     def __init__(
@@ -46,43 +76,48 @@ class Sharing:
     ) -> None:
         self.trie = Trie.of(Plan.parse(plan) if isinstance(plan, str) else plan for plan in plans)
         """The distinct plans, and what they share."""
-        model = without_wrapper(model)
-        self._model = model
         if stack is not None and path is not None:
             raise ValueError(f"path={path!r} and a stack that was found already: give one of them")
-        self._stack = LayerStack.find(model, path) if stack is None else stack
+        self._model = without_wrapper(model)
+        self._stack = LayerStack.find(self._model, path) if stack is None else stack
         if not checked:
             for plan in self.trie.plans:
                 Program(plan, self._stack)  # refuses what the stack cannot follow
         self._identity = identity(self._stack)
-        takes_cache = "use_cache" in inspect.signature(model.forward).parameters
+        takes_cache = "use_cache" in inspect.signature(self._model.forward).parameters
         self._defaults = {"use_cache": False} if takes_cache else {}
 
     def run(self, positions: tuple[Tensor, Tensor] | None = None, **inputs: Any) -> Iterator[tuple[Plan, Any]]:
-        """Each plan with what the model returns under it for `inputs`, bit for bit as within `painters.surgery`.
+        """Run the plans on one batch, and yield each with its output, bit for bit as within `painters.surgery`.
 
-        The plans come in the order of the walk, and the streams that are still needed (`trie.live_states` at most,
-        each [batch, seq, hidden], and the embeddings) are kept from one to the next: turn gradients off, and let go of
-        an output before asking for the next. `inputs` are those of the model's forward, without a cache.
+        The plans come in the order of the walk. Between them the streams are kept that later plans need
+        (`trie.live_states` at most, each [batch, seq, hidden], and the embeddings). So turn gradients off, and let go
+        of an output before asking for the next.
 
-        With `positions` (rows, columns), two vectors of as many indices, the output head is applied there only: the
-        logits are [1, positions, vocabulary], equal to those of the whole batch up to rounding.
+        Args:
+            positions: Where the output head is applied: the rows and the columns, two vectors of the same length. The
+                logits are then [1, positions, vocabulary], equal to those of the whole batch up to rounding.
+            **inputs: The inputs of the model's forward, by name, without a cache.
 
-        Raises SurgeryError for a model in training mode, for a cache, and for outputs of single layers.
+        Yields:
+            A plan, and what the model returns under it.
+
+        Raises:
+            SurgeryError: If the model is in training mode, is given a cache, or is asked for outputs of single layers.
         """
         inputs = self._defaults | inputs
         self._refuse(inputs)
         walk: Iterator[tuple[Plan, Tensor]] | None = None
-        answered: list[Plan] = []
+        started: list[Plan] = []  # in the order of the walk, the plan of this forward last
 
         def execute(recording: Recording) -> Tensor:
             nonlocal walk
             if walk is None:
                 walk = self._walk(recording)
-            if len(answered) > done:
+            if len(started) > done:
                 raise SurgeryError(f"{self._stack.name} runs its layers twice in a forward: plans cannot share it")
             plan, stream = next(walk)
-            answered.append(plan)
+            started.append(plan)
             return stream
 
         for done in range(len(self.trie.plans)):
@@ -92,10 +127,11 @@ class Sharing:
                 self._head_at(positions),
             ):
                 output = self._model(**inputs)
-            yield answered[done], output
+            yield started[done], output
             del output
 
     def _walk(self, recording: Recording) -> Iterator[tuple[Plan, Tensor]]:
+        """Yield each plan with the stream that leaves it, from what was recorded of the first plan's forward."""
         if recording.cache is not None:
             raise SurgeryError(
                 f"{self._stack.name} was given a cache, and plans that share their runs keep no keys and values: "
@@ -111,6 +147,7 @@ class Sharing:
         yield from Walk(self.trie, recording.stream, run, merge)
 
     def _refuse(self, inputs: dict[str, Any]) -> None:
+        """Raise SurgeryError for a model or inputs under which shared plans would not answer as each does alone."""
         if any(module.training for module in self._model.modules()):
             raise SurgeryError(
                 f"{self._stack.name} is in training mode, and what a layer draws at random would be the same for all "
@@ -125,7 +162,7 @@ class Sharing:
 
     @contextmanager
     def _head_at(self, positions: tuple[Tensor, Tensor] | None) -> Iterator[None]:
-        """Nothing; meanwhile the output head sees the hidden states at `positions` only."""
+        """Give the output head only the hidden states at `positions` within the context."""
         if positions is None:
             yield
             return
@@ -138,11 +175,11 @@ class Sharing:
             )
         rows, columns = positions
 
-        def choose(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def select(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             hidden = args[0]
             return (hidden[rows.to(hidden.device), columns.to(hidden.device)][None], *args[1:])
 
-        handle = head.register_forward_pre_hook(choose)
+        handle = head.register_forward_pre_hook(select)
         try:
             yield
         finally:

@@ -1,9 +1,9 @@
-"""Sequences of tokens as trees, in which every common beginning stands once.
+"""Sequences of tokens as trees, in which every common beginning stands once (prefix sharing).
 
-The answers of a multiple-choice question follow one context, and prompts may begin with the same examples. A causal
-model computes a position from those before it, so one tree answers for all its sequences: a node attends to its
-ancestors, and its position is its depth. Trees of like width make a group, which is a batch for attention. Nothing here
-needs torch.
+The answers to a multiple-choice question follow one context, and prompts may begin with the same examples. A causal
+model computes a position from those before it, so one forward over a tree gives the answers for all its sequences: a
+node attends to its ancestors, and its position is its depth. Trees of similar width make a group, which is a batch for
+attention. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ __all__ = ["Branch", "TokenTree", "gather", "grow"]
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """The nodes `first` to `last` (exclusive), a chain that goes on from the path `before`, root first."""
+    """A chain of nodes that were added together.
+
+    Attributes:
+        first: The first node of the chain.
+        last: The node after its last one (exclusive).
+        before: The path that the chain continues, from the root.
+    """
 
     first: int
     last: int
@@ -25,22 +31,28 @@ class Branch:
 
 @dataclass(slots=True)
 class TokenTree:
-    """Tokens as nodes, a parent always before its children."""
+    """Tokens as nodes, numbered so that a parent always comes before its children.
+
+    Attributes:
+        tokens: The token of each node.
+        depths: The depth of each node, 0 for a root.
+        branches: The chains of new nodes, in the order in which they were added.
+        paths: For each sequence, by its number, its nodes from the root.
+    """
 
     tokens: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
     branches: list[Branch] = field(default_factory=list)
-    """Chains of new nodes, in the order in which they were added."""
     paths: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    """For each sequence, by its number, its nodes from the root."""
-    _last: tuple[int, ...] = ()
+    _last: tuple[int, ...] = ()  # the path of the sequence that was added last
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def shared(self, sequence: Sequence[int]) -> int:
-        """How many tokens `sequence` shares with the one added last; sequences that come in lexicographic order share
-        with no other more.
+        """Return how many tokens `sequence` has in common with the sequence added last, from the beginning.
+
+        Where sequences are added in lexicographic order, none added before has more in common.
         """
         count = 0
         for node, token in zip(self._last, sequence, strict=False):
@@ -50,7 +62,13 @@ class TokenTree:
         return count
 
     def add(self, number: int, sequence: Sequence[int], shared: int) -> None:
-        """Nothing; `sequence` is a path of the tree, its first `shared` nodes those of the sequence added last."""
+        """Add a sequence as a path of the tree.
+
+        Args:
+            number: The number of the sequence.
+            sequence: Its tokens.
+            shared: How many of its first nodes are those of the sequence added last, as `shared` returns it.
+        """
         first, before = len(self.tokens), self._last[:shared]
         self.tokens += sequence[shared:]
         self.depths += range(shared, len(sequence))
@@ -60,16 +78,23 @@ class TokenTree:
 
 
 def grow(sequences: Iterable[Sequence[int]], hidden_size: int, limit: int) -> list[TokenTree]:
-    """Trees for distinct `sequences`, each numbered by its place among them; the widest tree comes first.
+    """Build trees of sequences; a sequence joins a tree where that is less work than a row of its own.
 
-    A sequence joins a tree where that is less work than a row of its own. A node costs about 6 `hidden_size` units in
-    a layer's matrices, and one unit for each node of its tree, since attention is computed between all of them. A tree
-    has at most `limit` nodes, unless a single sequence is longer.
+    A node costs about 6 `hidden_size` units in a layer's matrices, and one unit for each node of its tree, since
+    attention is computed between all of them.
+
+    Args:
+        sequences: Distinct sequences of tokens. A sequence's number is its position among them.
+        hidden_size: The size of the stream, which decides what a node costs.
+        limit: The largest number of nodes in a tree; only a single sequence may be longer.
+
+    Returns:
+        The trees, the widest one first.
     """
-    given = [tuple(sequence) for sequence in sequences]
+    numbered = [tuple(sequence) for sequence in sequences]
     trees: list[TokenTree] = []
-    for number in sorted(range(len(given)), key=given.__getitem__):
-        sequence = given[number]
+    for number in sorted(range(len(numbered)), key=numbered.__getitem__):
+        sequence = numbered[number]
         tree = trees[-1] if trees else None
         shared = tree.shared(sequence) if tree is not None else 0
         if tree is None or not _joins(len(tree), shared, len(sequence) - shared, hidden_size, limit):
@@ -80,8 +105,15 @@ def grow(sequences: Iterable[Sequence[int]], hidden_size: int, limit: int) -> li
 
 
 def gather(trees: Iterable[TokenTree], budget: int, slack: int) -> list[list[TokenTree]]:
-    """Groups of `trees`, which come widest first. A group is as wide as its first tree, has at most `budget` positions
-    or one tree, and is padded by at most `slack` positions.
+    """Divide trees into groups, each as wide as its first tree.
+
+    Args:
+        trees: The trees, the widest one first.
+        budget: The largest number of positions in a group, padding included; only a single tree may have more.
+        slack: The largest number of positions by which a group is padded.
+
+    Returns:
+        The groups, in the order of the trees.
     """
     groups: list[list[TokenTree]] = []
     padding = 0
@@ -96,6 +128,7 @@ def gather(trees: Iterable[TokenTree], budget: int, slack: int) -> list[list[Tok
 
 
 def _joins(width: int, shared: int, new: int, hidden_size: int, limit: int) -> bool:
+    """Return whether a sequence of `shared` and `new` tokens should join a tree of `width` nodes."""
     if shared == 0:  # side by side is never less work than one after the other
         return False
     alone = (shared + new) * 6 * hidden_size + (shared + new) ** 2

@@ -1,9 +1,8 @@
-"""Attention among token trees that lie one after the other in a single row, none of which sees another.
+"""Attention for token trees that lie one after the other in a single row, none of which sees another.
 
-Everything else that a layer does is done position by position, so a row without padding is the best that it can get.
-For attention the row is cut into groups of trees of one width, and each group is a batch. A layer's own projections,
-norms and rotary embeddings run as they are: the model is told to use another attention function, by the interface that
-transformers has for this.
+All else in a layer is computed position by position, for which a single row without padding is cheapest. For attention
+the row is cut into groups of trees of one width, and each group is a batch. A layer's own projections, norms and rotary
+embeddings run as they are: the model is set to another attention function, through transformers' `AttentionInterface`.
 """
 
 from __future__ import annotations
@@ -19,59 +18,90 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["Group", "attending_in_groups", "takes_groups"]
+__all__ = ["TreeGroup", "attending_in_groups", "takes_groups"]
 
 NAME: Final = "painters_token_trees"
+"""The name of the attention function in transformers' table."""
 _BASE: Final = "sdpa"
+"""The name of the attention function that runs for each group, and that a model must use by itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Group:
-    """`rows` trees of `width` positions each, from the position `begin` of the row on."""
+class TreeGroup:
+    """Token trees of one width that lie side by side in the row.
+
+    Attributes:
+        begin: The position of the first tree in the row.
+        rows: The number of trees.
+        width: The number of positions of each tree.
+        trunk: The number of positions, one or more, before the first of the trees branches. Each of these sees all
+            positions before it in its tree.
+        mask: For the positions after the trunk, [rows, 1, width - trunk, width], which is added to the attention
+            scores. None if there are no such positions.
+    """
 
     begin: int
     rows: int
     width: int
     trunk: int
-    """Positions, one or more, before the first of them branches: each sees those before it in its tree."""
     mask: Tensor | None
-    """[rows, 1, width - trunk, width], added to the attention scores of the others; None if there are none."""
 
     @property
     def end(self) -> int:
-        """The position after the last one."""
+        """The position in the row after the last tree."""
         return self.begin + self.rows * self.width
 
     def of(self, states: Tensor) -> Tensor:
-        """[rows, heads, width, head size] from [1, heads, positions, head size], without a copy."""
+        """Return the part of `states` that belongs to the group, without a copy.
+
+        Args:
+            states: Queries, keys or values of the row, [1, heads, positions, head size].
+
+        Returns:
+            Those of the group, [rows, heads, width, head size].
+        """
         heads, _, size = states.shape[1:]
         return states[0, :, self.begin : self.end].view(heads, self.rows, self.width, size).transpose(0, 1)
 
 
-_groups: ContextVar[Sequence[Group]] = ContextVar("groups")
+_groups: ContextVar[Sequence[TreeGroup]] = ContextVar("groups")
 
 
 def takes_groups(model: nn.Module) -> bool:
-    """Whether the model looks its attention function up by name, as far as its configuration tells."""
+    """Return whether the model looks its attention function up by name, as far as its configuration says.
+
+    Args:
+        model: The model.
+
+    Returns:
+        True if its configuration names torch's scaled-dot-product attention.
+    """
     return getattr(getattr(model, "config", None), "_attn_implementation", None) == _BASE
 
 
 @contextmanager
-def attending_in_groups(model: nn.Module, groups: Sequence[Group]) -> Iterator[None]:
-    """Nothing; meanwhile attention in `model` is within the trees of `groups`, which cover its only row.
+def attending_in_groups(model: nn.Module, groups: Sequence[TreeGroup]) -> Iterator[None]:
+    """Limit attention in `model` to the trees of `groups` within the context.
 
-    The attention masks that the model makes are not looked at. A model may still mix positions in another way: compare
-    its answers with those to single rows first.
+    The attention masks that the model makes are not used. A model may still mix positions in another way than by
+    attention: compare its answers with those to single rows first.
+
+    Args:
+        model: The model, whose inputs within the context have a single row.
+        groups: The groups of trees, which cover the row from its beginning to its end.
+
+    Yields:
+        Nothing.
     """
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
-    own = [config for config in configs.values() if getattr(config, "_attn_implementation", None) == _BASE]
+    with_base = [config for config in configs.values() if getattr(config, "_attn_implementation", None) == _BASE]
     token = _groups.set(groups)
-    for config in own:
+    for config in with_base:
         config._attn_implementation_internal = NAME  # the property would set it in every sub-config too
     try:
         yield
     finally:
-        for config in own:
+        for config in with_base:
             config._attn_implementation_internal = _BASE
         _groups.reset(token)
 
@@ -79,7 +109,10 @@ def attending_in_groups(model: nn.Module, groups: Sequence[Group]) -> Iterator[N
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """[1, positions, heads, head size], from query, key and value [1, heads, positions, head size]."""
+    """Attend within each tree: an attention function as transformers calls it.
+
+    Query, key and value are [1, heads, positions, head size]; the result is [1, positions, heads, head size].
+    """
     groups = _groups.get()
     positions = groups[-1].end
     if len(query) != 1 or query.shape[2] != positions or key.shape[2] != positions:
@@ -87,16 +120,16 @@ def _attend(
     if options.get("position_bias") is not None:
         raise ValueError("attention with a bias for each pair of positions")
     attend = ALL_ATTENTION_FUNCTIONS[_BASE]
-    found = []
+    outputs = []
     for group in groups:
         q, k, v = group.of(query), group.of(key), group.of(value)
         trunk = group.trunk
         output, _ = attend(module, q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], None, **options)
         if group.mask is not None:
-            others, _ = attend(module, q[:, :, trunk:], k, v, group.mask.to(q.device), **options)
-            output = torch.cat([output, others], 1)
-        found.append(output.flatten(0, 1))
-    return torch.cat(found)[None], None
+            behind_trunk, _ = attend(module, q[:, :, trunk:], k, v, group.mask.to(q.device), **options)
+            output = torch.cat([output, behind_trunk], 1)
+        outputs.append(output.flatten(0, 1))
+    return torch.cat(outputs)[None], None
 
 
 AttentionInterface.register(NAME, _attend)

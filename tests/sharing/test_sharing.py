@@ -25,7 +25,7 @@ from painters.engine import LayerStack, Program
 from painters.engine.merges import MERGES
 from painters.sharing import Sharing
 from painters.sharing import sharing as sharing_module
-from painters.sharing.trie import Run, Trie
+from painters.sharing.trie import LayerEdge, Trie
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -89,7 +89,7 @@ def test_layers_run_once_for_every_edge(architecture: str) -> None:
     with torch.inference_mode():
         for _ in together.run(input_ids=tokens(2, 5)):
             pass
-    assert Counter(runs) == Counter(edge.layer.index for edge in together.trie.edges if isinstance(edge, Run))
+    assert Counter(runs) == Counter(edge.layer.index for edge in together.trie.edges if isinstance(edge, LayerEdge))
     assert len(runs) == together.trie.layer_runs < together.trie.layer_runs_alone
 
 

@@ -11,20 +11,20 @@ from support.models import make_model
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from painters.sharing.tree_attention import NAME, Group, attending_in_groups, takes_groups
+from painters.sharing.tree_attention import NAME, TreeGroup, attending_in_groups, takes_groups
 
 LOWEST = torch.finfo(torch.float32).min
 
 
-def groups() -> list[Group]:
+def groups() -> list[TreeGroup]:
     """Two chains of three; a tree of five whose last two nodes both follow its second."""
     mask = torch.zeros(1, 1, 2, 5)
     mask[0, 0, :, 2] = LOWEST  # the third is no ancestor
     mask[0, 0, 0, 4] = mask[0, 0, 1, 3] = LOWEST
-    return [Group(0, 2, 3, 3, None), Group(6, 1, 5, 3, mask)]
+    return [TreeGroup(0, 2, 3, 3, None), TreeGroup(6, 1, 5, 3, mask)]
 
 
-def everything(laid: list[Group]) -> torch.Tensor:
+def everything(laid: list[TreeGroup]) -> torch.Tensor:
     """[positions, positions], whether one sees another."""
     sees = torch.zeros(laid[-1].end, laid[-1].end, dtype=torch.bool)
     for group in laid:

@@ -12,7 +12,7 @@ from support.strategies import plans
 
 from painters import Plan, variants
 from painters.plan import Layer, Merge, Parallel, Step
-from painters.sharing.trie import Group, Run, Trie, Walk, groups
+from painters.sharing.trie import LayerEdge, MergeEdge, Trie, Walk, groups
 
 SETS_OF_PLANS = st.lists(plans(4, 12, halves=True), min_size=1, max_size=8)
 
@@ -23,7 +23,7 @@ def steps_between(trie: Trie, start: int, end: int) -> tuple[Step, ...]:
     while end != start:
         edge = trie.edges[end - 1]
         assert edge.target == end
-        if isinstance(edge, Run):
+        if isinstance(edge, LayerEdge):
             steps.append(edge.layer)
         else:
             branches = tuple(steps_between(trie, edge.source, state) for state in edge.ends)
@@ -201,7 +201,7 @@ def test_live_states_do_not_depend_on_the_order_of_the_plans() -> None:
 def test_order_of_groups() -> None:
     """A group comes before its members, and of these only those are kept that other plans go on from."""
     trie = Trie.of(Plan.parse(text) for text in ("0 1 2 3 4", "0 {1-9} 3 4"))
-    assert [type(edge) for edge in trie.order()[:2]] == [Run, Group]
+    assert [type(edge) for edge in trie.order()[:2]] == [LayerEdge, MergeEdge]
     assert trie.live_states == 1 + 9 + 1
 
 
