@@ -82,9 +82,9 @@ class SlotTable:
 
 @dataclass(frozen=True, slots=True)
 class _Claim:
-    """Marks a cache as that of a plan, and refuses the intact model: it replaces the cache's methods, such as `update`.
+    """Marks a cache as that of a plan, and refuses it to the intact model.
 
-    The plan's own layers update through views, which have no claim.
+    It replaces the cache's methods, such as `update`. The plan's own layers update through views, which have no claim.
     """
 
     owner: Hashable
@@ -217,7 +217,7 @@ class CacheSlots:
         ]
 
     def fill_idle(self, stream: Tensor) -> None:
-        """Add a placeholder for each token of `stream` [batch, seq, hidden] to the slots that the plan does not use.
+        """Add placeholders for the tokens of `stream` [batch, seq, hidden] to the slots that the plan does not use.
 
         Call it once at the end of each forward.
         """

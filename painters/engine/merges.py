@@ -35,7 +35,7 @@ def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
 
 
 def _mean_in_blocks(outputs: Iterator[Tensor]) -> Tensor:
-    """Return the mean of `outputs`, bitwise as torch computes it over the first dimension of a stack of them.
+    """Return the mean of `outputs`, bitwise `torch.stack(outputs).mean(0)`.
 
     The numbers at the end that fill no whole step are left to torch, which gets them behind a whole step, as they are
     in the full tensors too.
@@ -88,7 +88,7 @@ class _SumInBlocks:
 
 
 def _sum(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
-    """Return x + Σ(fᵢ(x) - x): the changes are added up from the first branch to the last, then x is added.
+    """Return x + Σ(fᵢ(x) - x): the changes are added up in the order of the branches, then x is added.
 
     In half precision the arithmetic is float32.
     """

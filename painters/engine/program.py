@@ -107,10 +107,10 @@ def surgery(
 def operate(
     model: Model, stack: LayerStack, program: Program, *, check: bool = True, always: bool = True
 ) -> Iterator[Model]:
-    """Run `program` in place of the layers of `model`, as `surgery` does, without finding or checking anything again.
+    """Run `program` in place of the layers of `model` within the context.
 
-    Use it to enter plans more than once: find the stack once, make a `Program` of each plan once, and enter them as
-    often as needed.
+    It does what `surgery` does, without finding the stack or checking the plan again. Use it to enter plans more than
+    once: find the stack once, make a `Program` of each plan once, and enter the programs as often as needed.
 
     Args:
         model: The model, whose list of layers is still the one in `stack`.

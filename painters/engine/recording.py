@@ -109,7 +109,7 @@ class Recording:
         return cache
 
     def run(self, index: int, hidden: Tensor, half: Half | None = None, cache: Cache | None = None) -> Tensor:
-        """Run layer `index`, or one half of it, on `hidden` with the arguments that the loop had for this layer.
+        """Run a layer, or one half of it, with the arguments that the loop had for this layer.
 
         Args:
             index: The layer, from 0.
@@ -148,7 +148,7 @@ class Recording:
         return result
 
     def _refuse_other_shape(self, index: int, hidden: Tensor, error: Exception) -> None:
-        """Raise SurgeryError from `error` if the intact model gives layer `index` a stream of another shape.
+        """Raise SurgeryError from `error` if the intact model gives the layer a stream of another shape.
 
         Some layers of backbones shrink the picture and widen the stream. They run only in their own place.
         """

@@ -246,7 +246,7 @@ class _Comparison:
 
 
 def dependence(recording: Recording) -> str | None:
-    """Describe a layer whose output depends on what other layers last ran on; return None if there is none.
+    """Describe a layer whose output depends on what other layers last ran on; return None for none.
 
     The identity plan cannot show it, because it runs the layers in their order. So they run in order, then on other
     streams, and then once more on their own streams in reverse order.
@@ -373,7 +373,7 @@ def difference(outputs: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[st
 
 
 def is_noise(seen: tuple[str, float], own: tuple[str, float] | None, values: dict[str, Tensor]) -> bool:
-    """Return whether the difference `seen` is noise: about as large as `own`, that of two equal forwards.
+    """Return whether the difference `seen` is noise: about as large as that of two equal forwards, `own`.
 
     `values` are the outputs, whose largest number is the scale; `own` is None where equal forwards do not differ.
     """
@@ -383,7 +383,7 @@ def is_noise(seen: tuple[str, float], own: tuple[str, float] | None, values: dic
 
 @contextmanager
 def undisturbed(root: nn.Module) -> Iterator[None]:
-    """Let `root` run in evaluation mode, without gradients and without the user's hooks, and leave no trace.
+    """Let `root` run in evaluation mode, without gradients and the user's hooks, and leave no trace.
 
     After the context its modes, its buffers and the state of the random numbers are what they were.
     """

@@ -88,7 +88,7 @@ class Sharing:
         self._defaults = {"use_cache": False} if takes_cache else {}
 
     def run(self, positions: tuple[Tensor, Tensor] | None = None, **inputs: Any) -> Iterator[tuple[Plan, Any]]:
-        """Run the plans on one batch, and yield each with its output, bit for bit as within `painters.surgery`.
+        """Run the plans on one batch and yield each with its output, bitwise as within `painters.surgery`.
 
         The plans come in the order of the walk. Between them the streams are kept that later plans need
         (`trie.live_states` at most, each [batch, seq, hidden], and the embeddings). So turn gradients off, and let go

@@ -22,6 +22,12 @@ class Branch:
         first: The first node of the chain.
         last: The node after its last one (exclusive).
         before: The path that the chain continues, from the root.
+
+    Example:
+        >>> from painters.sharing.token_trees import grow
+        >>> (tree,) = grow([[5, 6, 7], [5, 6, 8]], hidden_size=64, limit=100)
+        >>> tree.branches[1]
+        Branch(first=3, last=4, before=(0, 1))
     """
 
     first: int
@@ -38,6 +44,16 @@ class TokenTree:
         depths: The depth of each node, 0 for a root.
         branches: The chains of new nodes, in the order in which they were added.
         paths: For each sequence, by its number, its nodes from the root.
+
+    Example:
+        >>> from painters.sharing.token_trees import TokenTree
+        >>> tree = TokenTree()
+        >>> for number, sequence in enumerate(([5, 6, 7], [5, 6, 8, 9])):
+        ...     tree.add(number, sequence, tree.shared(sequence))
+        >>> tree.tokens, tree.depths
+        ([5, 6, 7, 8, 9], [0, 1, 2, 2, 3])
+        >>> tree.paths
+        {0: (0, 1, 2), 1: (0, 1, 3, 4)}
     """
 
     tokens: list[int] = field(default_factory=list)
@@ -90,6 +106,11 @@ def grow(sequences: Iterable[Sequence[int]], hidden_size: int, limit: int) -> li
 
     Returns:
         The trees, the widest one first.
+
+    Example:
+        >>> from painters.sharing.token_trees import grow
+        >>> [tree.paths for tree in grow([[9], [5, 6, 7], [5, 6, 8]], hidden_size=64, limit=100)]
+        [{1: (0, 1, 2), 2: (0, 1, 3)}, {0: (0,)}]
     """
     numbered = [tuple(sequence) for sequence in sequences]
     trees: list[TokenTree] = []
@@ -114,6 +135,12 @@ def gather(trees: Iterable[TokenTree], budget: int, slack: int) -> list[list[Tok
 
     Returns:
         The groups, in the order of the trees.
+
+    Example:
+        >>> from painters.sharing.token_trees import gather, grow
+        >>> trees = grow([[1, 2, 3, 4], [5, 6, 7], [8]], hidden_size=64, limit=100)
+        >>> [[len(tree) for tree in group] for group in gather(trees, budget=100, slack=2)]
+        [[4, 3], [1]]
     """
     groups: list[list[TokenTree]] = []
     padding = 0

@@ -38,6 +38,13 @@ class TreeGroup:
             positions before it in its tree.
         mask: For the positions after the trunk, [rows, 1, width - trunk, width], which is added to the attention
             scores. None if there are no such positions.
+
+    Example:
+        >>> import torch
+        >>> from painters.sharing.tree_attention import TreeGroup
+        >>> group = TreeGroup(begin=4, rows=2, width=3, trunk=3, mask=None)
+        >>> group.end, group.of(torch.zeros(1, 8, 10, 16)).shape
+        (10, torch.Size([2, 8, 3, 16]))
     """
 
     begin: int
@@ -68,13 +75,21 @@ _groups: ContextVar[Sequence[TreeGroup]] = ContextVar("groups")
 
 
 def takes_groups(model: nn.Module) -> bool:
-    """Return whether the model looks its attention function up by name, as far as its configuration says.
+    """Return whether the model looks up its attention function by name, as its configuration says.
 
     Args:
         model: The model.
 
     Returns:
         True if its configuration names torch's scaled-dot-product attention.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> from painters.sharing.tree_attention import takes_groups
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
+        >>> config = LlamaConfig(num_hidden_layers=2, **sizes)
+        >>> [takes_groups(LlamaModel._from_config(config, attn_implementation=name)) for name in ("sdpa", "eager")]
+        [True, False]
     """
     return getattr(getattr(model, "config", None), "_attn_implementation", None) == _BASE
 
@@ -92,6 +107,20 @@ def attending_in_groups(model: nn.Module, groups: Sequence[TreeGroup]) -> Iterat
 
     Yields:
         Nothing.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> from painters.sharing.tree_attention import TreeGroup, attending_in_groups
+        >>> _ = torch.manual_seed(0)
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
+        >>> model = LlamaModel(LlamaConfig(num_hidden_layers=2, **sizes)).eval()
+        >>> batch = torch.tensor([[5, 6, 7], [8, 9, 10]])
+        >>> positions = torch.arange(3).repeat(1, 2)
+        >>> with torch.no_grad(), attending_in_groups(model, [TreeGroup(0, rows=2, width=3, trunk=3, mask=None)]):
+        ...     states = model(batch.reshape(1, 6), position_ids=positions, use_cache=False).last_hidden_state
+        >>> torch.allclose(states.reshape(2, 3, 8), model(batch).last_hidden_state, atol=1e-6)
+        True
     """
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
     with_base = [config for config in configs.values() if getattr(config, "_attn_implementation", None) == _BASE]

@@ -1,6 +1,6 @@
 """How the two halves of a layer, attention and MLP, are run on their own, by the name of the layer's class.
 
-`painters.stack` is the place to import from.
+Import from `painters.stack`.
 """
 
 from __future__ import annotations
@@ -18,37 +18,64 @@ from transformers.pytorch_utils import apply_chunking_to_forward
 from painters.plan import Half
 from painters.stack.search import LayerList, SurgeryError, unwrapped
 
-Run: TypeAlias = Callable[[Any, Tensor, dict[str, Any]], Tensor]
+RunHalf: TypeAlias = Callable[[Any, Tensor, dict[str, Any]], Tensor]
 """(layer, stream, the layer's other arguments by name) -> the stream [batch, seq, hidden] after one half."""
 
 _OF_ENCODER = ("encoder_hidden_states", "encoder_attention_mask")
+"""Arguments that make a layer attend to an encoder too."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Halves:
-    """How a layer is put together: the attention and then the MLP are the layer, to the bit.
+    """How a class of layers is built: its attention and then its MLP are the whole layer, to the bit.
 
     With a parallel residual, where both read the same stream, the layer is `{3.attn 3.mlp}:sum` up to rounding instead.
+
+    Attributes:
+        attn: Runs the attention half.
+        mlp: Runs the MLP half.
+        needs: The children that a layer must have: in some classes only some layers have them.
+        children: Half -> the names (before, inner, after) of its children, if each half only adds
+            `after(inner(before(x)))` to the stream x; None if a half does more. An `after` of None is left out.
+
+    Example:
+        >>> from painters.stack import HALVES
+        >>> HALVES["LlamaDecoderLayer"].children["mlp"]
+        ('post_attention_layernorm', 'mlp', None)
+        >>> HALVES["BertLayer"].needs
+        ('attention', 'feed_forward_chunk')
     """
 
-    attn: Run
-    mlp: Run
+    attn: RunHalf
+    mlp: RunHalf
     needs: tuple[str, ...]
-    """The children that a layer must have: some classes give them to some layers only."""
     children: Mapping[Half, tuple[str, str, str | None]] | None = None
-    """Where each half adds `after(inner(before(x)))` to the stream x and no more, the names of these three."""
 
     def fit(self, layer: nn.Module) -> bool:
-        """Whether the layer is put together so."""
+        """Return whether `layer` has all the children that it needs."""
         return all(hasattr(layer, name) for name in self.needs)
 
     def run(
         self, layer: nn.Module, half: Half, hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
-        """The stream [batch, seq, hidden] after one half of `layer`, given what a whole layer is given."""
+        """Run one half of a layer.
+
+        Args:
+            layer: The layer.
+            half: Which half.
+            hidden: The stream that enters the half, [batch, seq, hidden].
+            args: The other arguments of the whole layer, by position.
+            kwargs: The other arguments of the whole layer, by name.
+
+        Returns:
+            The stream that leaves the half, [batch, seq, hidden].
+
+        Raises:
+            SurgeryError: If the layer also attends to an encoder.
+        """
         names = list(inspect.signature(type(unwrapped(layer)).forward).parameters)[2:]  # without self and the stream
-        given = dict(zip(names, args, strict=False)) | kwargs
-        if any(given.pop(name, None) is not None for name in _OF_ENCODER):
+        named = dict(zip(names, args, strict=False)) | kwargs
+        if any(named.pop(name, None) is not None for name in _OF_ENCODER):
             raise SurgeryError(
                 f"plan runs one half of a {type(unwrapped(layer)).__name__}, but the layers also attend to an encoder, "
                 "which is neither half: run whole layers"
@@ -56,10 +83,10 @@ class Halves:
         run = self.attn if half == "attn" else self.mlp
         hook = getattr(layer, "_hf_hook", None)
         if hook is None:
-            return run(layer, hidden, given)
-        # accelerate placed the layer: what it does around the forward of a whole one
-        (hidden,), given = hook.pre_forward(layer, hidden, **given)
-        output: Tensor = hook.post_forward(layer, run(layer, hidden, given))
+            return run(layer, hidden, named)
+        # accelerate placed the layer: do what it does around the forward of a whole layer
+        (hidden,), named = hook.pre_forward(layer, hidden, **named)
+        output: Tensor = hook.post_forward(layer, run(layer, hidden, named))
         return output
 
 
@@ -68,16 +95,24 @@ def _pre_norm(
     mlp: tuple[str | None, str, str | None],
     scale: str | None = None,
 ) -> Halves:
-    """Halves that add `after(inner(before(x)))` to the stream x, times the layer's `scale`; the names are those of its
-    children."""
+    """Return halves that add `after(inner(before(x)))` to the stream x, times `scale`.
 
-    def adds(names: tuple[str | None, str, str | None], is_attention: bool) -> Run:
+    Args:
+        attn: The names of the children (before, inner, after) of the attention half; None where there is no such child.
+        mlp: Those of the MLP half.
+        scale: The attribute of a layer by which each half multiplies what it adds; None for a factor of one.
+
+    Returns:
+        The halves.
+    """
+
+    def adding(names: tuple[str | None, str, str | None], is_attention: bool) -> RunHalf:
         before, inner, after = names
 
-        def run(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
+        def run(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
             change = hidden if before is None else getattr(layer, before)(hidden)
-            change = getattr(layer, inner)(change, **(given if is_attention else {}))
-            change = change[0] if isinstance(change, tuple) else change  # beside weights of attention or of a router
+            change = getattr(layer, inner)(change, **(named if is_attention else {}))
+            change = change[0] if isinstance(change, tuple) else change  # without the weights of attention or router
             if after is not None:
                 change = getattr(layer, after)(change)
             if scale is not None:
@@ -88,41 +123,41 @@ def _pre_norm(
         return run
 
     needs = tuple(name for name in (*attn, *mlp, scale) if name is not None)
-    plain = scale is None and attn[0] is not None and mlp[0] is not None
-    children: dict[Half, Any] | None = {"attn": attn, "mlp": mlp} if plain else None
-    return Halves(adds(attn, True), adds(mlp, False), needs, children)
+    is_plain = scale is None and attn[0] is not None and mlp[0] is not None
+    children: dict[Half, Any] | None = {"attn": attn, "mlp": mlp} if is_plain else None
+    return Halves(adding(attn, True), adding(mlp, False), needs, children)
 
 
-def _bert_attention(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
-    output: Tensor = layer.attention(hidden, **given)[0]
+def _bert_attention(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
+    output: Tensor = layer.attention(hidden, **named)[0]
     return output
 
 
-def _bert_mlp(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
+def _bert_mlp(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
     return apply_chunking_to_forward(layer.feed_forward_chunk, layer.chunk_size_feed_forward, layer.seq_len_dim, hidden)
 
 
-def _distilbert_attention(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
-    change, *_ = layer.attention(hidden, **given)
+def _distilbert_attention(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
+    change, *_ = layer.attention(hidden, **named)
     output: Tensor = layer.sa_layer_norm(change + hidden)
     return output
 
 
-def _distilbert_mlp(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
+def _distilbert_mlp(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
     output: Tensor = layer.output_layer_norm(layer.ffn(hidden) + hidden)
     return output
 
 
-def _opt_attention(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
-    """The norm stands before the attention, in the 350m model behind the sum."""
+def _opt_attention(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
+    """Run the attention of OPT, whose norm comes before it, and in the 350m model after the sum."""
     norm, first = layer.self_attn_layer_norm, layer.do_layer_norm_before
-    given = {name: value for name, value in given.items() if name != "use_cache"}
-    change = layer.self_attn(norm(hidden) if first else hidden, **given)[0]
+    named = {name: value for name, value in named.items() if name != "use_cache"}
+    change = layer.self_attn(norm(hidden) if first else hidden, **named)[0]
     output = hidden + dropout(change, p=layer.dropout, training=layer.training)
     return output if first else norm(output)
 
 
-def _opt_mlp(layer: Any, hidden: Tensor, given: dict[str, Any]) -> Tensor:
+def _opt_mlp(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:
     norm, first = layer.final_layer_norm, layer.do_layer_norm_before
     flat = hidden.reshape(-1, hidden.shape[-1])
     change = layer.fc2(layer.activation_fn(layer.fc1(norm(flat) if first else flat)))
@@ -146,7 +181,7 @@ _MODERNBERT = _pre_norm(("attn_norm", "attn", None), ("mlp_norm", "mlp", None))
 _NEOX = _pre_norm(
     ("input_layernorm", "attention", "post_attention_dropout"), ("post_attention_layernorm", "mlp", "post_mlp_dropout")
 )
-# one norm for both, which read the same stream
+# one norm for both halves, which read the same stream
 _GPTJ = _pre_norm(("ln_1", "attn", None), ("ln_1", "mlp", None))
 _COHERE = _pre_norm((*_ATTENTION, None), ("input_layernorm", "mlp", None))
 _PHI = _pre_norm((*_ATTENTION, "resid_dropout"), ("input_layernorm", "mlp", "resid_dropout"))
@@ -188,16 +223,16 @@ _CLASSES: Final[Mapping[str, Halves]] = {
 HALVES: Final[Mapping[str, Halves]] = MappingProxyType(
     {name: halves for names, halves in _CLASSES.items() for name in names.split()}
 )
-"""By the name of the layer's class. Elsewhere plans run whole layers only."""
+"""Name of a class of layers -> how its halves are run. Of other layers plans run whole ones only."""
 
 
 def halves_of(layers: LayerList) -> Halves | None:
-    """How the halves of every one of these layers are run; None where they are not known."""
-    found: set[Halves | None] = set()
+    """Return how the halves of these layers are run; None if that is not known, or not the same for all."""
+    kinds: set[Halves | None] = set()
     for layer in layers:
         kind = type(unwrapped(layer))
         halves = HALVES.get(kind.__name__)
-        # elsewhere a class of the same name may be put together in another way
+        # outside transformers a class of the same name may be built in another way
         is_known = halves is not None and kind.__module__.startswith("transformers.") and halves.fit(layer)
-        found.add(halves if is_known else None)
-    return found.pop() if len(found) == 1 else None
+        kinds.add(halves if is_known else None)
+    return kinds.pop() if len(kinds) == 1 else None

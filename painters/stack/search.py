@@ -1,6 +1,6 @@
 """Find the list of layers in a model: by the class the model itself names, by the base class, or by size.
 
-`painters.stack` is the place to import from.
+Import from `painters.stack`.
 """
 
 from __future__ import annotations
@@ -16,78 +16,95 @@ from painters.errors import PaintersError
 
 
 class SurgeryError(PaintersError, RuntimeError):
-    """A model, cache or call that cannot follow a plan; the message says why and what to do instead."""
+    """Raised for a model, cache or call that cannot follow a plan; it says why and what to do instead."""
 
 
 LayerList: TypeAlias = nn.ModuleList | nn.Sequential
-"""What a model keeps its layers in."""
+"""The classes of lists in which models keep their layers."""
 
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "vision": ("vision", "visual", "image", "vit"),
     "decoder": ("decoder",),
     "encoder": ("encoder",),
 }
-"""What a stack can be asked for by, and the words in its path that tell; the first role that fits counts."""
+"""Role by which a user can name a stack -> the words in a path that show it. The first role that fits counts."""
 
 
 def descendants(root: nn.Module) -> dict[nn.Module, str]:
-    """`root` and all modules below it with their paths, as `named_modules` has them; entering a plan asks often, and
-    torch's nested generators take several times as long.
+    """Return `root` and all modules below it with their paths, in the order of `root.named_modules()`.
+
+    It stands here because the search is part of every entry into a plan, and torch's nested generators take several
+    times as long.
     """
-    found: dict[nn.Module, str] = {}
-    left = [("", root)]
-    while left:
-        path, module = left.pop()
-        if module not in found:
-            found[module] = path
+    paths: dict[nn.Module, str] = {}
+    pending = [("", root)]
+    while pending:
+        path, module = pending.pop()
+        if module not in paths:
+            paths[module] = path
             if module._modules:
                 prefix = f"{path}." if path else ""
-                left += [
+                pending += [
                     (prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None
                 ]
-    return found
+    return paths
 
 
 def unwrapped(layer: nn.Module) -> nn.Module:
-    """The layer itself where `torch.compile(layer)` wraps it."""
+    """Return the layer that `torch.compile(layer)` wrapped; a layer without that wrapper is returned as it is."""
     inner = layer._modules.get("_orig_mod")
     return layer if inner is None else inner
 
 
 def without_wrapper(model: Any) -> Any:
-    """The model itself, with its adapters in place, where peft wraps it; one with learned prompts stays wrapped.
+    """Return the model that peft wrapped, with its adapters in place; any other model as it is.
 
-    The wrapper passes everything on, but its forward does not say what the model's takes.
+    The wrapper passes everything on to the model, but the signature of its forward does not name the model's inputs.
+    A model with learned prompts stays wrapped, because the wrapper adds the prompts.
+
+    Args:
+        model: The model, which may be peft's wrapper of one.
+
+    Returns:
+        The model without the wrapper.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaModel
+        >>> from painters.stack import without_wrapper
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
+        >>> model = LlamaModel(LlamaConfig(num_hidden_layers=2, **sizes))
+        >>> type(without_wrapper(model)).__name__  # the same for peft's `get_peft_model(model, LoraConfig(...))`
+        'LlamaModel'
     """
     config = getattr(model, "active_peft_config", None)
     return model if config is None or config.is_prompt_learning else model.get_base_model()
 
 
 def text_config(model: nn.Module) -> Any:
-    """The configuration of the model's text part; None where the model has no configuration."""
+    """Return the configuration of the model's text part; None if the model has no configuration."""
     config = getattr(model, "config", None)
     return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
 
 
 def is_list_of_layers(module: nn.Module) -> bool:
-    """Whether the module is a list of layers itself: what holds one is a stage rather than a layer."""
+    """Return whether the module is a list of layers itself; a module that holds one is a stage and not a layer."""
     return isinstance(module, nn.ModuleList) and _holds(module, GradientCheckpointingLayer)
 
 
 def list_at(model: nn.Module, path: str, name: str) -> LayerList:
-    """The list of layers at `path`; raises SurgeryError where there is none."""
+    """Return the list of layers at `path`; raise SurgeryError if there is none."""
     try:
-        found = model.get_submodule(path)
+        module = model.get_submodule(path)
     except AttributeError:
-        found = None
-    if not isinstance(found, nn.ModuleList | nn.Sequential) or not len(found):
-        kind = "nothing" if found is None else f"a {type(found).__name__}"
+        module = None
+    if not isinstance(module, nn.ModuleList | nn.Sequential) or not len(module):
+        kind = "nothing" if module is None else f"a {type(module).__name__}"
         raise SurgeryError(f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers")
-    return found
+    return module
 
 
 def owner_path(model: nn.Module, path: str) -> str:
-    """The path of the module whose forward runs the list: its nearest ancestor that has a forward."""
+    """Return the path of the module whose forward runs the list: its nearest ancestor that has a forward."""
     owner = path.rpartition(".")[0]
     while owner and isinstance(model.get_submodule(owner), nn.ModuleDict | nn.ModuleList):
         owner = owner.rpartition(".")[0]
@@ -95,7 +112,10 @@ def owner_path(model: nn.Module, path: str) -> str:
 
 
 def search(model: nn.Module, name: str) -> str:
-    """The path of the outermost list of layers; the largest if it outweighs all others."""
+    """Return the path of the outermost list of layers, or of the one larger than all others together.
+
+    Raises SurgeryError if there is none; `name` is what its message calls the model.
+    """
     root_path, root = _text_model(model)
     candidates = _candidates(root)
     if not candidates:
@@ -104,7 +124,7 @@ def search(model: nn.Module, name: str) -> str:
         )
     best = next(iter(candidates))
     if len(candidates) > 1:
-        sizes = {path: sum(p.numel() for p in module.parameters()) for path, module in candidates.items()}
+        sizes = {path: _size(module) for path, module in candidates.items()}
         best = max(sizes, key=lambda path: sizes[path])
         if 2 * sizes[best] <= sum(sizes.values()):
             raise SurgeryError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
@@ -112,25 +132,26 @@ def search(model: nn.Module, name: str) -> str:
 
 
 def candidates(model: nn.Module) -> dict[str, nn.ModuleList]:
-    """Every outermost list of layers of the whole model by its path, that of the most parameters first."""
+    """Return every outermost list of layers of the whole model by its path, the one with most parameters first."""
     lists = {path: m for m, path in descendants(model).items() if isinstance(m, nn.ModuleList) and len(m)}
-    found = _candidates(model) | _outermost({p: m for p, m in lists.items() if _holds(m, GradientCheckpointingLayer)})
-    return dict(sorted(found.items(), key=lambda item: -sum(p.numel() for p in item[1].parameters())))
+    by_class = _outermost({path: m for path, m in lists.items() if _holds(m, GradientCheckpointingLayer)})
+    all_lists = _candidates(model) | by_class
+    return dict(sorted(all_lists.items(), key=lambda item: -_size(item[1])))
 
 
 def role(path: str) -> str | None:
-    """What the list at `path` can be asked for by, if anything."""
+    """Return the role by which a user can name the list at `path`; None if no role fits."""
     return next((role for role, words in ROLES.items() if any(word in path.lower() for word in words)), None)
 
 
-def chosen(model: nn.Module, stack: str, name: str) -> str:
-    """The path of the list that `stack` means: a role such as "decoder", or the path itself."""
+def path_of(model: nn.Module, stack: str, name: str) -> str:
+    """Return the path of the list that `stack` names: the only one with a role such as "decoder", or `stack` itself."""
     if stack not in ROLES:
         return stack
-    found = candidates(model)
-    fitting = [path for path in found if role(path) == stack]
+    lists = candidates(model)
+    fitting = [path for path in lists if role(path) == stack]
     if len(fitting) != 1:
-        listed = ", ".join(found) or "none"
+        listed = ", ".join(lists) or "none"
         raise SurgeryError(
             f"{name}: stack={stack!r} fits {len(fitting)} of its lists of layers ({listed}): give the path of one"
         )
@@ -138,7 +159,7 @@ def chosen(model: nn.Module, stack: str, name: str) -> str:
 
 
 def _text_model(model: nn.Module) -> tuple[str, nn.Module]:
-    """The text model of a composite model with its path; the model itself otherwise."""
+    """Return the path and the module of the text model in a composite model; otherwise "" and the model itself."""
     text = text_config(model)
     if text is not getattr(model, "config", None):
         for module, path in descendants(model).items():
@@ -148,24 +169,28 @@ def _text_model(model: nn.Module) -> tuple[str, nn.Module]:
 
 
 def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
-    """The outermost lists of layers: by the class that the model names, by the base class, or by size."""
+    """Return the outermost lists of layers by their paths.
+
+    They hold layers of the classes that the model itself names, or of the base class of layers, or more than half of
+    the parameters in modules of one class; the first of these rules that finds any counts.
+    """
     modules = descendants(root)
     lists = {path: m for m, path in modules.items() if isinstance(m, nn.ModuleList) and len(m)}
-    named = tuple(kind for of in dict.fromkeys(map(type, modules)) for kind in _recorded_classes(of))
+    named = tuple(kind for model_class in dict.fromkeys(map(type, modules)) for kind in _recorded_classes(model_class))
     for kind in (named, GradientCheckpointingLayer):
-        if found := {path: m for path, m in lists.items() if _holds(m, kind)}:
-            return _outermost(found)
-    total = sum(p.numel() for p in root.parameters())
+        if matching := {path: m for path, m in lists.items() if _holds(m, kind)}:
+            return _outermost(matching)
+    total = _size(root)
     return {
         path: m
         for path, m in _outermost(lists).items()
-        if 2 * sum(p.numel() for p in m.parameters()) > total and len({type(layer) for layer in m}) == 1
+        if 2 * _size(m) > total and len({type(layer) for layer in m}) == 1
     }
 
 
-def _recorded_classes(of: type[nn.Module]) -> Iterator[type[nn.Module]]:
-    """The classes whose outputs a model of the class `of` reports as hidden states."""
-    specs = (getattr(of, "_can_record_outputs", None) or {}).get("hidden_states")
+def _recorded_classes(model_class: type[nn.Module]) -> Iterator[type[nn.Module]]:
+    """Yield the classes whose outputs a model of `model_class` reports as hidden states."""
+    specs = (getattr(model_class, "_can_record_outputs", None) or {}).get("hidden_states")
     for spec in specs if isinstance(specs, list) else [specs]:
         kind = getattr(spec, "target_class", spec)
         if isinstance(kind, type):
@@ -182,3 +207,8 @@ def _outermost(lists: Mapping[str, nn.ModuleList]) -> dict[str, nn.ModuleList]:
         for path, m in lists.items()
         if not any(path.startswith(f"{other}.") for other in lists if other != path)
     }
+
+
+def _size(module: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,8 +1,8 @@
 """Where a Hugging Face model keeps its layers, and how one of them is called.
 
-One general rule finds the stack; `SPECIAL` holds what no rule can see: layers that return tuples, or that run only in
-their own order. A new architecture is at most one row there, and its class's name in `HALVES` where its halves are
-known.
+A general rule finds the stack. `SPECIAL` lists what no rule can see: layers that return tuples, or that run only in
+their own order. A new architecture needs at most one row there, and the name of its layers' class in `HALVES` where its
+halves are known.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from painters.stack.search import (
     LayerList,
     SurgeryError,
     candidates,
-    chosen,
     descendants,
     is_list_of_layers,
     list_at,
     owner_path,
+    path_of,
     role,
     search,
     text_config,
@@ -47,9 +47,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """What is particular about a class of layers: the length of the tuple it returns (None: a tensor), whether they
-    hand on what the first one makes, the reason if they cannot be operated on, and whether they keep a recurrent state
-    in themselves and not in the cache."""
+    """The ways in which a class of layers is special; the defaults describe one that returns only the stream.
+
+    Attributes:
+        returns: The length of the tuple that the layer returns, the stream first; None if it returns a tensor.
+        hands_on: Whether all layers pass on what the first one returns behind the stream.
+        refused: Why plans cannot run these layers, in words that follow "the layers"; None if they can.
+        own_state: Whether layers keep a recurrent state in themselves and not in the cache.
+
+    Example:
+        >>> from painters.stack import SPECIAL
+        >>> SPECIAL["BloomBlock"].returns
+        2
+        >>> SPECIAL["AlbertLayer"].refused
+        'are one shared layer that the model runs again and again'
+    """
 
     returns: int | None = None
     hands_on: bool = False
@@ -77,17 +89,18 @@ _TUPLES = {
     "ViltLayer VitsEncoderLayer modeling_fsmt.EncoderLayer",
     3: "modeling_fsmt.DecoderLayer",
 }
-"""Classes of layers that return tuples, by length; the stream comes first and the next layer gets nothing else."""
+"""Length -> classes of layers that return tuples of it: the stream first, and the next layer gets nothing else."""
 _TENSORS_LATER: Final = frozenset({"CodeGenBlock", "GPTJBlock"})
-"""Those of them that return a tensor from transformers 5.24 on, and are annotated so; not all annotations are right."""
+"""Those of them that return a tensor from transformers 5.24 on, which their annotation says. For other classes the
+annotation is not used, because it is wrong for some."""
 _POSITION_BIAS_LAYERS = (
     "LongT5Block MT5Block Pop2PianoBlock SwitchTransformersBlock T5Block UdopBlock WavLMEncoderLayer "
     "WavLMEncoderLayerStableLayerNorm"
 )
-"""Classes whose first layer makes a position bias of lengths and of its own table, and whose layers all hand it on.
+"""Classes whose first layer computes a position bias, from lengths and a table of its own, which all layers pass on.
 
-It is a function of the model and not of the stream, so every layer has it under every plan, also where the first layer
-is left out or comes late: that layer is run aside once a forward for it.
+The bias depends on the model and not on the stream, so every layer gets it under every plan, also where the first layer
+is left out or comes late. For that, the first layer is run once more in each forward, outside the plan.
 """
 
 SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
@@ -115,61 +128,82 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
         "ZayaDecoderLayer": _CARRIED_STATE,
     }
 )
-"""By the name of the layer's class, with its file in front where that alone would say too little. A class that is not
-here returns a tensor."""
+"""Name of a class of layers -> what is special about it, with its file in front where the name alone is ambiguous.
+
+A class that is not here returns a tensor.
+"""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LayerStack:
-    """The stack of a model: its place, the module whose forward loops over it, and how its layers behave."""
+    """The stack of a model: where it is, which module loops over it, and how its layers behave.
+
+    Attributes:
+        name: What messages call the model.
+        path: The path of the list of layers in the model, such as `model.layers`.
+        owner: The module whose forward runs the layers in a loop.
+        inner_path: The path of the list in the owner, mostly one word: `layers`.
+        layers: The list of layers.
+        returns: The length of the tuple that a layer returns; None if it returns the stream itself.
+        hands_on: Whether all layers pass on what the first one returns behind the stream, which is the same for every
+            stream.
+        cache_indices: For each layer the indices under which its modules ask a cache for keys and values; none without
+            attention. Mostly that is the layer's own index, but not in models that were pruned, or whose layers hold
+            two attentions.
+        halves: How the halves of the layers are run; None if that is not known.
+        own_state: Whether layers keep a state in themselves and not in the cache.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from painters.stack import LayerStack
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
+        >>> stack = LayerStack.find(LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)))
+        >>> stack.path, stack.num_layers, stack.layer_class, stack.cache_indices
+        ('model.layers', 3, 'LlamaDecoderLayer', ((0,), (1,), (2,)))
+    """
 
     name: str
-    """What messages call the model."""
     path: str
-    """The list within the model, such as `model.layers`."""
     owner: nn.Module
-    """The module whose forward runs the layers in a loop."""
     inner_path: str
-    """The list within the owner, mostly one word: `layers`."""
     layers: LayerList
     returns: int | None
-    """The length of the tuple that a layer returns; None where it returns the stream itself."""
     hands_on: bool
-    """Whether what the first layer returns behind the stream is handed on to all, and is the same for every stream."""
     cache_indices: tuple[tuple[int, ...], ...]
-    """For each layer the indices under which its modules ask a cache for keys and values; none without
-    attention.
-
-    Mostly the layer's own place, but not in models that were pruned or whose layers hold two attentions.
-    """
     halves: Halves | None
-    """How the layers' halves are run; None where they are not known."""
     own_state: bool
-    """Whether layers keep a state in themselves, which a cache has no part in."""
 
     @property
     def num_layers(self) -> int:
+        """The number of layers."""
         return len(self.layers)
 
     @property
     def layer_class(self) -> str:
-        """The names of the layers' classes, for messages."""
+        """The names of the layers' classes, joined by "and" for messages."""
         return " and ".join(dict.fromkeys(type(unwrapped(layer)).__name__ for layer in self.layers))
 
     @classmethod
     def find(cls, model: nn.Module, path: str | None = None) -> LayerStack:
-        """The stack of `model`, in composite models that of the text model.
+        """Find the stack of a model, in composite models that of the text model.
 
-        Raises SurgeryError with the reason where there is none that can be operated on. `path` names the list
-        where the rule finds none or another one, such as `vision_tower.encoder.layers`, or says which of them:
-        "encoder", "decoder" or "vision".
+        Args:
+            model: The model; it may be on the meta device.
+            path: The path of the list, such as `vision_tower.encoder.layers`, or its role: "encoder", "decoder" or
+                "vision". Needed where the general rule finds no list or another one.
+
+        Returns:
+            The stack.
+
+        Raises:
+            SurgeryError: If there is no stack that plans can run; the message says why.
         """
         name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
         if path is None:
             _refuse_by_config(model, name)
             path = search(model, name)
         else:
-            path = chosen(model, path, name)
+            path = path_of(model, path, name)
         layers = list_at(model, path, name)
         owner = owner_path(model, path)
         _refuse_compiled(model, owner, name)
@@ -193,29 +227,46 @@ class LayerStack:
 
 
 def inspect_stack(model: nn.Module, stack: str | None = None) -> dict[str, Any]:
-    """What is known of the stack of `model`, or the reason why there is none under "refused"; and all its lists of
-    layers.
+    """Describe the stack of a model and all its lists of layers, as values that JSON can hold.
 
-    Works on a model on the meta device too. `stack` chooses as in `LayerStack.find`.
+    Args:
+        model: The model; it may be on the meta device.
+        stack: Which list of layers is meant, as in `LayerStack.find`.
+
+    Returns:
+        The model's class under "class" and its lists under "lists". Under "stack" the path of the stack, with facts
+        about its layers under further names; or None, with the reason under "refused".
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from painters.stack import inspect_stack
+        >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
+        >>> about = inspect_stack(LlamaForCausalLM(LlamaConfig(num_hidden_layers=3, **sizes)))
+        >>> about["stack"], about["layers"], about["returns"], about["halves"]
+        ('model.layers', 3, 'the stream', True)
+        >>> [(entry["path"], entry["parameters"]) for entry in about["lists"]]
+        [('model.layers', 1968)]
     """
     lists = [_described(path, layers) for path, layers in candidates(model).items()]
-    told: dict[str, Any] = {"class": type(model).__name__, "lists": lists}
+    about: dict[str, Any] = {"class": type(model).__name__, "lists": lists}
     try:
-        found = LayerStack.find(model, stack)
+        layer_stack = LayerStack.find(model, stack)
     except SurgeryError as error:
-        return told | {"stack": None, "refused": str(error)}
-    return told | {
-        "stack": found.path,
+        return about | {"stack": None, "refused": str(error)}
+    returns = layer_stack.returns
+    return about | {
+        "stack": layer_stack.path,
         "refused": None,
-        "layers": found.num_layers,
-        "layer_classes": _classes(found.layers),
-        "returns": "the stream" if found.returns is None else f"a tuple of {found.returns}, the stream first",
-        "halves": found.halves is not None,
-        "cache_indices": [list(indices) for indices in found.cache_indices],
+        "layers": layer_stack.num_layers,
+        "layer_classes": _classes(layer_stack.layers),
+        "returns": "the stream" if returns is None else f"a tuple of {returns}, the stream first",
+        "halves": layer_stack.halves is not None,
+        "cache_indices": [list(indices) for indices in layer_stack.cache_indices],
     }
 
 
 def _described(path: str, layers: LayerList) -> dict[str, Any]:
+    """Return what `inspect_stack` says of one list of layers."""
     return {
         "path": path,
         "stack": role(path),
@@ -230,22 +281,25 @@ def _classes(layers: LayerList) -> list[str]:
 
 
 def _special(layer: nn.Module) -> Special:
+    """Return what is special about the class of `layer`."""
     kind = type(unwrapped(layer))
     if kind.__name__ in _TENSORS_LATER and inspect.signature(kind.forward).return_annotation is Tensor:
         return Special()
-    named = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
-    return SPECIAL.get(named) or SPECIAL.get(kind.__name__, Special())
+    with_file = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+    return SPECIAL.get(with_file) or SPECIAL.get(kind.__name__, Special())
 
 
 def _cache_indices(modules: Iterable[nn.Module]) -> Iterator[int]:
+    """Yield the indices under which these modules ask a cache for keys and values."""
     for module in modules:
         own = vars(module)
         index = own.get("layer_idx", own.get("layer_id"))
-        if isinstance(index, int) and index >= 0:  # what several layers share may say -1
+        if isinstance(index, int) and index >= 0:  # modules that several layers share may have -1
             yield index
 
 
 def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
+    """Raise SurgeryError if the model is compiled, or any module on the path to the `owner` of the layers."""
     steps = owner.split(".") if owner else []
     for module in [model, *(model.get_submodule(".".join(steps[: i + 1])) for i in range(len(steps)))]:
         if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
@@ -256,6 +310,7 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
 
 
 def _refuse_by_config(model: nn.Module, name: str) -> None:
+    """Raise SurgeryError if the configuration says that the model has two stacks, or layers that share keys."""
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise SurgeryError(
             f'{name} is an encoder-decoder, and a plan runs one stack: say stack="encoder" or stack="decoder"'
@@ -265,7 +320,7 @@ def _refuse_by_config(model: nn.Module, name: str) -> None:
 
 
 def _refuse_layers(layers: LayerList, below: Sequence[Mapping[nn.Module, str]], path: str, name: str) -> None:
-    """Nothing; raises SurgeryError for layers that cannot be operated on. `below` has what each is made of."""
+    """Raise SurgeryError for layers that plans cannot run. `below` has the modules of each layer with their paths."""
     if type(layers).__name__ == "PlannedLayers":  # of painters.export
         raise SurgeryError(f"{name} runs a plan by the code that it brings: operate on the model that it was made of")
     for layer, modules in zip(layers, below, strict=True):
