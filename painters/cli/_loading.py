@@ -1,4 +1,4 @@
-"""Models as commands load them."""
+"""Load models for commands, and say on the console what takes so long."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from painters.ranks import ranks
 
 
 def spare_cores() -> None:
-    """Nothing; threads of libraries that are yet to be loaded do not spin while they wait.
+    """Keep the threads of libraries that are loaded later from spinning while they wait.
 
-    On a machine with other work they cost more than they win (small models: tenfold).
+    On a machine with other work, spinning threads cost more than they gain (tenfold on small models).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -30,9 +30,17 @@ def load(
     trust_remote_code: bool,
     to_score: bool,
 ) -> tuple[Any, Any]:
-    """The model `name` and its tokenizer; the console says what takes so long.
+    """Return the model `name` and its tokenizer.
 
-    `to_score` it lm-eval is loaded too, which takes no encoder.
+    Args:
+        name: A bundled model, a folder, or a name on the hub.
+        console: Where to show what is being loaded; None shows nothing.
+        revision: Branch, tag or commit on the hub.
+        dtype: The number type of the weights.
+        device: Where the model goes; None takes the best device at hand.
+        device_map: How transformers spreads the model over devices, such as "auto".
+        trust_remote_code: Whether code that comes with the model may run.
+        to_score: Whether lm-eval is loaded too; it takes no encoders.
     """
     spare_cores()
     with status("Loading torch, transformers and lm-eval" if to_score else "Loading torch and transformers", console):

@@ -1,4 +1,4 @@
-"""Progress: bars and spinners in a terminal, lines elsewhere, nothing without a console."""
+"""Progress: bars and spinners in a terminal, lines of text elsewhere, nothing without a console."""
 
 from __future__ import annotations
 
@@ -24,37 +24,38 @@ EVERY = 10.0  # seconds between two lines of progress in a file
 
 @contextlib.contextmanager
 def status(text: str, console: Console | None) -> Iterator[None]:
-    """Nothing; meanwhile a spinner with `text` in a terminal, one line of it elsewhere."""
-    told = Text(printable(text))
+    """Show `text` beside a spinner within the block; where the console is no terminal, print it as a line."""
+    shown = Text(printable(text))
     if console is None:
         yield
     elif console.is_terminal:
-        with console.status(told):
+        with console.status(shown):
             yield
     else:
-        console.print(told, soft_wrap=True)
+        console.print(shown, soft_wrap=True)
         yield
 
 
-class Tell:
-    """Moves the bar; in a file, a line for every task instead."""
+class TaskProgress:
+    """Moves a bar; without one, prints a line when a task begins. It is a `progress.OnProgress`."""
 
-    def __init__(self, console: Console | None, bar: Bars | None) -> None:
-        self._console, self._bar, self._what = console, bar, ""
-        self._task = None if bar is None else bar.add_task("", total=None)
+    def __init__(self, console: Console | None, bars: Bars | None) -> None:
+        self._console, self._bars, self._what = console, bars, ""
+        self._bar = None if bars is None else bars.add_task("", total=None)
 
     def __call__(self, done: int, total: int, what: str) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total, description=what)
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=done, total=total, description=what)
         elif self._console is not None and what != self._what:
             self._console.print(Text(f"[{100 * done // total:3d} %] {what}"))
             self._what = what
 
 
 @contextlib.contextmanager
-def bar(console: Console | None) -> Iterator[Tell]:
+def bar(console: Console | None) -> Iterator[TaskProgress]:
+    """Show the progress of one model within the block, by a bar in a terminal; yield what moves it."""
     if console is None or not console.is_terminal:
-        yield Tell(console, None)
+        yield TaskProgress(console, None)
         return
     columns = (
         SpinnerColumn(),
@@ -66,12 +67,16 @@ def bar(console: Console | None) -> Iterator[Tell]:
         TimeLeftColumn(),
     )
     with Bars(*columns, console=console, transient=True) as bars:
-        yield Tell(console, bars)
+        yield TaskProgress(console, bars)
 
 
 @contextlib.contextmanager
 def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | None]:
-    """A function that shows progress: a bar in a terminal, lines elsewhere, and nothing without a console."""
+    """Show the progress of a sweep within the block: a bar in a terminal, lines elsewhere.
+
+    Yields:
+        What is called with each `Progress`; None without a console, where nothing is shown.
+    """
     if console is None:
         yield None
         return
@@ -88,11 +93,11 @@ def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | No
         TextColumn("{task.fields[left]}"),
     )
     with Bars(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("Loading libraries and models", total=None, cells="", left="")
+        sweep_bar = bars.add_task("Loading libraries and models", total=None, cells="", left="")
 
-        def tell(now: Progress) -> None:
+        def on_progress(now: Progress) -> None:
             bars.update(
-                task,
+                sweep_bar,
                 completed=now.done + now.share,
                 total=now.total,
                 description=now.what,
@@ -100,22 +105,22 @@ def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | No
                 left=_left(now),
             )
 
-        yield tell
+        yield on_progress
 
 
 class _Lines:
-    """Prints a line for a cell, and none for those that follow within seconds."""
+    """Prints a line of progress every `EVERY` seconds, and one at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._last = console, -EVERY
 
     def __call__(self, now: Progress) -> None:
-        last = now.done == now.total
-        if last or time.monotonic() - self._last >= EVERY:
+        is_last = now.done == now.total
+        if is_last or time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
             width = len(str(now.total))
-            what = "done" if last else now.what
-            times = f"{clock(now.elapsed)} elapsed" + ("" if last else f", {_left(now)}")
+            what = "done" if is_last else now.what
+            times = f"{clock(now.elapsed)} elapsed" + ("" if is_last else f", {_left(now)}")
             line = f"[{now.done:{width}d}/{now.total}] {what}; {times}"
             self._console.print(line, markup=False, soft_wrap=True)
 
@@ -125,5 +130,5 @@ def _left(now: Progress) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, as 1:02:03."""
+    """Return hours, minutes and seconds as text, such as 1:02:03."""
     return str(timedelta(seconds=round(seconds)))

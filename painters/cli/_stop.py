@@ -1,4 +1,4 @@
-"""Signals that end a command: what is kept stays, one message says how to go on, and the exit code names the signal."""
+"""Signals that end a command: one message says what is kept and how to go on, and the exit code names the signal."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _NAMES: Mapping[str, type[Stopped]] = MappingProxyType({"SIGINT": Stopped, "SIGT
 
 
 def _kinds() -> dict[int, type[Stopped]]:
-    """By their numbers; not every system has all."""
+    """Return the error of each signal by its number; not every system has all signals."""
     return {int(getattr(signal, name)): kind for name, kind in _NAMES.items() if hasattr(signal, name)}
 
 
 class Stops:
-    """Hears signals; the last one heard is `number`."""
+    """A handler of signals that remembers the last one, by its `number`, and raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.number: int | None = None
@@ -53,26 +53,33 @@ class Stops:
         self.number = number
         raise KeyboardInterrupt  # which libraries let pass, or raise anew
 
-    def watching(self, tell: Callable[P, None] | None) -> Callable[P, None]:
-        """`tell`, which raises KeyboardInterrupt where a signal came before: Python drops what a handler raises while
-        it tidies up objects.
+    def watching(self, on_progress: Callable[P, None] | None) -> Callable[P, None]:
+        """Return `on_progress` so that it raises KeyboardInterrupt where a signal came before the call.
+
+        Python drops the exception of a handler that runs while objects are being deleted; this raises it again.
         """
 
         def watched(*args: P.args, **kwargs: P.kwargs) -> None:
             if self.number is not None:
                 raise KeyboardInterrupt
-            if tell is not None:
-                tell(*args, **kwargs)
+            if on_progress is not None:
+                on_progress(*args, **kwargs)
 
         return watched
 
 
 @contextlib.contextmanager
 def stoppable(kept: str = "") -> Iterator[Stops]:
-    """What hears SIGINT, SIGTERM and SIGHUP, which end the block with `kept` and the command to go on.
+    """End the block at SIGINT, SIGTERM or SIGHUP, with a message that says what is kept and how to go on.
 
-    A signal that this process was told to ignore, as by nohup, stays ignored. Of several processes of one run only the
-    main one speaks.
+    A signal that this process ignores, as under nohup, stays ignored. Of several processes of one run only the main
+    one prints the message.
+
+    Args:
+        kept: A sentence on what is kept, without its full stop; an empty one where there is nothing to keep.
+
+    Yields:
+        The handler of the signals.
     """
     heard = Stops()
     before = {number: signal.getsignal(number) for number in _kinds()}
@@ -95,7 +102,7 @@ def stoppable(kept: str = "") -> Iterator[Stops]:
 
 
 def _command() -> str:
-    """What was typed, as far as this process knows."""
+    """Return the command line that this process was started with."""
     processes = launched()
     launch = ["accelerate", "launch", "--num_processes", str(processes), "-m"] if processes > 1 else []
     return shlex.join([*launch, "painters", *sys.argv[1:]])

@@ -1,8 +1,8 @@
-"""What missing cells would cost, for people and as JSON."""
+"""What missing cells would cost, as a table and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,54 +16,57 @@ from painters.sweep import Cost, Forecast
 
 SHOWN = 5  # models without an estimate
 _SHARED = (
-    "what plans have in common is run once: where log-likelihoods are asked, and of encoders whose weights stay "
-    "(frozen, operated). Alone: each plan by itself, as texts are generated and encoders retuned in any case. Requests "
-    "count whole in both, also where those of a document begin alike."
+    "Shared: common prefixes of plans run once (log-likelihood tasks; frozen or pre-tuned encoders). Alone: each plan "
+    "separately. Both count every request in full, also where requests of one document begin alike."
 )
 
 
-def forecast_table(found: Forecast) -> RenderableType:
-    """The cost of what is missing, with what the estimate is made of."""
-    total, ratio = found.total, _ratio(found.total)
+def forecast_table(forecast: Forecast) -> RenderableType:
+    """Return the cost of what is missing, and what the estimate is made of."""
+    total, ratio = forecast.total, _ratio(forecast.total)
     alone = f" shared, {total.layer_runs_alone:,} alone ({ratio} times)" if ratio else ""
     rows = {
-        "cells": f"{found.cells:,}",
-        "found": f"{found.found:,}",
-        "missing": f"{found.missing:,}",
-        "distinct plans": f"{found.plans:,}",
+        "cells": f"{forecast.cells:,}",
+        "found": f"{forecast.found:,}",
+        "missing": f"{forecast.missing:,}",
+        "distinct plans": f"{forecast.plans:,}",
         "layer runs": f"{total.layer_runs:,}{alone}",
-        "hours": _told_hours(found),
+        "hours": _all_hours(forecast),
     }
     lines: list[RenderableType] = [two_columns(rows)]
-    experiments = [(name, cost) for name, cost in found.experiments if cost.cells]
-    kinds = found.kinds if len(found.kinds) > 1 else ()
+    experiments = [(name, cost) for name, cost in forecast.experiments if cost.cells]
+    kinds = forecast.kinds if len(forecast.kinds) > 1 else ()
     if experiments or kinds:
         lines += [Text(), _costs(experiments, ("all", total), kinds), Text()]
     if experiments:
-        lines.append(Text("Cells that experiments have in common count for each of them, and once in all."))
-    lines.append(Text("Layer runs are per document, summed over the missing cells; training is not in them."))
+        lines.append(Text("A cell of several experiments counts in each of them, and once in all."))
+    lines.append(Text("Layer runs are those of each plan times its documents, training not counted."))
     if ratio:
-        lines.append(Text(f"Shared: {_SHARED}"))
-    if count := found.by_basis["records"]:
-        lines.append(Text(f"Hours of {count:,} cells by the seconds of this store's records of their model and task."))
-        if ratio:
-            lines.append(Text("  They hold what sharing saved, where it did: no more is taken off."))
-    if count := found.by_basis["bundled"]:
-        lines.append(Text(f"Hours of {count:,} cells of bundled models as one processor core took them elsewhere."))
-    if count := found.by_basis["parameters"]:
-        assumed = f"{found.tflops:g} TFLOPS, utilisation {sweep.UTILISATION}, decoding step {sweep.STEP * 1000:g} ms"
-        lines.append(Text(f"Hours of {count:,} cells are an estimate from parameters ({assumed}; one device):"))
-        lines.append(Text(f"  {sweep.FORMULA}"))
-        lines.append(Text("  Embeddings, output head and loading are left out. --tflops states your device's peak."))
-    if found.unknown:
-        more = f" and {len(found.unknown) - SHOWN} more" if len(found.unknown) > SHOWN else ""
-        named = ", ".join(found.unknown[:SHOWN]) + more
-        lines.append(Text(f"No estimate for {named}: score a few cells, and records will tell."))
-    return Group(*lines)
+        lines.append(Text(_SHARED))
+    return Group(*lines, *map(Text, _bases(forecast)))
+
+
+def _bases(forecast: Forecast) -> Iterator[str]:
+    """Yield what the hours are estimated from, and what has no estimate."""
+    if count := forecast.by_basis["records"]:
+        yield f"Hours of {count:,} cells: from the seconds of this store's records of the same model and task."
+        if _ratio(forecast.total):
+            yield "  Those seconds already include what sharing saved: nothing more is taken off."
+    if count := forecast.by_basis["bundled"]:
+        yield f"Hours of {count:,} cells: as measured for the bundled models on one processor core."
+    if count := forecast.by_basis["parameters"]:
+        assumed = f"{forecast.tflops:g} TFLOPS, utilisation {sweep.UTILISATION}, decoding step {sweep.STEP * 1000:g} ms"
+        yield f"Hours of {count:,} cells are an estimate from parameters ({assumed}; one device):"
+        yield f"  {sweep.FORMULA}"
+        yield "  Embeddings, output head and loading are left out. --tflops states your device's peak."
+    if forecast.unknown:
+        more = f" and {len(forecast.unknown) - SHOWN} more" if len(forecast.unknown) > SHOWN else ""
+        named = ", ".join(forecast.unknown[:SHOWN]) + more
+        yield f"No estimate for {named}: score a few cells first, and later estimates use their records."
 
 
 def _costs(parts: Sequence[tuple[str, Cost]], whole: tuple[str, Cost], kinds: Sequence[tuple[str, Cost]]) -> Table:
-    """One row for each cost and its name."""
+    """Return a table with one row for each name and cost: the parts, the whole, then the kinds."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("\nmissing", style="bold", overflow="fold")
     for name in ("\ncells", "layer runs\nalone", "\nshared", "\ntimes", "hours\nalone", "\nshared"):
@@ -77,37 +80,38 @@ def _costs(parts: Sequence[tuple[str, Cost]], whole: tuple[str, Cost], kinds: Se
     return table
 
 
-def forecast_json(found: Forecast) -> dict[str, Any]:
-    """Everything in the table, numbers unrounded."""
-    known = bool(found.by_basis) or not found.missing
+def forecast_json(forecast: Forecast) -> dict[str, Any]:
+    """Return everything in the table, numbers unrounded."""
+    is_known = bool(forecast.by_basis) or not forecast.missing
     return {
-        "cells": found.cells,
-        "found": found.found,
-        "missing": found.missing,
-        "plans": found.plans,
-        "layer_runs": found.total.layer_runs,
-        "layer_runs_alone": found.total.layer_runs_alone,
-        "hours": found.total.hours if known else None,
-        "hours_alone": found.total.hours_alone if known else None,
-        "experiments": [{"experiment": name, **asdict(cost)} for name, cost in found.experiments],
-        "kinds": [{"kind": name, **asdict(cost)} for name, cost in found.kinds],
-        "cells_by_basis": dict(found.by_basis),
-        "no_estimate": list(found.unknown),
-        "tflops": found.tflops,
+        "cells": forecast.cells,
+        "found": forecast.found,
+        "missing": forecast.missing,
+        "plans": forecast.plans,
+        "layer_runs": forecast.total.layer_runs,
+        "layer_runs_alone": forecast.total.layer_runs_alone,
+        "hours": forecast.total.hours if is_known else None,
+        "hours_alone": forecast.total.hours_alone if is_known else None,
+        "experiments": [{"experiment": name, **asdict(cost)} for name, cost in forecast.experiments],
+        "kinds": [{"kind": name, **asdict(cost)} for name, cost in forecast.kinds],
+        "cells_by_basis": dict(forecast.by_basis),
+        "no_estimate": list(forecast.unknown),
+        "tflops": forecast.tflops,
         "utilisation": sweep.UTILISATION,
         "decoding_step_seconds": sweep.STEP,
         "formula": sweep.FORMULA,
     }
 
 
-def _told_hours(found: Forecast) -> str:
-    if not found.missing:
+def _all_hours(forecast: Forecast) -> str:
+    """Return the hours of all missing cells in words."""
+    if not forecast.missing:
         return "0"
-    if not found.by_basis:
+    if not forecast.by_basis:
         return "not known"
-    hours, alone = _hours(found.total.hours), _hours(found.total.hours_alone)
-    both = hours if hours == alone else f"{hours} shared, {alone} alone"
-    return f"about {both}" + (" and what has no estimate" if found.unknown else "")
+    shared, alone = _hours(forecast.total.hours), _hours(forecast.total.hours_alone)
+    both = shared if shared == alone else f"{shared} shared, {alone} alone"
+    return f"about {both}" + (", plus the cells without an estimate" if forecast.unknown else "")
 
 
 def _hours(hours: float) -> str:
@@ -115,6 +119,6 @@ def _hours(hours: float) -> str:
 
 
 def _ratio(cost: Cost) -> str:
-    """How many times as many layer runs the plans take alone; nothing where they share none."""
-    shares = cost.layer_runs_alone > cost.layer_runs
-    return f"{cost.layer_runs_alone / cost.layer_runs:.2f}" if shares else ""
+    """Return how many times as many layer runs the plans take alone; an empty text where they share none."""
+    is_shared = cost.layer_runs_alone > cost.layer_runs
+    return f"{cost.layer_runs_alone / cost.layer_runs:.2f}" if is_shared else ""

@@ -1,4 +1,4 @@
-"""What stands under a table of scores: where there is no number, and where documents are too few for a difference."""
+"""What stands under a table of scores: where a number is missing, and where documents are too few for a difference."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ REACH = "float16 ends at 65,504: bfloat16 and float32 reach further"
 
 
 def not_finite(records: Sequence[Record]) -> Iterator[str]:
-    """For each plan and task without a value, how many answers are not finite."""
-    counts = {(record.plan, record.task): record for record in records if record.not_finite}
-    for record in counts.values():
+    """Yield a line for each plan and task without a value, with the number of answers that are not finite."""
+    marked = {(record.plan, record.task): record for record in records if record.not_finite}
+    for record in marked.values():
         whose = "the intact model" if record.is_intact else record.plan
         answers = "answer is" if record.not_finite == 1 else "answers are"
         yield (
@@ -23,39 +23,47 @@ def not_finite(records: Sequence[Record]) -> Iterator[str]:
         )
 
 
-class _Beside(NamedTuple):
-    """A record beside the intact model's."""
+class _Comparison(NamedTuple):
+    """A record and the intact model's, compared document by document."""
 
-    outcomes: tuple[tuple[float, ...], tuple[float, ...]]  # of both by document
-    apart: int | None  # how many documents are discordant
-    too_few: str | None  # why documents are too few
+    outcomes: tuple[tuple[float, ...], tuple[float, ...]]  # of the record and of the intact model
+    discordant: int | None  # documents that one of the two answers correctly and the other does not
+    too_few: str | None  # why the documents are too few to show a difference
 
 
 def comparison(record: Record, intact: Record | None) -> dict[str, Any]:
-    """The bootstrap interval of the difference, the discordant documents, and why they are too few, or None each."""
-    both = _beside(record, intact)
-    if both is None:
+    """Return the interval of a difference, its discordant documents, and why they are too few.
+
+    The interval is a bootstrap's. What cannot be computed is None.
+
+    Args:
+        record: A plan's record.
+        intact: The intact model's record of the same task and metric; None where there is none.
+    """
+    compared = _compare(record, intact)
+    if compared is None:
         return {"interval": None, "documents_apart": None, "too_few": None}
-    interval = scoring.paired_interval(*both.outcomes, record.aggregation)
-    return {"interval": interval, "documents_apart": both.apart, "too_few": both.too_few}
+    interval = scoring.paired_interval(*compared.outcomes, record.aggregation)
+    return {"interval": interval, "documents_apart": compared.discordant, "too_few": compared.too_few}
 
 
 def too_few(records: Sequence[Record]) -> Iterator[str]:
-    """For each metric of a plan, why its documents are too few for the difference from the intact model."""
+    """Yield a line for each metric whose documents are too few to show a difference from the intact model."""
     intact = {(record.task, record.metric): record for record in records if record.is_intact}
     for record in records:
-        other = intact.get((record.task, record.metric))
-        if other is not record and (both := _beside(record, other)) and both.too_few:
-            yield f"  {record.task} {record.metric}: {both.too_few}"
+        base = intact.get((record.task, record.metric))
+        if base is not record and (compared := _compare(record, base)) and compared.too_few:
+            yield f"  {record.task} {record.metric}: {compared.too_few}"
 
 
-def _beside(record: Record, intact: Record | None) -> _Beside | None:
-    """None where one of the two has no value, or no outcomes by document."""
+def _compare(record: Record, intact: Record | None) -> _Comparison | None:
+    """Compare two records; None where one of them has no value, or no outcomes by document."""
     if intact is None or record.value is None or intact.value is None:
         return None
     if record.outcomes is None or intact.outcomes is None:
         return None
-    both = record.outcomes, intact.outcomes
-    error = scoring.difference_stderr(record.aggregation, both[0], record.value, both[1], intact.value)
-    apart = scoring.discordant(*both) if record.aggregation == "mean" else None
-    return _Beside(both, apart, scoring.too_few(record.value - intact.value, error, record.documents, apart))
+    outcomes = record.outcomes, intact.outcomes
+    error = scoring.difference_stderr(record.aggregation, outcomes[0], record.value, outcomes[1], intact.value)
+    discordant = scoring.discordant(*outcomes) if record.aggregation == "mean" else None
+    reason = scoring.too_few(record.value - intact.value, error, record.documents, discordant)
+    return _Comparison(outcomes, discordant, reason)

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from painters.sweep import Progress
 
 
-def reproduce(
+# long: one line or more for each option
+def reproduce(  # noqa: PLR0913 - the options of the command
     numbers: NumbersArgument = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=SCORE)
@@ -61,9 +62,7 @@ def reproduce(
     ] = None,
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Score again what other weights or tasks were scored with.", rich_help_panel=SCORE
-        ),
+        typer.Option("--check", help="Score again where today's weights or tasks differ.", rich_help_panel=SCORE),
     ] = False,
     paper: Annotated[
         bool, typer.Option("--paper", help="The paper's own models and tasks.", rich_help_panel=MODEL)
@@ -89,7 +88,7 @@ def reproduce(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw the paper's figures, after scoring what their records lack. Run it again after any interruption.
+    """Draw the paper's figures, scoring first what records lack. Run it again after any interruption.
 
     painters reproduce all --quick
     """

@@ -1,4 +1,4 @@
-"""What `painters run` says when it is done."""
+"""The result of `painters run`, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from painters import results
-from painters.cli import remarks as _cli_remarks
+from painters.cli import remarks
 from painters.plan import Plan
 from painters.results import Record, scoring
 
@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A plan beside the intact model: their records, and the tables made of them."""
+    """The records of a plan and of the intact model, and the tables made of them.
+
+    Attributes:
+        plan: The plan.
+        variant: The name of the variant that built it; None for a plan given as text.
+        model: The model by name.
+        num_layers: The number of its layers.
+        records: The records of both, one for each task and metric.
+        out: The file of the records.
+        notes: What else a user should know.
+        frame: One row for each task and metric of the plan, as `results.frame` makes them.
+    """
 
     plan: Plan
     variant: str | None
@@ -31,7 +42,7 @@ class Result:
     num_layers: int
     records: Sequence[Record]
     out: Path
-    notes: Sequence[str] = ()  # what else a user should know
+    notes: Sequence[str] = ()
     frame: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
@@ -39,36 +50,36 @@ class Result:
         object.__setattr__(self, "frame", table[table["plan"] == str(self.plan)].reset_index(drop=True))
 
     @property
-    def _found(self) -> dict[tuple[str, str], Record]:
+    def _of_plan(self) -> dict[tuple[str, str], Record]:
         """The plan's records by task and metric."""
         return {(record.task, record.metric): record for record in self.records if record.plan == str(self.plan)}
 
     @property
     def _intact(self) -> dict[tuple[str, str], Record]:
-        """The intact model's."""
+        """The intact model's records by task and metric."""
         return {(record.task, record.metric): record for record in self.records if record.is_intact}
 
     @property
     def median(self) -> float | None:
         """The paper's aggregate: the median of the normalised primary metrics."""
-        normalised = [row.normalised for row in self.frame.itertuples() if row.primary and _there(row.normalised)]
+        normalised = [row.normalised for row in self.frame.itertuples() if row.primary and _is_number(row.normalised)]
         return statistics.median(normalised) if normalised else None
 
     def seconds(self, plan: Plan) -> float:
-        """Seconds that scoring `plan` took, over all tasks."""
+        """Return the seconds that scoring `plan` took, over all tasks."""
         cells = {(r.task, r.date): r.seconds for r in self.records if r.plan == str(plan)}
         return sum(cells.values())
 
     def as_json(self) -> dict[str, Any]:
-        """Everything in the table and under it, numbers unrounded; what could not be had is null."""
+        """Return everything in the table and under it, numbers unrounded; missing numbers are None."""
         columns = (
             *("task", "metric", "primary", "documents", "shots", "chance"),
             *("intact", "value", "stderr", "difference", "difference_stderr", "normalised", "not_finite"),
         )
-        found, intact = self._found, self._intact
+        of_plan, intact = self._of_plan, self._intact
         rows = [
             {name: _plain(getattr(row, name)) for name in columns}
-            | _cli_remarks.comparison(found[row.task, row.metric], intact.get((row.task, row.metric)))
+            | remarks.comparison(of_plan[row.task, row.metric], intact.get((row.task, row.metric)))
             for row in self.frame.itertuples()
         ]
         identity = Plan.identity(self.num_layers)
@@ -90,13 +101,17 @@ class Result:
         }
 
     def table(self, all_metrics: bool = False) -> RenderableType:
-        """One line per task: the intact model, the plan, their paired difference, the normalised value."""
+        """Return a row per task: the intact model, the plan, their paired difference, the normalised value.
+
+        Args:
+            all_metrics: Whether to add a row for each further metric of a task.
+        """
         table = Table(box=None, pad_edge=False, padding=(0, 1), collapse_padding=True, header_style="bold underline")
         for name in ("task", "metric"):  # in a narrow terminal they break, so that no digit is lost
             table.add_column(name, min_width=6, overflow="fold")
         for name in ("chance", "intact", "plan", "difference", "norm."):
             table.add_column(name, justify="right", no_wrap=True)
-        found, intact = self._found, self._intact
+        of_plan, intact = self._of_plan, self._intact
         for row in self.frame.itertuples():
             if not row.primary and not all_metrics:
                 continue
@@ -107,9 +122,9 @@ class Result:
                 row.metric,
                 _number(row.chance, None, scale),
                 _number(row.intact, base.stderr if base else None, scale) + _mark(base),
-                _number(row.value, row.stderr, scale) + _mark(found[row.task, row.metric]),
+                _number(row.value, row.stderr, scale) + _mark(of_plan[row.task, row.metric]),
                 _number(row.difference, row.difference_stderr, scale, signed=True),
-                f"{row.normalised:.2f}" if _there(row.normalised) else "–",
+                f"{row.normalised:.2f}" if _is_number(row.normalised) else "–",
                 style=None if row.primary else "dim",
             )
         if self.median is not None:
@@ -118,7 +133,7 @@ class Result:
         return table
 
     def header(self) -> RenderableType:
-        """What was scored on what."""
+        """Return a line that names the model, the plan and the number of documents."""
         counts = sorted({record.documents for record in self.records})
         documents = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         named = f" ({self.variant})" if self.variant else ""
@@ -126,42 +141,48 @@ class Result:
         return Text(f"{self.model} under {self.plan}{named}{cache}, {documents} documents a task", style="bold")
 
     def footer(self, all_metrics: bool = False) -> RenderableType:
-        """What the plan costs, what to beware of, how to read the table, where the records are."""
+        """Return what the plan costs, what to beware of, how to read the table, and where the records are.
+
+        Args:
+            all_metrics: Whether the table shows every metric, so that each is checked for too few documents.
+        """
         identity = Plan.identity(self.num_layers)
         cost = (
             f"layer runs {self.plan.layer_runs} (intact {identity.layer_runs}), "
             f"depth {self.plan.depth} (intact {identity.depth}), "
             f"seconds {self.seconds(self.plan):.1f} (intact {self.seconds(identity):.1f})"
         )
-        note = (
+        legend = (
             "Per cent ± standard error; differences are paired by document.\n"
             "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
         )
         shown = [record for record in self.records if record.primary or all_metrics]
-        told = [Text(note) for note in (*self.notes, *_cli_remarks.not_finite(self.records))]
-        if few := list(_cli_remarks.too_few(shown)):
-            told.append(Text("\n".join(("Too few documents to tell whether there is a difference:", *few))))
-        return Group(Text(cost), *told, Text(note, style="dim"), Text(f"Records: {self.out}", style="dim"))
+        notes = [Text(note) for note in (*self.notes, *remarks.not_finite(self.records))]
+        if few := list(remarks.too_few(shown)):
+            notes.append(Text("\n".join(("Too few documents to tell whether there is a difference:", *few))))
+        return Group(Text(cost), *notes, Text(legend, style="dim"), Text(f"Records: {self.out}", style="dim"))
 
 
-def _there(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
+    """Return whether `value` is neither None nor NaN."""
     return value is not None and value == value
 
 
 def _plain(value: Any) -> Any:
-    """A numpy number as Python's, NaN as None."""
+    """Return a number of numpy as one of Python, and NaN as None."""
     value = value.item() if hasattr(value, "item") else value
-    return value if _there(value) else None
+    return value if _is_number(value) else None
 
 
 def _mark(record: Record | None) -> str:
-    """What leads to the line under the table that says why there is no value."""
-    return _cli_remarks.MARK if record is not None and record.not_finite else ""
+    """Return the mark of a record without a value; a line under the table explains it."""
+    return remarks.MARK if record is not None and record.not_finite else ""
 
 
 def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:
-    if not _there(value):
+    """Return `value` times `scale` as text, with its standard error where there is one; a dash for none."""
+    if not _is_number(value):
         return "–"
     digits = 1 if scale != 1.0 or abs(value) >= 10 else 2
     text = f"{scale * value:+.{digits}f}" if signed else f"{scale * value:.{digits}f}"
-    return f"{text} ± {scale * error:.{digits}f}" if _there(error) else text
+    return f"{text} ± {scale * error:.{digits}f}" if _is_number(error) else text

@@ -45,21 +45,18 @@ if TYPE_CHECKING:
 SHOWN = 5  # reasons for failures
 
 
-def sweep(
+# long: one line or more for each option
+def sweep(  # noqa: PLR0913 - the options of the command
     experiments: Annotated[
         list[str],
         typer.Argument(
             metavar="EXPERIMENT",
-            help="Names such as fig4 or paper/fig4, or paths of YAML files.",
+            help="Figures, such as 4 or fig4; names, such as paper/fig4; or YAML files.",
             autocompletion=_cli_complete.experiment_names,
         ),
     ],
-    to: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=OUTPUT),
-    ] = None,
-    model: Annotated[str | None, named_model("Ask this decoder instead of the experiment's.")] = None,
-    encoder: Annotated[str | None, named_model("Ask this encoder instead of the experiment's.")] = None,
+    model: Annotated[str | None, named_model("Score this decoder instead of the experiment's.")] = None,
+    encoder: Annotated[str | None, named_model("Score this encoder instead of the experiment's.")] = None,
     no_encoder: Annotated[
         bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=MODEL)
     ] = False,
@@ -67,18 +64,22 @@ def sweep(
     device: DeviceOption = None,
     exact_batching: ExactBatchingOption = False,
     quick: Annotated[
-        bool, typer.Option("--quick", help="The smaller grid that the file states.", rich_help_panel=SCORE)
+        bool, typer.Option("--quick", help="The smaller grid that the file defines.", rich_help_panel=SCORE)
     ] = False,
     limit: LimitOption = None,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
     fail_fast: FailFastOption = False,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of records. Default: runs/EXPERIMENT.", rich_help_panel=OUTPUT),
+    ] = None,
     plan_only: PlanOnlyOption = False,
     tflops: TflopsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score the cells of experiments whose records are missing. Run it again after any interruption.
+    """Score the missing cells of experiments, and keep their records. Run it again after any interruption.
 
     painters sweep fig4 --quick
     """
@@ -129,8 +130,13 @@ def kept_records(folder: Path) -> str:
     return f"The records of finished cells are kept in {folder}"
 
 
-def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableType:
-    """What was found, done and failed, where the records are, and what to do with them."""
+def summary_table(summary: Summary, experiments: Sequence[Experiment]) -> RenderableType:
+    """Return what was found, done and failed, and where the records are.
+
+    Args:
+        summary: What the sweep did.
+        experiments: What it scored, for the hint how to plot it; empty for no hint.
+    """
     rows = {
         "cells": f"{summary.cells}",
         "found": f"{summary.found}",
@@ -143,7 +149,7 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
     for reason, count in summary.refused.items():
         lines.append(Text(f"{_counted(count, 'scoring')} in the store did not count: {reason}"))
     for what, reason in summary.unchecked.items():
-        lines.append(Text(f"Records found for {what} were not compared with what is here: {reason}"))
+        lines.append(Text(f"The records of {what} were not checked against the model and task at hand: {reason}"))
     for note, count in summary.notes.items():
         lines.append(Text(note if count == 1 else f"{note} ({count} times)"))
     for what, count in summary.not_finite.items():
@@ -155,18 +161,18 @@ def summary_table(summary: Summary, asked: Sequence[Experiment]) -> RenderableTy
     if len(reasons) > SHOWN:
         lines.append(Text(f"Failed for {len(reasons) - SHOWN} other reasons: --json lists them", style="red"))
     for model, reason in summary.unknown.items():
-        lines.append(Text(f"Failed: every cell of {model}, however many: {reason}", style="red"))
+        lines.append(Text(f"Failed: every cell of {model}, whose layers are not known: {reason}", style="red"))
     if summary.untried:
         lines.append(Text(f"Not tried after the failure: {_counted(summary.untried, 'cell')}", style="red"))
-    if asked and (summary.found or summary.done):
-        numbers = sorted({one.figure for one in asked if one.figure is not None})
+    if experiments and (summary.found or summary.done):
+        numbers = sorted({experiment.figure for experiment in experiments if experiment.figure is not None})
         plot = ["painters", "plot", *map(str, numbers), "--from", str(summary.folder)]
         lines.append(Text(f"Next: {shlex.join(plot)}"))
     return Group(*lines)
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """Everything in the table, each failed cell by itself."""
+    """Return everything in the table, each failed cell by itself."""
     failures = [
         {
             "model": failure.cell.model,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from painters import figures
@@ -27,7 +27,10 @@ class FigureRequest:
     def of(
         cls, names: int | str | Iterable[int | str], overrides: Overrides, *, paper: bool, out: str | Path | None
     ) -> FigureRequest:
-        """Return the request for figures by number or name; of the paper's experiments if a model is not bundled."""
+        """Return the request for figures by number or name.
+
+        The experiments are the paper's own if `paper` is set, or if a model is named that is not bundled.
+        """
         if overrides.data is not None and not overrides.data.is_dir():
             raise ExperimentError(f"--data {overrides.data}: there is no such folder")
         words = [names] if isinstance(names, int | str) else names
@@ -37,7 +40,7 @@ class FigureRequest:
         experiments = [name for number in numbers if (name := f"{prefix}fig{number}") in known]
         if out is None:
             out = default_folder(model=overrides.model, encoder=overrides.encoder, paper=paper, quick=overrides.quick)
-        return cls(tuple(numbers), tuple(load_experiments(experiments, replace(overrides))), Path(out))
+        return cls(tuple(numbers), tuple(load_experiments(experiments, overrides)), Path(out))
 
     @property
     def model(self) -> str | None:
@@ -84,7 +87,7 @@ def _is_any_unbundled(*models: str | None) -> bool:
 
 
 def _models(experiment: Experiment, *, encoders: bool) -> list[str]:
-    """Return the names of the decoders or encoders of an experiment, scored ones first, then those measured."""
+    """Return the decoders or encoders of an experiment by name: those scored, then those measured."""
     scored = [model.name for part in experiment.parts if bool(part.tunings[0]) is encoders for model in part.models]
     parts = experiment.similarities
     return scored + [model.name for part in parts for model in (part.encoders if encoders else part.models)]

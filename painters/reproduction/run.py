@@ -200,7 +200,7 @@ class _Bars:
 
 
 def _measure(todo: Sequence[Question], out: Path, device: str | None, display: ProgressDisplay) -> list[str]:
-    """Measure similarities, and return the reason for each that failed; one model's failure spares the others."""
+    """Measure similarities model by model, and return the reason for each that failed."""
     failures = []
     for model in dict.fromkeys(question.model for question in todo):
         of_model = [question for question in todo if question.model == model]

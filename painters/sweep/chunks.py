@@ -19,7 +19,7 @@ FIRST = 16
 
 
 def groups(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> Iterator[list[Cell]]:
-    """Yield the cells of each key together, in order of the first cell of a key; within a group as `in_order`."""
+    """Yield the cells of each key together, the keys by their first cells, the cells as `in_order`."""
     by_key: dict[Hashable, list[Cell]] = {}
     for cell in cells:
         by_key.setdefault(key(cell), []).append(cell)
@@ -27,7 +27,7 @@ def groups(cells: Sequence[Cell], key: Callable[[Cell], Hashable]) -> Iterator[l
 
 
 def in_order(cells: Sequence[Cell]) -> list[Cell]:
-    """Return cells with distinct plans: the intact model's first, the others as a walk through their trie meets them.
+    """Return cells with distinct plans, the intact model's first, then in the order of their trie.
 
     Neighbours in this order have the longest common prefixes, so that little is run twice where chunks are cut.
     """

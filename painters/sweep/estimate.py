@@ -144,7 +144,7 @@ class _Estimate:
     def cost(
         self, cells: Iterable[Cell], by_basis: Counter[str] | None = None, unknown: Counter[str] | None = None
     ) -> Cost:
-        """Return the cost of `cells`, and count in `by_basis` and `unknown` what it is estimated from, or why not."""
+        """Return the cost of `cells`; count in `by_basis` and `unknown` what it is estimated from, or why not."""
         by_basis, unknown = Counter() if by_basis is None else by_basis, Counter() if unknown is None else unknown
         by_requests: dict[Hashable, list[Cell]] = {}
         for cell in cells:
@@ -181,7 +181,7 @@ class _Estimate:
         return self._shared[key]
 
     def _seconds(self, cell: Cell, documents: int, sent: int) -> tuple[str, float | None]:
-        """Return the basis of an estimate, and the seconds per layer run of the cell's plan; None where not known.
+        """Return the basis of an estimate, and seconds per layer run of a plan; None where not known.
 
         Args:
             cell: Any cell of a group.

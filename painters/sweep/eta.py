@@ -43,7 +43,9 @@ class Progress:
 
 
 def passes(documents: int, training: int | None, tuning: Tuning | None) -> int:
-    """Return how many documents a cell sends through the model, a training step counted as `TRAINING` forwards.
+    """Return how many documents a cell sends through the model.
+
+    A training step counts as `TRAINING` forwards.
 
     Args:
         documents: Documents that the cell scores.
@@ -85,7 +87,7 @@ class Rates:
         return rate.seconds / rate.work if rate and rate.work else None
 
     def overall(self, model: str | None = None) -> float | None:
-        """Return the seconds per unit of work over all keys, or over those of `model`; None where none was timed."""
+        """Return the seconds per unit of work over all keys or those of `model`; None where none was timed."""
         rates = [rate for key, rate in self.by_key.items() if model in (None, key[0])]
         work = sum(rate.work for rate in rates)
         return sum(rate.seconds for rate in rates) / work if work else None
@@ -150,7 +152,7 @@ class EtaEstimator:
         self._report()
 
     def within(self, done: int, total: int, what: str = "", *, cells: Iterable[Cell] | None = None) -> None:
-        """Note that `done` of `total` parts of `cells`, or of all cells that run, are done; a `progress.OnProgress`."""
+        """Note how much of `cells` is done, or of all cells that run; this is a `progress.OnProgress`."""
         self._shares.update(dict.fromkeys(self._shares if cells is None else cells, done / total if total else 0.0))
         if time.monotonic() - self._reported_at > EVERY:
             self._report()
@@ -170,7 +172,7 @@ class EtaEstimator:
         self._report()
 
     def left(self) -> float | None:
-        """Return the estimated seconds that are left; None while there is no rate for a kind of cell that waits.
+        """Return the estimated seconds that are left; None while some kind of cell has no rate.
 
         The rate of a kind is the first known of: the kind in this sweep, the kind in the store, its model in this
         sweep, everything in this sweep, everything in the store.

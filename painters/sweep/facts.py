@@ -45,7 +45,7 @@ class TaskFacts:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What is known of a model: its layers, the parameters of one layer, and the hidden size of an encoder."""
+    """What is known of a model: its layers, the parameters of one, and the hidden size of an encoder."""
 
     num_layers: int
     parameters: float
@@ -90,7 +90,7 @@ BUNDLED = {
 
 
 def layer_parameters(model: str) -> float | None:
-    """Return the number of parameters of one layer, from the table or the config.json of a folder, else None."""
+    """Return the parameters of one layer, from the table or the config.json of a folder, else None."""
     if model in MODELS:
         return MODELS[model].parameters
     config = _config(model)
@@ -119,7 +119,7 @@ def _config(model: str) -> dict[str, Any]:
 
 
 def request_kind(cell: Cell) -> str:
-    """Return what the cell needs of a model: "log-likelihoods", "generation", or the protocol of an encoder's tuning.
+    """Return what the cell needs of a model: log-likelihoods, generation, or an encoder's protocol.
 
     A task that is not known counts as "generation", whose plans share nothing.
     """
@@ -133,7 +133,7 @@ def request_kind(cell: Cell) -> str:
 
 
 class Documents:
-    """How many documents tasks have, by the store's records, the bundled files or the table, in this order.
+    """How many documents tasks have: by the store's records, the bundled files or the table.
 
     Args:
         records: The records of a store; those that were scored without a limit count.
@@ -143,7 +143,7 @@ class Documents:
         self._unlimited = {r.task: r.documents for r in records if r.asked is not None and r.asked.limit is None}
 
     def scored(self, cell: Cell) -> int | None:
-        """Return the number of documents that `cell` scores; its limit where the size of the task is not known."""
+        """Return the number of documents that `cell` scores; its limit where the task's size is not known."""
         known = self._unlimited.get(cell.task) or _bundled(cell.task)
         known = known or (TASKS[cell.task].documents if cell.task in TASKS else None)
         return cell.limit if known is None else min(known, cell.limit or known)

@@ -138,7 +138,7 @@ class Ray:
         self._jobs[actor.load.remote(self._cell)] = _Job(actor, deaths=deaths)
 
     def _replace(self, job: _Job) -> None:
-        """Start another actor in place of one that is lost; it is ended first, for it may only be out of reach."""
+        """End an actor that is lost, for it may only be out of reach, and start another in its place."""
         self.notes["A worker was lost and replaced"] += 1
         self._ray.kill(job.actor)
         self._begin(self._class.remote(*self._arguments), 0 if job.chunk else job.deaths + 1)
@@ -162,7 +162,7 @@ class Ray:
         self._ray.kill(job.actor)
 
     def _wait(self) -> str:
-        """Wait until an actor is idle and return the digest of its weights; raise why the last one cannot load."""
+        """Wait until an actor is idle and return the digest of its weights; raise why none can load them."""
         while not self._idle:
             if not self._jobs:
                 assert self._error is not None

@@ -72,7 +72,7 @@ class Cluster:
                 raise EngineError(f"engine ray: {what}: {error}") from error
 
     def _share_out(self, workers: int | None, device: str | None) -> tuple[int, dict[str, int]]:
-        """Return the number of workers, and what each of them needs: a GPU if the cluster has some, else a core."""
+        """Return the number of workers, and what each needs: a GPU if the cluster has some, else a core."""
         resources = self.ray.cluster_resources()
         gpus = 0 if device is not None and not device.startswith("cuda") else int(resources.get("GPU", 0))
         there = gpus or int(resources.get("CPU", 0))

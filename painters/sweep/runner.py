@@ -92,7 +92,9 @@ def run(
 
 
 def plan(experiments: Experiments, store: Store, *, tflops: float = TFLOPS) -> Forecast:
-    """Estimate what `run` would cost, from records and stated facts alone: no weights, no documents, no network.
+    """Estimate what `run` would cost, from records and stated facts alone.
+
+    Neither weights nor documents are read, nor the network used.
 
     Args:
         experiments: One experiment or several.
@@ -163,7 +165,7 @@ def _run(
 
 
 def _cells_and_unknown(experiments: Experiments) -> tuple[tuple[Cell, ...], dict[str, str]]:
-    """Return the cells, and why there are none of the models whose number of layers is not known: model -> reason."""
+    """Return the cells, and model -> reason for the models whose number of layers is not known."""
     unknown: dict[str, str] = {}
 
     def layers_of(model: Model) -> int | None:
@@ -298,7 +300,7 @@ class _Sweep:
 
 
 def _grouping(scorer: LoadedModel) -> Callable[[Cell], Hashable]:
-    """Return the scorer's grouping; a cell whose task cannot be prepared is a group by itself, and fails by itself."""
+    """Return the scorer's grouping; a cell whose task cannot be prepared is a group by itself."""
 
     def group(cell: Cell) -> Hashable:
         try:

@@ -102,7 +102,7 @@ def _described(on_progress: OnProgress, description: str, done: int, total: int,
 
 
 def _by_pass(every: Sequence[Question]) -> Iterator[list[Question]]:
-    """Yield the questions that differ in their mode alone together: one pass over the documents answers them."""
+    """Yield the questions that one pass over the documents answers: they differ in their mode alone."""
     groups: dict[tuple[object, ...], list[Question]] = {}
     for question in every:
         key = (question.model, question.inputs, question.limit, question.batch_size, question.dtype)

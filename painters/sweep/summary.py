@@ -75,7 +75,7 @@ class Summary:
     seconds: float = 0.0
 
     def count(self, cell: Cell, records: Sequence[Record]) -> None:
-        """Count `cell` in `not_finite` where one of its records has no value because of NaN or infinite answers.
+        """Count `cell` in `not_finite` if a record of it has no value because of NaN or infinite answers.
 
         Args:
             cell: A cell that was found or scored.

@@ -15,6 +15,7 @@ from support.real_shapes import save_bert, save_llama, write_data
 from painters import figures, reproduction
 from painters.results import Store
 
+ROOT = Path(__file__).parents[2]
 Painters = Callable[..., Outcome]
 WITHOUT_TORCH = """
 import sys
@@ -32,10 +33,10 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_what_is_missing_is_scored_and_then_redrawn_without_torch(painters: Painters, tmp_path: Path) -> None:
     made = painters("reproduce", "1", "2", "14", "--limit", "3", "--out", "{tmp}/there", "--json")
     assert made.code == 0
-    told = json.loads(made.out)
-    assert told["sweep"]["done"] == 24  # on one task: the intact model, 12 layers skipped, 11 swaps
-    assert told["similarities_measured"] == 4
-    assert {figure["figure"]: figure["drawn"] for figure in told["figures"]} == {1: True, 2: True, 14: True}
+    result = json.loads(made.out)
+    assert result["sweep"]["done"] == 24  # on one task: the intact model, 12 layers skipped, 11 swaps
+    assert result["similarities_measured"] == 4
+    assert {figure["figure"]: figure["drawn"] for figure in result["figures"]} == {1: True, 2: True, 14: True}
     drawn = files(tmp_path / "there" / "figures")
     assert sorted(drawn) == sorted(f"fig{n:02d}.{kind}" for n in (1, 2, 14) for kind in ("svg", "png", "csv", "md"))
 
@@ -65,20 +66,20 @@ def test_the_papers_tasks_for_other_models_with_documents_of_ones_own(painters: 
     assert encoded == {(task, protocol) for task in seven for protocol in ("retuned", "frozen")}
     assert {record.tuning.rate for record in records if record.tuning} == {2e-5, 3e-2}  # the paper's
     assert all(figure["drawn"] for figure in json.loads(made.out)["figures"])
-    told = (tmp_path / "out" / "figures" / "fig04.md").read_text()
-    assert "arc_challenge" in told
-    assert "stsb" in told
+    caption = (tmp_path / "out" / "figures" / "fig04.md").read_text()
+    assert "arc_challenge" in caption
+    assert "stsb" in caption
 
 
 def test_the_plan_of_the_papers_own_run_needs_no_weights(painters: Painters) -> None:
     asked = ("--model", "meta-llama/Llama-2-7b-hf", "--encoder", "google-bert/bert-large-uncased")
-    told = json.loads(painters("reproduce", "all", *asked, "--plan-only", "--json").out)
-    assert told["missing"] == told["cells"] > 5000
-    assert 100 < told["hours"] < told["hours_alone"]
-    assert 3 * told["layer_runs"] < told["layer_runs_alone"]
-    assert told["similarities"] == 5
-    assert not told["no_estimate"]
-    by_name = {one["experiment"]: one for one in told["experiments"]}
+    result = json.loads(painters("reproduce", "all", *asked, "--plan-only", "--json").out)
+    assert result["missing"] == result["cells"] > 5000
+    assert 100 < result["hours"] < result["hours_alone"]
+    assert 3 * result["layer_runs"] < result["layer_runs_alone"]
+    assert result["similarities"] == 5
+    assert not result["no_estimate"]
+    by_name = {one["experiment"]: one for one in result["experiments"]}
     assert set(by_name) >= {f"paper/fig{number}" for number in (2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)}
     assert by_name["paper/fig13"]["cells"] < sum(one["cells"] for one in by_name.values())
     generates = by_name["paper/fig12"]  # nothing of it is shared
@@ -87,20 +88,20 @@ def test_the_plan_of_the_papers_own_run_needs_no_weights(painters: Painters) -> 
 
 def test_the_cost_of_the_paper_fits_a_terminal(painters: Painters, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    told = json.loads(painters("reproduce", "all", "--paper", "--plan-only", "--json").out)
+    result = json.loads(painters("reproduce", "all", "--paper", "--plan-only", "--json").out)
     shown = painters("reproduce", "all", "--paper", "--plan-only").out
     lines = shown.splitlines()
     assert max(map(len, lines)) <= 80
-    costs = {one["experiment"]: one for one in told["experiments"] if one["cells"]}
-    costs |= {one["kind"]: one for one in told["kinds"]} | {"all": {**told, "cells": told["missing"]}}
+    costs = {one["experiment"]: one for one in result["experiments"] if one["cells"]}
+    costs |= {one["kind"]: one for one in result["kinds"]} | {"all": {**result, "cells": result["missing"]}}
     rows = {words[0]: words[1:] for words in map(str.split, lines) if words and words[0] in costs}
     assert set(rows) == set(costs) > {"all", "log-likelihoods", "generation", "retuned", "frozen"}
     for name, row in rows.items():
         assert row[:3] == [f"{costs[name][count]:,}" for count in ("cells", "layer_runs_alone", "layer_runs")]
-    times = told["layer_runs_alone"] / told["layer_runs"]
-    assert rows["all"][3:] == [f"{times:.2f}", f"{told['hours_alone']:,.0f}", f"{told['hours']:,.0f}"]
-    assert f"hours about {told['hours']:,.0f} shared, {told['hours_alone']:,.0f} alone" in " ".join(shown.split())
-    assert "also where those of a document begin alike" in " ".join(shown.split())
+    times = result["layer_runs_alone"] / result["layer_runs"]
+    assert rows["all"][3:] == [f"{times:.2f}", f"{result['hours_alone']:,.0f}", f"{result['hours']:,.0f}"]
+    assert f"hours about {result['hours']:,.0f} shared, {result['hours_alone']:,.0f} alone" in " ".join(shown.split())
+    assert "also where requests of one document begin alike" in " ".join(shown.split())
 
 
 def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Painters, tmp_path: Path) -> None:
@@ -111,7 +112,18 @@ def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Pain
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    "command", ["plot {} --from results --json", "reproduce {} --plan-only", "sweep {} --plan-only"]
+)
+def test_a_figure_is_its_number_or_the_name_of_its_experiment(painters: Painters, command: str, tmp_path: Path) -> None:
+    """Every command that takes figures understands both."""
+    (tmp_path / "results").symlink_to(ROOT / "results")
+    by_number, by_name = (painters(*command.format(figure).split()) for figure in ("4", "fig4"))
+    assert by_number.code == 0, by_number.err
+    assert by_name == by_number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
     [
         (["15"], "there is no figure"),
         (["two"], "two"),
@@ -120,10 +132,10 @@ def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Pain
         (["2", "--data", "{tmp}/nowhere"], "no such folder"),
     ],
 )
-def test_mistakes_are_told(painters: Painters, arguments: list[str], told: str) -> None:
+def test_mistakes_get_one_message(painters: Painters, arguments: list[str], message: str) -> None:
     outcome = painters("reproduce", *arguments)
     assert outcome.code == 2
-    assert told in " ".join(outcome.err.split())
+    assert message in " ".join(outcome.err.split())
     assert "Traceback" not in outcome.err
 
 

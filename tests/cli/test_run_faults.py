@@ -61,14 +61,14 @@ def hearing() -> Iterator[None]:
 def test_a_signal_ends_a_run_and_says_what_is_kept(
     painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    told = _cli_progress.Tell.__call__
+    report = _cli_progress.TaskProgress.__call__
 
     def send(self: Any, done: int, total: int, what: str) -> None:
-        told(self, done, total, what)
+        report(self, done, total, what)
         if "lambada" in what:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(_cli_progress.Tell, "__call__", send)
+    monkeypatch.setattr(_cli_progress.TaskProgress, "__call__", send)
     before = {number: signal.getsignal(number) for number, _ in SIGNALS}
     tasks = [f"{folder}/tasks/{name}/{name}.yaml" for name in ("nano_arc", "nano_lambada")]
     asked = ("run", "--model", f"{folder}/model", "--plan", "0-2 4-5", "--tasks", ",".join(tasks), "--limit", "2")
@@ -415,19 +415,19 @@ def test_a_model_that_is_not_there_is_tried_once_and_the_next_goes_on(
     stated = grid_with(folder, "stated", models="{name: not/there, num_layers: 6}, ")
     unknown = grid_with(folder, "unknown", models="not/there, ")
     found = painters("sweep", stated, "--limit", "1", "--json", "--quiet")
-    told = json.loads(found.out)
-    assert (found.code, told["cells"], told["done"], told["failed"]) == (1, 2 * CELLS, CELLS, CELLS)
-    ((reason, cells),) = [(group["reason"], group["cells"]) for group in told["missing"]]
+    result = json.loads(found.out)
+    assert (found.code, result["cells"], result["done"], result["failed"]) == (1, 2 * CELLS, CELLS, CELLS)
+    ((reason, cells),) = [(group["reason"], group["cells"]) for group in result["missing"]]
     assert (cells, "model 'not/there': it is not bundled" in reason) == (CELLS, True)
-    assert told["missing"][0]["such_as"] == "not/there, identity on nano_arc"
+    assert result["missing"][0]["such_as"] == "not/there, identity on nano_arc"
 
     found = painters("sweep", unknown, "--limit", "1", "--json", "--quiet")
-    told = json.loads(found.out)
-    assert (found.code, told["cells"], told["done"], told["failed"]) == (1, CELLS, CELLS, 0)
-    assert "it is not bundled" in told["models_unknown"]["not/there"]
+    result = json.loads(found.out)
+    assert (found.code, result["cells"], result["done"], result["failed"]) == (1, CELLS, CELLS, 0)
+    assert "it is not bundled" in result["models_unknown"]["not/there"]
     table = painters("sweep", unknown, "--limit", "1", "--quiet")
     assert table.code == 1
-    assert "Failed: every cell of not/there, however many: model" in " ".join(table.out.split())
+    assert "Failed: every cell of not/there, whose layers are not known: model" in " ".join(table.out.split())
 
 
 @pytest.mark.parametrize("first", ["task", "model"])
@@ -436,9 +436,9 @@ def test_fail_fast_ends_at_the_first_failure(painters: Call, folder: Path, first
     more = {"tasks": "missing.yaml, "} if first == "task" else {"models": "{name: not/there, num_layers: 6}, "}
     asked = ("sweep", grid_with(folder, first, **more), "--limit", "1", "--quiet", "--fail-fast")
     found = painters(*asked, "--json")
-    told = json.loads(found.out)
+    result = json.loads(found.out)
     failed, every = (1, CELLS * 3 // 2) if first == "task" else (CELLS, 2 * CELLS)
-    assert (found.code, told["failed"], told["done"], told["untried"]) == (1, failed, 0, every - failed)
+    assert (found.code, result["failed"], result["done"], result["untried"]) == (1, failed, 0, every - failed)
     assert f"Not tried after the failure: {every - failed} cells" in painters(*asked).out
 
 

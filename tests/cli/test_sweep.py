@@ -94,10 +94,15 @@ def test_the_json_has_the_failures_one_by_one(painters: Call, folder: Path) -> N
     found = painters("sweep", f"{folder}/failing.yaml", "--limit", "1", "--json", "--out", "here")
     assert found.code == 1
     assert found.err == ""
-    told = json.loads(found.out)
-    assert (told["cells"], told["done"], told["failed"], told["store"]) == (CELLS, CELLS // 2, CELLS // 2, "here")
-    assert len(told["failures"]) == CELLS // 2
-    assert {failure["task"] for failure in told["failures"]} == {"missing"}
+    result = json.loads(found.out)
+    assert (result["cells"], result["done"], result["failed"], result["store"]) == (
+        CELLS,
+        CELLS // 2,
+        CELLS // 2,
+        "here",
+    )
+    assert len(result["failures"]) == CELLS // 2
+    assert {failure["task"] for failure in result["failures"]} == {"missing"}
     table = painters("sweep", f"{folder}/failing.yaml", "--limit", "1", "--out", "here")
     assert table.code == 1
     assert " ".join(table.out.split()).count("Failed: ") == 1
@@ -105,14 +110,14 @@ def test_the_json_has_the_failures_one_by_one(painters: Call, folder: Path) -> N
     assert "Traceback" not in table.err
 
 
-def test_what_did_not_count_is_told() -> None:
+def test_what_did_not_count_is_reported() -> None:
     summary = sweep.Summary(Path("runs/x"), cells=4, found=3, done=1, seconds=3725.4)
     summary.refused["m: scored with other weights (a; here b)"] = 1
     summary.unchecked["t"] = "it is gone"
     summary.notes.update({"A worker was lost and replaced": 2, "A worker was given up: no": 1})
     text = printed(_cli_sweep.summary_table(summary, [load("fig4"), load("fig2")]))
     assert "1 scoring in the store did not count: m: scored with other weights (a; here b)" in text
-    assert "Records found for t were not compared with what is here: it is gone" in text
+    assert "The records of t were not checked against the model and task at hand: it is gone" in text
     assert "A worker was lost and replaced (2 times)\nA worker was given up: no\n" in re.sub(" +\n", "\n", text)
     assert "time    1:02:05" in text
     assert "Next: painters plot 2 4 --from runs/x" in text
@@ -123,13 +128,13 @@ def test_what_did_not_count_is_told() -> None:
 
 def test_decoders_and_encoders_are_swept_and_exchanged(painters: Call, folder: Path) -> None:
     both = ("sweep", f"{folder}/both.yaml", "--json", "--limit", "2", "--out", "store")
-    told = json.loads(painters(*both).out)
-    assert (told["cells"], told["done"], told["failures"]) == (CELLS + ENCODED, CELLS + ENCODED, [])
+    result = json.loads(painters(*both).out)
+    assert (result["cells"], result["done"], result["failures"]) == (CELLS + ENCODED, CELLS + ENCODED, [])
     again = json.loads(painters(*both).out)
     assert (again["found"], again["done"], again["refused"]) == (CELLS + ENCODED, 0, {})
     exchanged = ("--model", f"{folder}/other", "--encoder", f"{folder}/tiny")
-    told = json.loads(painters(*both, *exchanged).out)
-    assert (told["cells"], told["done"], told["found"]) == (CELLS + ENCODED, CELLS + ENCODED, 0)
+    result = json.loads(painters(*both, *exchanged).out)
+    assert (result["cells"], result["done"], result["found"]) == (CELLS + ENCODED, CELLS + ENCODED, 0)
     records = Store("store").records()
     assert {Path(record.model).name for record in records} == {"llama", "bert", "other", "tiny"}
     tuned = [record for record in records if record.tuning]
@@ -137,13 +142,13 @@ def test_decoders_and_encoders_are_swept_and_exchanged(painters: Call, folder: P
     assert {r.documents for r in records} == {2}
     assert {(r.seed, r.batch_size, r.kv) for r in tuned} == {(42, 32, "exact")}
     assert {record.cell_key for record in records} >= {record.cell_key for record in tuned}
-    told = json.loads(painters(*both, "--no-encoder").out)
-    assert (told["cells"], told["found"]) == (CELLS, CELLS)
+    result = json.loads(painters(*both, "--no-encoder").out)
+    assert (result["cells"], result["found"]) == (CELLS, CELLS)
 
 
 def test_quick_is_the_smaller_grid(painters: Call, folder: Path) -> None:
-    told = json.loads(painters("sweep", f"{folder}/both.yaml", "--quick", "--json").out)
-    assert (told["done"], told["failures"], told["store"]) == (6 + 12, [], "runs/both")
+    result = json.loads(painters("sweep", f"{folder}/both.yaml", "--quick", "--json").out)
+    assert (result["done"], result["failures"], result["store"]) == (6 + 12, [], "runs/both")
     records = Store("runs/both").records()
     assert {record.documents for record in records} == {2, 4}
     assert {record.tuning.documents for record in records if record.tuning} == {10}
@@ -159,14 +164,14 @@ def test_the_shipped_figures_take_other_models(painters: Call, folder: Path) -> 
     sizes = {"hidden_size": 16, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 16}
     transformers.BertForMaskedLM(transformers.BertConfig(vocab_size=len(words), **sizes)).save_pretrained("bert")
     words.save_pretrained("bert")
-    told = json.loads(
+    result = json.loads(
         painters(
             *("sweep", "fig4", "fig7", "fig8", "--quick", "--limit", "2", "--json"),
             *("--model", f"{folder}/llama", "--encoder", "bert"),
         ).out
     )
-    assert (told["failures"], told["store"]) == ([], "runs/sweep")
-    assert told["done"] == told["cells"] > 100
+    assert (result["failures"], result["store"]) == ([], "runs/sweep")
+    assert result["done"] == result["cells"] > 100
 
 
 # -------------------------------------------------------------------------------------------------------- what it costs
@@ -184,9 +189,9 @@ def test_the_papers_figures_are_estimated_without_torch_or_network(tmp_path: Pat
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False, env=environment
     )
-    told, _, end = done.stdout.partition("LOADED ")
+    printed_json, _, end = done.stdout.partition("LOADED ")
     assert end.split() == ["0", "False"], done.stderr
-    found = json.loads(told)
+    found = json.loads(printed_json)
     assert found["cells"] == found["missing"] > 3000
     assert 1 < found["hours"] < found["hours_alone"]
     assert 0 < found["layer_runs"] < found["layer_runs_alone"]
@@ -206,9 +211,9 @@ def test_the_estimate_is_called_one(painters: Call, folder: Path) -> None:
     text = " ".join(painters("sweep", f"{folder}/grid.yaml", "--limit", "2", "--plan-only").out.split())
     # alone (6 + 1 + 3 + 5 + 6 + 6) x 2 documents x 2 tasks; shared (6 + 0 + 1 + 2 + 5 + 4) x 2 x 2
     assert "missing 12 distinct plans 6 layer runs 72 shared, 108 alone (1.50 times) hours about" in text
-    assert "Shared: what plans have in common is run once" in text
-    assert "They hold what sharing saved" in text
-    assert "Hours of 12 cells by the seconds of this store's records" in text
+    assert "Shared: common prefixes of plans run once" in text
+    assert "Those seconds already include what sharing saved" in text
+    assert "Hours of 12 cells: from the seconds of this store's records" in text
     text = " ".join(painters("sweep", f"{folder}/grid.yaml", "--plan-only", "--out", "empty").out.split())
     assert "hours not known" in text
     assert "No estimate for" in text
@@ -242,9 +247,9 @@ def test_a_mistake_gets_one_message_and_its_exit_code(painters: Call, folder: Pa
     arguments, code, says = MISTAKES[mistake]
     found = painters(*(argument.replace("{folder}", str(folder)) for argument in arguments))
     assert found.code == code, found.err
-    told = " ".join(found.err.replace("│", " ").split())
+    message = " ".join(found.err.replace("│", " ").split())
     for words in says:
-        assert words in told or words in "".join(told.split()), found.err
+        assert words in message or words in "".join(message.split()), found.err
     assert "Traceback" not in found.err
     assert found.out == ""
     assert not Path("runs").exists()
@@ -282,10 +287,10 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr("painters.sweep.eta.EVERY", -1.0)
     monkeypatch.setattr("painters.sweep.chunks.FIRST", 4)
-    told = _cli_progress._Lines.__call__
+    report = _cli_progress._Lines.__call__
 
     def send(self: Any, now: Progress) -> None:
-        told(self, now)
+        report(self, now)
         if now.done == 4 and now.share > 0:
             os.kill(os.getpid(), number)
 
@@ -297,7 +302,7 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
     assert "kept in a store; to go on:" in found.err
     assert f"painters sweep {folder}/grid.yaml --out 'a store'" in found.err
     assert signal.getsignal(signal.SIGTERM) == handler
-    monkeypatch.setattr(_cli_progress._Lines, "__call__", told)
+    monkeypatch.setattr(_cli_progress._Lines, "__call__", report)
     again = painters("sweep", f"{folder}/grid.yaml", "--out", "a store")
     assert (rows(again.out)["found"], rows(again.out)["done"]) == ("4", "8")
     painters("sweep", f"{folder}/grid.yaml", "--out", "whole")
@@ -319,8 +324,8 @@ def test_killed_at_ten_random_moments(folder: Path, tmp_path: Path) -> None:
         )
 
     def finish(process: subprocess.Popen[bytes]) -> None:
-        _, told = process.communicate()
-        assert process.returncode == 0, told.decode()
+        _, stderr = process.communicate()
+        assert process.returncode == 0, stderr.decode()
 
     finish(start("whole"))
     moments, sizes = random.Random(0), []
@@ -351,12 +356,14 @@ def test_lines_of_progress_are_few(capsys: pytest.CaptureFixture[str], monkeypat
 
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    with _cli_progress.showing(Console(width=20)) as tell:
-        assert tell is not None
+    with _cli_progress.showing(Console(width=20)) as on_progress:
+        assert on_progress is not None
         for done in range(200):
             now[0] += 1
-            tell(Progress(done, 200, f"skip start={done} on task", 0.0, float(done), None if done < 15 else 61.0))
-        tell(Progress(200, 200, "the last", 0.0, 200.0, 0.0))
+            on_progress(
+                Progress(done, 200, f"skip start={done} on task", 0.0, float(done), None if done < 15 else 61.0)
+            )
+        on_progress(Progress(200, 200, "the last", 0.0, 200.0, 0.0))
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
         "Loading libraries and models",
@@ -374,9 +381,9 @@ def test_a_bar_in_a_terminal() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with _cli_progress.showing(console) as tell:
-        assert tell is not None
-        tell(Progress(3, 12, "skip start=1 on nano_arc", 0.5, 7.0, 61.0))
+    with _cli_progress.showing(console) as on_progress:
+        assert on_progress is not None
+        on_progress(Progress(3, 12, "skip start=1 on nano_arc", 0.5, 7.0, 61.0))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("skip start=1 on nano_arc", "3/12 cells", "about 0:01:01 left"):
         assert words in text
@@ -389,6 +396,7 @@ def test_the_folder_has_the_name_of_the_experiment(tmp_path: Path) -> None:
     assert sweep.records_folder(["paper/fig4"]) == Path("runs/paper-fig4")
     assert sweep.records_folder([str(tmp_path / "mine.yaml")]) == Path("runs/mine")
     assert sweep.records_folder(["fig4", "fig5"]) == Path("runs/sweep")
+    assert sweep.records_folder(["4"]) == sweep.records_folder(["04", "fig4"]) == Path("runs/fig4")
 
 
 def test_an_encoder_alone_is_not_asked_of_a_decoder() -> None:

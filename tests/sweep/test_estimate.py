@@ -241,57 +241,57 @@ def test_parameters_of_a_folder(tmp_path: Path) -> None:
 def test_the_time_that_is_left_goes_by_layer_runs_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    told: list[Progress] = []
+    reports: list[Progress] = []
     long, short = cell(), cell(plan=Plan.parse("0-2"))
     slow = cell(task="nano_gsm8k")
     documents = Documents()
-    eta = EtaEstimator(Rates(), documents.work, told.append)
+    eta = EtaEstimator(Rates(), documents.work, reports.append)
     eta.expect([long, short, slow])
     eta.start(long)
-    assert told[-1].left is None
+    assert reports[-1].left is None
     eta.finish(long, 6.0)  # 6 layer runs, 4 documents: a quarter of a second each
-    assert told[-1] == Progress(1, 3, str(long), 0.0, 0.0, pytest.approx(3.0 + 6.0))
+    assert reports[-1] == Progress(1, 3, str(long), 0.0, 0.0, pytest.approx(3.0 + 6.0))
     eta.start(slow)
     now[0] = 1.0
     eta.within(1, 4)
-    assert told[-1].left == pytest.approx(3.0 + 4.5)
+    assert reports[-1].left == pytest.approx(3.0 + 4.5)
     eta.finish(slow, 60.0)
-    assert told[-1].left == pytest.approx(3.0)
+    assert reports[-1].left == pytest.approx(3.0)
     eta.finish(short, None)
-    assert (told[-1].done, told[-1].total, told[-1].left) == (3, 3, 0.0)
+    assert (reports[-1].done, reports[-1].total, reports[-1].left) == (3, 3, 0.0)
 
 
 def test_workers_share_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("painters.sweep.eta.EVERY", -1.0)
     before = Rates()
     before.learn(("tiny", "nano_arc", None), 24.0, 24.0)
-    told: list[Progress] = []
-    eta = EtaEstimator(before, Documents().work, told.append)
+    reports: list[Progress] = []
+    eta = EtaEstimator(before, Documents().work, reports.append)
     eta.workers = 2
     one, other, third = cell(), cell(plan=Plan.parse("0-2")), cell(plan=Plan.parse("3-5"))
     eta.expect([one, other, third])
     eta.start(one)
     eta.start(other)
-    assert told[-1].left == pytest.approx((24 + 12 + 12) / 2)
+    assert reports[-1].left == pytest.approx((24 + 12 + 12) / 2)
     eta.within(1, 2, cells=[one])
-    assert (told[-1].share, told[-1].left) == (0.25, pytest.approx((12 + 12 + 12) / 2))
+    assert (reports[-1].share, reports[-1].left) == (0.25, pytest.approx((12 + 12 + 12) / 2))
     eta.finish(one, 24.0)
     eta.within(1, 2, cells=[other])
-    assert told[-1].left == pytest.approx((6 + 12) / 2)
+    assert reports[-1].left == pytest.approx((6 + 12) / 2)
     eta.stop(other)
     eta.start(third)
-    assert told[-1].left == pytest.approx((12 + 12) / 2)
+    assert reports[-1].left == pytest.approx((12 + 12) / 2)
     eta.finish(third, 12.0)
-    assert told[-1].left == pytest.approx(12), "the last cell keeps one worker busy"
+    assert reports[-1].left == pytest.approx(12), "the last cell keeps one worker busy"
 
 
 def test_the_pace_of_before_counts_until_there_is_one_of_now() -> None:
     before = Rates()
     before.learn(("tiny", "nano_arc", None), 24.0, 24.0)
-    told: list[Progress] = []
-    eta = EtaEstimator(before, Documents().work, told.append)
+    reports: list[Progress] = []
+    eta = EtaEstimator(before, Documents().work, reports.append)
     eta.expect([cell(), cell(plan=Plan.parse("0-2"))])
     eta.start(cell())
-    assert told[-1].left == pytest.approx(24 + 12)
+    assert reports[-1].left == pytest.approx(24 + 12)
     eta.finish(cell(), 12.0)
-    assert told[-1].left == pytest.approx(6)
+    assert reports[-1].left == pytest.approx(6)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_bench import FakeBench
+from support.fake_scorer import FakeScorer
 from support.sweeps import content
 
 from painters import sweep
@@ -45,7 +45,7 @@ PLAN = "0-3 9-11"
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """Nothing; Ray runs with two processors, and its workers find what lies beside this file."""
+    """Run Ray with two processors; its workers can import what lies beside this file."""
     with pytest.MonkeyPatch.context() as patch:
         root = str(ROOT)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), root]))
@@ -59,15 +59,17 @@ def cluster() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def four_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing; cells are scored together by fours, however fast they are."""
+    """Score cells together by fours, however fast they are."""
     monkeypatch.setattr("painters.sweep.chunks.FIRST", 4)
     monkeypatch.setattr("painters.sweep.chunks.Chunks.record_seconds", lambda *_: None)
 
 
-def swept(store: Path, bench: FakeBench, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any) -> Summary:
-    """What a sweep by actors with this bench did."""
-    bench.folder.mkdir(exist_ok=True)
-    monkeypatch.setattr("painters.sweep.runner._engine", lambda *_: _sweep_ray.Ray(workers, None, bench))
+def swept(
+    store: Path, scorer: FakeScorer, monkeypatch: pytest.MonkeyPatch, workers: int = 2, **options: Any
+) -> Summary:
+    """Return what a sweep by actors with this scorer did."""
+    scorer.folder.mkdir(exist_ok=True)
+    monkeypatch.setattr("painters.sweep.runner._engine", lambda *_: _sweep_ray.Ray(workers, None, scorer))
     return sweep.run(GRID, Store(store), **options)
 
 
@@ -75,7 +77,7 @@ def swept(store: Path, bench: FakeBench, monkeypatch: pytest.MonkeyPatch, worker
 def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The records of a sweep in one process."""
     (tmp_path / "alone").mkdir()
-    monkeypatch.setattr("painters.sweep.local.load", FakeBench(tmp_path / "alone"))
+    monkeypatch.setattr("painters.sweep.local.load", FakeScorer(tmp_path / "alone"))
     monkeypatch.setattr("painters.sweep.local.free", lambda: None)
     assert sweep.run(GRID, Store(tmp_path / "whole")).done == CELLS
     return content(tmp_path / "whole")
@@ -90,18 +92,18 @@ def chunks(folder: Path) -> list[tuple[str, str, int]]:
 def test_two_actors_end_in_the_records_of_one_process(
     whole: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Progress] = []
-    bench = FakeBench(tmp_path / "bench", meet=2)
-    found = swept(tmp_path / "store", bench, monkeypatch, progress=told.append)
+    reports: list[Progress] = []
+    scorer = FakeScorer(tmp_path / "scorer", meet=2)
+    found = swept(tmp_path / "store", scorer, monkeypatch, progress=reports.append)
     assert (found.cells, found.found, found.done, found.failures, found.notes) == (CELLS, 0, CELLS, [], Counter())
     assert content(tmp_path / "store") == whole
-    done = chunks(bench.folder)
+    done = chunks(scorer.folder)
     assert [size for _, _, size in done] == [4] * 6, "cells that share are scored together"
     assert [task for _, task, _ in sorted(done, key=lambda row: row[1])] == ["fake_arc"] * 3 + ["fake_lambada"] * 3
     assert len({process for process, _, _ in done}) == 2, "both work"
-    assert [now.done for now in told] == sorted(now.done for now in told)
-    assert (told[-1].done, told[-1].total, told[-1].left) == (CELLS, CELLS, pytest.approx(0, abs=1e-6))
-    again = swept(tmp_path / "store", FakeBench(tmp_path / "bench"), monkeypatch)
+    assert [now.done for now in reports] == sorted(now.done for now in reports)
+    assert (reports[-1].done, reports[-1].total, reports[-1].left) == (CELLS, CELLS, pytest.approx(0, abs=1e-6))
+    again = swept(tmp_path / "store", FakeScorer(tmp_path / "scorer"), monkeypatch)
     assert (again.found, again.done) == (CELLS, 0)
 
 
@@ -109,9 +111,9 @@ def test_two_actors_end_in_the_records_of_one_process(
 def test_a_killed_actor_changes_nothing(
     when: str, whole: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    bench = FakeBench(tmp_path / "bench", dies=when)
-    found = swept(tmp_path / "store", bench, monkeypatch)
-    assert (bench.folder / "died-0").exists()
+    scorer = FakeScorer(tmp_path / "scorer", dies=when)
+    found = swept(tmp_path / "store", scorer, monkeypatch)
+    assert (scorer.folder / "died-0").exists()
     assert (found.done, found.failures, found.notes) == (CELLS, [], Counter({LOST: 1}))
     assert content(tmp_path / "store") == whole
     time.sleep(0.5)  # Ray's news of the death come a moment later
@@ -122,7 +124,7 @@ def test_a_cell_that_kills_its_actor_fails_alone(
     whole: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_sweep_ray, "TRIES", 2)
-    found = swept(tmp_path / "store", FakeBench(tmp_path / "bench", dies=PLAN, times=99), monkeypatch)
+    found = swept(tmp_path / "store", FakeScorer(tmp_path / "scorer", dies=PLAN, times=99), monkeypatch)
     assert found.done == CELLS - 2
     assert {(str(failure.cell.plan), failure.cell.task) for failure in found.failures} == {
         (PLAN, "fake_arc"),
@@ -134,18 +136,18 @@ def test_a_cell_that_kills_its_actor_fails_alone(
 
 
 def test_a_cell_that_fails_fails_alone(whole: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = swept(tmp_path / "store", FakeBench(tmp_path / "bench", fails=PLAN), monkeypatch)
+    found = swept(tmp_path / "store", FakeScorer(tmp_path / "scorer", fails=PLAN), monkeypatch)
     assert found.done == CELLS - 2
     assert {str(failure.cell.plan) for failure in found.failures} == {PLAN}
     assert {failure.reason for failure in found.failures} == {f"Unpicklable: no {PLAN}"}
-    assert "fake_bench.py" in found.failures[0].error.__notes__[0], "the traceback there"
+    assert "fake_scorer.py" in found.failures[0].error.__notes__[0], "the traceback there"
     assert found.notes == {}
     assert content(tmp_path / "store") < whole
 
 
-def test_what_a_worker_notes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_worker_notes_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each time, such as that memory did not suffice."""
-    found = swept(tmp_path / "store", FakeBench(tmp_path, says="smaller batches"), monkeypatch)
+    found = swept(tmp_path / "store", FakeScorer(tmp_path, says="smaller batches"), monkeypatch)
     assert found.notes == Counter({"smaller batches": len(chunks(tmp_path))})
 
 
@@ -154,8 +156,8 @@ def test_a_model_that_cannot_be_loaded(
     trouble: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_sweep_ray, "TRIES", 2)
-    bench = FakeBench(tmp_path / "bench", **{trouble: "load"}, times=99)  # type: ignore[arg-type]
-    found = swept(tmp_path / "store", bench, monkeypatch)
+    scorer = FakeScorer(tmp_path / "scorer", **{trouble: "load"}, times=99)  # type: ignore[arg-type]
+    found = swept(tmp_path / "store", scorer, monkeypatch)
     assert (found.done, len(found.failures)) == (0, CELLS)
     assert all(reason in failure.reason for failure in found.failures)
     assert any("A worker was given up: " in note and reason in note for note in found.notes)
@@ -164,9 +166,9 @@ def test_a_model_that_cannot_be_loaded(
 def test_a_worker_with_other_weights_is_given_up(
     whole: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = swept(tmp_path / "store", FakeBench(tmp_path / "bench", odd=True), monkeypatch)
+    found = swept(tmp_path / "store", FakeScorer(tmp_path / "scorer", odd=True), monkeypatch)
     assert (found.done, found.failures) == (CELLS, [])
-    assert len({process for process, _, _ in chunks(tmp_path / "bench")}) == 1
+    assert len({process for process, _, _ in chunks(tmp_path / "scorer")}) == 1
     assert content(tmp_path / "store") == whole
     ((note, times),) = found.notes.items()
     assert "nano-llama: one worker has other weights (000000000000) than the first (ffffffffffff)" in note
@@ -179,15 +181,15 @@ def test_stopped_and_gone_on(whole: set[str], tmp_path: Path, monkeypatch: pytes
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        swept(tmp_path / "store", FakeBench(tmp_path / "bench"), monkeypatch, progress=stop)
+        swept(tmp_path / "store", FakeScorer(tmp_path / "scorer"), monkeypatch, progress=stop)
     kept = len(content(tmp_path / "store"))
     assert 12 <= kept < CELLS
-    found = swept(tmp_path / "store", FakeBench(tmp_path / "bench"), monkeypatch)
+    found = swept(tmp_path / "store", FakeScorer(tmp_path / "scorer"), monkeypatch)
     assert (found.found, found.done) == (kept, CELLS - kept)
     assert content(tmp_path / "store") == whole
 
 
-def test_workers_are_told_apart_from_what_the_cluster_has(tmp_path: Path) -> None:
+def test_no_more_workers_than_the_cluster_has(tmp_path: Path) -> None:
     with pytest.raises(_sweep_ray.EngineError, match="3 workers need 3 CPUs, one each, and the cluster has 2"):
         sweep.run(GRID, Store(tmp_path), engine="ray", workers=3)
     with pytest.raises(_sweep_ray.EngineError, match="'cuda:1' with the engine ray, which gives each worker a GPU"):

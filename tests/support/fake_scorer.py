@@ -1,4 +1,4 @@
-"""A bench that computes nothing, and that fails or dies on request: for tests of what surrounds it."""
+"""A scorer that computes nothing, and that fails or dies on request: for tests of what surrounds it."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Unpicklable(Exception):
 
 
 @dataclass(frozen=True)
-class FakeBench:
-    """Makes itself a bench when it is called as a loader; what happened is in the files of `folder`."""
+class FakeScorer:
+    """A scorer, which returns itself when called as a loader; what happened is in the files of `folder`."""
 
     folder: Path
     dies: str = ""  # load, group, or the plan with which it dies: SIGKILL
@@ -37,7 +37,7 @@ class FakeBench:
     says: str = ""  # a note on each chunk
     notes: Counter[str] = field(default_factory=Counter)
 
-    def __call__(self, cell: Cell, device: str | None) -> FakeBench:
+    def __call__(self, cell: Cell, device: str | None) -> FakeScorer:
         self._do("load")
         return self
 
@@ -58,7 +58,7 @@ class FakeBench:
         self._do("group")
         return cell.task
 
-    def score(self, cells: Sequence[Cell], tell: Any) -> Iterator[list[Record]]:
+    def score(self, cells: Sequence[Cell], on_progress: Any) -> Iterator[list[Record]]:
         if self.says:
             self.notes[self.says] += 1
         with (self.folder / "chunks").open("a") as file:
@@ -71,7 +71,7 @@ class FakeBench:
         time.sleep(0.2 if self.odd else 0)  # the others could take a chunk by now
         for i, cell in enumerate(cells):
             self._do(str(cell.plan))
-            tell(i + 1, len(cells), "")
+            on_progress(i + 1, len(cells), "")
             fields = {"seed": cell.seed, "batch_size": cell.batch_size, "kv": cell.kv, "batching": cell.batching}
             yield [record(cell.plan, cell.task, 0.5, documents=20, **fields)]
 
