@@ -84,15 +84,16 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     limit: LimitOption = None,
     shots: Annotated[
         int | None,
-        typer.Option(min=0, help="Examples in the prompt. Default: the task's.", rich_help_panel=SCORE),
+        typer.Option(min=0, help="Few-shot examples in a prompt. Default: the task's.", rich_help_panel=SCORE),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows in a batch.", rich_help_panel=SCORE)] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences in a batch.", rich_help_panel=SCORE)] = 32,
     exact_batching: ExactBatchingOption = False,
     to: Annotated[
-        Path, typer.Option("--out", help="File of records, appended to.", rich_help_panel=OUTPUT)
+        Path, typer.Option("--out", help="File that records are appended to.", rich_help_panel=OUTPUT)
     ] = DEFAULT_OUT,
     all_metrics: Annotated[
-        bool, typer.Option("--all-metrics", help="Not only each task's first metric.", rich_help_panel=OUTPUT)
+        bool,
+        typer.Option("--all-metrics", help="Show every metric of a task, not only the first.", rich_help_panel=OUTPUT),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -125,7 +126,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         trust_remote_code=trust_remote_code,
         to_score=True,
     )
-    from painters.cli.run_result import Result
+    from painters.cli.run_result import RunResult
     from painters.harness import Scorer
     from painters.harness.protocol import scoring_protocol
 
@@ -142,7 +143,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         out_file=to,
         console=console,
     )
-    result = Result(built, variant_name, model, num_layers, records, to, list(scorer.notes))
+    result = RunResult(built, variant_name, model, num_layers, records, to, list(scorer.notes))
     if as_json:
         tell(result.as_json())
     else:

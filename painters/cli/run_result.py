@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RunResult:
     """The records of a plan and of the intact model, and the tables made of them.
 
     Attributes:

@@ -101,16 +101,16 @@ def sweep(  # noqa: PLR0913 - the options of the command
         dtype=None if dtype is None else str(dtype),
         exact_batching=exact_batching,
     )
-    loaded = sweeps.load_experiments(experiments, overrides)
+    selected = sweeps.load_experiments(experiments, overrides)
     store = Store(to or sweeps.records_folder(experiments))
     if plan_only:
-        forecast = sweeps.plan(loaded, store, tflops=tflops or sweeps.TFLOPS)
+        forecast = sweeps.plan(selected, store, tflops=tflops or sweeps.TFLOPS)
         tell(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
     spare_cores()
     with stoppable(kept_records(store.folder)) as stops, showing(progress(quiet, as_json)) as on_progress:
         summary = sweeps.run(
-            loaded,
+            selected,
             store,
             device=device,
             engine=engine,
@@ -118,7 +118,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
             fail_fast=fail_fast,
             progress=stops.watching(on_progress),
         )
-    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else loaded))
+    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else selected))
     if summary.lacks:
         if summary.failures and os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error

@@ -78,8 +78,8 @@ def test_the_command_with_two_actors(real: Path) -> None:
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert err == ""
-    told = json.loads(out)
-    assert (told["cells"], told["done"], told["failures"], told["notes"]) == (COUNT, COUNT, [], {})
+    result = json.loads(out)
+    assert (result["cells"], result["done"], result["failures"], result["notes"]) == (COUNT, COUNT, [], {})
     assert content(real / "two") == content(real / "local")
 
 
@@ -94,8 +94,8 @@ def test_an_actor_killed_half_way_changes_nothing_but_the_time(real: Path) -> No
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert err == ""
-    told = json.loads(out)
-    assert (told["done"], told["failures"], told["notes"]) == (COUNT, [], {LOST: 1})
+    result = json.loads(out)
+    assert (result["done"], result["failures"], result["notes"]) == (COUNT, [], {LOST: 1})
     assert content(real / "killed") == content(real / "local")
 
 

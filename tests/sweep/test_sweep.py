@@ -58,22 +58,22 @@ def files(folder: Path) -> bytes:
 def after(cells: int, then: Callable[[], object]) -> Callable[[Progress], None]:
     """A progress function that calls `then` once so many cells are done and the next one runs."""
 
-    def tell(now: Progress) -> None:
+    def on_progress(now: Progress) -> None:
         if now.done == cells and now.share > 0:
             then()
 
-    return tell
+    return on_progress
 
 
 @pytest.fixture(autouse=True)
-def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing; progress is told after every answer, not a few times a second."""
+def reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Report progress after every answer, not a few times a second."""
     monkeypatch.setattr("painters.sweep.eta.EVERY", -1.0)
 
 
 @pytest.fixture(autouse=True)
 def two_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing; cells are scored together by twos, however fast they are."""
+    """Score cells together by twos, however fast they are."""
     monkeypatch.setattr("painters.sweep.chunks.FIRST", 2)
     monkeypatch.setattr("painters.sweep.chunks.Chunks.record_seconds", lambda *_: None)
 
@@ -266,7 +266,7 @@ def test_a_cell_that_fails_does_not_sink_the_others(
     assert counts(sweep.run(Experiment.model_validate(fields), Store(tmp_path))) == (10, 4, 0, 6)
 
 
-def test_a_fault_in_a_cell_is_told_with_its_kind(
+def test_a_fault_in_a_cell_is_reported_with_its_kind(
     grid: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from painters import harness
@@ -320,14 +320,14 @@ def test_what_was_damaged_is_scored_again(grid: Experiment, whole: set[str], tmp
 
 
 def test_progress_counts_cells_and_the_time_that_is_left(grid: Experiment, tmp_path: Path) -> None:
-    told: list[Progress] = []
-    sweep.run(grid.with_limit(1), Store(tmp_path), progress=told.append)
-    assert [now.done for now in told] == sorted(now.done for now in told)
-    assert {now.total for now in told} == {CELLS}
-    assert told[0].left is None
-    assert told[-1].left == pytest.approx(0, abs=1e-6)
-    assert all(now.left is not None for now in told if now.done)
-    assert told[0].what == "2 plans on nano_arc"
+    reports: list[Progress] = []
+    sweep.run(grid.with_limit(1), Store(tmp_path), progress=reports.append)
+    assert [now.done for now in reports] == sorted(now.done for now in reports)
+    assert {now.total for now in reports} == {CELLS}
+    assert reports[0].left is None
+    assert reports[-1].left == pytest.approx(0, abs=1e-6)
+    assert all(now.left is not None for now in reports if now.done)
+    assert reports[0].what == "2 plans on nano_arc"
     again: list[Progress] = []
     sweep.run(grid, Store(tmp_path), progress=again.append)  # other cells of the same kind: their pace is known
     assert again[0].left is not None
