@@ -238,7 +238,7 @@ class _RecorderList(nn.ModuleList):
 
 
 class _ContextState:
-    """What is known of one context: whether it holds, and whether the plan was executed in the current forward."""
+    """The state of one context: whether it holds, and whether the plan was executed in the current forward."""
 
     def __init__(self, stack: LayerStack) -> None:
         self.executed = False
@@ -260,7 +260,8 @@ class _ContextState:
 class _Hooks:
     """The hooks of one context: they put recorders in the place of the layers for each forward.
 
-    They find the list of layers through the module that they are called with, so that a deep copy of the model runs
+    Two hooks are on the owner of the layers: before its forward the layers are replaced, after it they are restored.
+    Two are on the model: they see to it that every forward of the model runs the owner. The first two find the list of layers through the module that they are called with, so that a deep copy of the model runs
     its own layers.
     """
 
@@ -295,13 +296,16 @@ class _Hooks:
             siblings[self._attribute] = layers.original
 
     def _begin_forward(self, model: nn.Module, args: Any) -> None:
+        """Note before a forward of the model that the plan was not executed yet."""
         self.state.executed = False
 
     def _end_forward(self, model: nn.Module, args: Any, output: Any) -> None:
+        """Raise SurgeryError after a forward of the model that did not run the owner of the layers."""
         if self._always and not self.state.executed:
             raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=0))
 
     def _replace_layers(self, owner: nn.Module, args: Any) -> None:
+        """Put recorders in the place of the layers, before a forward of their owner."""
         siblings = self._siblings(owner)
         layers = siblings[self._attribute]
         original = layers.original if isinstance(layers, _RecorderList) else layers
@@ -310,6 +314,7 @@ class _Hooks:
         siblings[self._attribute] = _RecorderList(original, recording, self)
 
     def _restore_layers(self, owner: nn.Module, args: Any, output: Any) -> None:
+        """Put the layers back after a forward of their owner, also one that raised; refuse one without the plan."""
         siblings = self._siblings(owner)
         layers = siblings[self._attribute]
         if not isinstance(layers, _RecorderList) or layers.hooks is not self:
@@ -331,6 +336,7 @@ class _Hooks:
         raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=visited))
 
     def _execute_plan(self, recording: Recording) -> Tensor:
+        """Execute the plan, and guard its result where a checkpoint will run the forward again in backward."""
         stream = self._execute(recording)
         if stream.requires_grad and _is_checkpointed():
             stream.register_hook(self.state.refuse_late_backward)  # type: ignore[no-untyped-call]
@@ -374,8 +380,8 @@ def recorded(
         hooks.restore()
     if not present:
         raise SurgeryError(
-            f"{stack.name}: another tool removed the hooks that make it follow the plan, so that it ran "
-            "intact: use the two one after the other"
+            f"{stack.name}: another tool removed the hooks that make it follow the plan, so it ran without the plan: "
+            "use that tool before or after, and not within the context"
         )
 
 

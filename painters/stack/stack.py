@@ -47,7 +47,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Special:
-    """The ways in which a class of layers is special; the defaults describe one that returns only the stream.
+    """How a class of layers differs from one whose layers return the stream and nothing else.
 
     Attributes:
         returns: The length of the tuple that the layer returns, the stream first; None if it returns a tensor.

@@ -105,8 +105,8 @@ def test_a_model_that_bypasses_the_list() -> None:
 
 
 REMOVED = (
-    r"^LlamaForCausalLM: another tool removed the hooks that make it follow the plan, so that it ran intact: use the "
-    r"two one after the other$"
+    r"^LlamaForCausalLM: another tool removed the hooks that make it follow the plan, so it ran without the plan: use "
+    r"that tool before or after, and not within the context$"
 )
 
 
