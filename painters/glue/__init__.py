@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from painters.glue.evaluation import evaluate
 from painters.glue.loading import load_encoder
-from painters.glue.scorer import Scorer, evaluate
+from painters.glue.scorer import Scorer
 from painters.glue.tasks import TASKS, Prepared, Task, prepare
 from painters.models import ModelError
 

@@ -9,33 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 Numbers: TypeAlias = NDArray[Any]
-"""Predictions or labels, [..., documents]."""
+"""Predictions or labels, `[..., documents]`."""
 Metric: TypeAlias = Callable[[Numbers, Numbers], Numbers]
-"""From predictions and labels [..., documents] to values [...]; NaN where a value is not defined."""
+"""A function of predictions and labels `[..., documents]` that returns values `[...]`; NaN where one is undefined."""
 
 COMBINED = "combined"
 RESAMPLES = 1000
 
 
 def accuracy(predictions: Numbers, labels: Numbers) -> Numbers:
+    """Return the share of predictions that equal their label."""
     return np.asarray((predictions == labels).mean(-1))
 
 
 def f1(predictions: Numbers, labels: Numbers) -> Numbers:
-    """F1 of class 1, and 0 where class 1 is neither predicted nor there."""
-    both, found, wanted = _overlap(predictions, labels)
-    return _quotient(2 * both, found + wanted)
+    """Return the F1 score of class 1; 0 where class 1 is neither predicted nor present."""
+    true_positives, predicted, positive = _counts_of_class_1(predictions, labels)
+    return _ratio_or_zero(2 * true_positives, predicted + positive)
 
 
 def matthews(predictions: Numbers, labels: Numbers) -> Numbers:
-    """Matthews' correlation of two classes, and 0 where all predictions or all labels are of one."""
-    both, found, wanted = _overlap(predictions, labels)
+    """Return Matthews' correlation of two classes; 0 where all predictions or all labels are of one class."""
+    true_positives, predicted, positive = _counts_of_class_1(predictions, labels)
     total = predictions.shape[-1]
-    spread = found * (total - found) * wanted * (total - wanted)
-    return _quotient(both * total - found * wanted, np.sqrt(spread))
+    spread = predicted * (total - predicted) * positive * (total - positive)
+    return _ratio_or_zero(true_positives * total - predicted * positive, np.sqrt(spread))
 
 
 def pearson(predictions: Numbers, labels: Numbers) -> Numbers:
+    """Return Pearson's correlation; NaN where all predictions or all labels are equal."""
     x = predictions - predictions.mean(-1, keepdims=True)
     y = labels - labels.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -43,7 +45,7 @@ def pearson(predictions: Numbers, labels: Numbers) -> Numbers:
 
 
 def spearman(predictions: Numbers, labels: Numbers) -> Numbers:
-    """Pearson's correlation of the ranks; equal numbers have their mean rank."""
+    """Return Pearson's correlation of the ranks; equal numbers share their mean rank."""
     from scipy.stats import rankdata
 
     return pearson(rankdata(predictions, axis=-1), rankdata(labels, axis=-1))
@@ -60,7 +62,7 @@ CORRELATIONS = ("matthews", "pearson", "spearman")
 
 
 def metric(name: str, names: Sequence[str]) -> Metric:
-    """The metric `name` of a task with the metrics `names`; "combined" is the mean of the others."""
+    """Return the metric `name` of a task whose metrics are `names`; "combined" is the mean of the others."""
     if name != COMBINED:
         return METRICS[name]
     parts = [METRICS[part] for part in names if part != COMBINED]
@@ -68,7 +70,7 @@ def metric(name: str, names: Sequence[str]) -> Metric:
 
 
 def chance(name: str, names: Sequence[str], labels: Numbers) -> float:
-    """What always answering the most frequent class of `labels` [documents] scores; 0 for correlations."""
+    """Return the score of always answering the most frequent class of `labels` `[documents]`; 0 for correlations."""
     if name in CORRELATIONS or all(part in (*CORRELATIONS, COMBINED) for part in names):
         return 0.0
     classes, counts = np.unique(labels, return_counts=True)
@@ -76,25 +78,26 @@ def chance(name: str, names: Sequence[str], labels: Numbers) -> float:
 
 
 def bootstrap_stderr(metric: Metric, predictions: Numbers, labels: Numbers, seed: int = 0) -> float | None:
-    """The standard deviation of the value over `RESAMPLES` resamples of the documents, always the same for one `seed`.
+    """Return the standard deviation of `metric` over `RESAMPLES` resamples of the documents.
 
-    Resamples without a defined value, such as those of one class only, are left out. None for fewer than two documents
-    or defined values.
+    The resamples follow from `seed` alone. Those without a defined value, such as those of one class only, are left
+    out. Return None for fewer than two documents or fewer than two defined values.
     """
     count = len(labels)
     if count < 2:
         return None
-    chosen = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    values = metric(predictions[chosen], labels[chosen])
+    resampled = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    values = metric(predictions[resampled], labels[resampled])
     values = values[np.isfinite(values)]
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
 
-def _overlap(predictions: Numbers, labels: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """How many documents are predicted to be of class 1 and are, are predicted to be, and are; float64, [...]."""
-    found, wanted = predictions == 1, labels == 1
-    return tuple(np.asarray(kind.sum(-1), np.float64) for kind in (found & wanted, found, wanted))  # type: ignore[return-value]
+def _counts_of_class_1(predictions: Numbers, labels: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Return the true positives, the predicted positives and the actual positives, each `[...]` in float64."""
+    predicted, positive = predictions == 1, labels == 1
+    counted = (predicted & positive, predicted, positive)
+    return tuple(np.asarray(is_counted.sum(-1), np.float64) for is_counted in counted)  # type: ignore[return-value]
 
 
-def _quotient(above: Numbers, below: Numbers) -> Numbers:
-    return np.divide(above, below, out=np.zeros_like(below), where=below != 0)
+def _ratio_or_zero(numerator: Numbers, denominator: Numbers) -> Numbers:
+    return np.divide(numerator, denominator, out=np.zeros_like(denominator), where=denominator != 0)

@@ -1,4 +1,4 @@
-"""Records from the answers to a task's documents."""
+"""Records from a plan's answers to the documents of a task."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from painters.glue.metrics import bootstrap_stderr, chance, metric
+from painters.glue.metrics import Numbers, bootstrap_stderr, chance, metric
 from painters.glue.tasks import Prepared
 from painters.results import Record, scoring
 
 
 def records(prepared: Prepared, logits: Tensor, fields: dict[str, Any]) -> Iterator[Record]:
-    """One record for each metric, from the logits [documents, labels] of the validation documents."""
+    """Yield one record for each metric of the task.
+
+    Args:
+        prepared: The task that was answered.
+        logits: The logits of the validation documents, `[documents, labels]`.
+        fields: All fields of the records that follow neither from the task nor from the answers.
+
+    Yields:
+        Records in the order of the task's metrics. Where any logit is not finite none of them has a value.
+    """
     task, labels = prepared.task, prepared.validation.labels.numpy()
     not_finite = int((~logits.isfinite().all(-1)).sum())
-    answers = (logits[:, 0] if task.kind == "regression" else logits.argmax(-1)).numpy()
+    predictions = (logits[:, 0] if task.kind == "regression" else logits.argmax(-1)).numpy()
     if task.kind == "regression":
-        answers, labels = answers.astype(np.float64), labels.astype(np.float64)
+        predictions, labels = predictions.astype(np.float64), labels.astype(np.float64)
     for name in task.metrics:
-        score = metric(name, task.metrics)
-        value = None if not_finite else float(score(answers, labels))
-        known = value is not None and np.isfinite(value)
-        outcomes = tuple((answers == labels).astype(float).tolist()) if known and name == "accuracy" else None
-        aggregation = "mean" if name == "accuracy" else name
-        if outcomes is not None and value is not None:
-            stderr = scoring.stderr(aggregation, outcomes, value)
-        else:
-            stderr = bootstrap_stderr(score, answers, labels) if known else None
         yield Record(
             **fields,
             task=prepared.name,
@@ -37,12 +37,29 @@ def records(prepared: Prepared, logits: Tensor, fields: dict[str, Any]) -> Itera
             documents=prepared.documents,
             requests=prepared.digest,
             metric=name,
-            aggregation=aggregation,
             higher_is_better=True,
             primary=name == task.primary,
-            value=value if known else None,
-            stderr=stderr,
-            outcomes=outcomes,
             chance=chance(name, task.metrics, labels),
             not_finite=not_finite,
+            **_scored(name, prepared, predictions, labels, has_value=not not_finite),
         )
+
+
+def _scored(name: str, prepared: Prepared, predictions: Numbers, labels: Numbers, *, has_value: bool) -> dict[str, Any]:
+    """Return the metric's value, standard error and aggregation, and for accuracy the outcome of each document."""
+    aggregation = "mean" if name == "accuracy" else name
+    absent = {"aggregation": aggregation, "value": None, "stderr": None, "outcomes": None}
+    if not has_value:
+        return absent
+    score = metric(name, prepared.task.metrics)
+    value = float(score(predictions, labels))
+    if not np.isfinite(value):
+        return absent
+    if name != "accuracy":
+        return absent | {"value": value, "stderr": bootstrap_stderr(score, predictions, labels)}
+    outcomes = tuple((predictions == labels).astype(float).tolist())
+    return absent | {
+        "value": value,
+        "stderr": scoring.stderr(aggregation, outcomes, value),
+        "outcomes": outcomes,
+    }

@@ -27,12 +27,23 @@ SPLITS: Final = ("train", "validation")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A row: the columns with the texts, the number of classes (1: a number is predicted), the metrics, and where the
-    documents come from: a bundled folder, or a configuration of GLUE on the hub.
+    """A task that encoders are fine-tuned for: a row of `TASKS`.
 
-    The first metric stands for the task. For GLUE's own tasks it is GLUE's score, because the paper follows GLUE's
-    evaluation protocol: Matthews' correlation for CoLA, accuracy, and the mean of the metrics ("combined", as in
-    run_glue) for the two tasks that have two. All of them are recorded.
+    The first metric is the primary one. For GLUE's own tasks it is GLUE's score, because the paper follows GLUE's
+    evaluation protocol: Matthews' correlation for CoLA, accuracy for most, and for the two tasks with two metrics their
+    mean ("combined", as in run_glue). All metrics are recorded.
+
+    Attributes:
+        fields: The columns that hold the texts: one for single sentences, two for pairs.
+        labels: The number of classes; 1 means that a number is predicted.
+        metrics: Names of metrics, the primary one first.
+        source: A bundled folder of documents, or the name of a configuration of GLUE on the hub.
+        version: The version of the documents.
+
+    Example:
+        >>> from painters.glue import TASKS
+        >>> TASKS["mrpc"].fields, TASKS["mrpc"].kind, TASKS["mrpc"].primary
+        (('sentence1', 'sentence2'), 'classification', 'combined')
     """
 
     fields: tuple[str, ...]
@@ -43,10 +54,12 @@ class Task:
 
     @property
     def kind(self) -> Literal["classification", "regression"]:
+        """Regression where a number is predicted, else classification."""
         return "regression" if self.labels == 1 else "classification"
 
     @property
     def primary(self) -> str:
+        """The metric that stands for the task."""
         return self.metrics[0]
 
 
@@ -54,7 +67,7 @@ ONE, PAIR = ("sentence",), ("sentence1", "sentence2")
 CORRELATED = ("pearson", "spearman")
 
 
-def _real(name: str, fields: tuple[str, ...], labels: int, *metrics: str) -> Task:
+def _glue(name: str, fields: tuple[str, ...], labels: int, *metrics: str) -> Task:
     return Task(fields, labels, metrics, name, "1.0.0")
 
 
@@ -64,13 +77,13 @@ def _nano(name: str, fields: tuple[str, ...], labels: int, *metrics: str) -> Tas
 
 TASKS: Final[Mapping[str, Task]] = MappingProxyType(
     {
-        "cola": _real("cola", ONE, 2, "matthews", "accuracy"),
-        "mrpc": _real("mrpc", PAIR, 2, "combined", "accuracy", "f1"),
-        "qnli": _real("qnli", ("question", "sentence"), 2, "accuracy"),
-        "rte": _real("rte", PAIR, 2, "accuracy"),
-        "sst2": _real("sst2", ONE, 2, "accuracy"),
-        "stsb": _real("stsb", PAIR, 1, "combined", *CORRELATED),
-        "wnli": _real("wnli", PAIR, 2, "accuracy"),
+        "cola": _glue("cola", ONE, 2, "matthews", "accuracy"),
+        "mrpc": _glue("mrpc", PAIR, 2, "combined", "accuracy", "f1"),
+        "qnli": _glue("qnli", ("question", "sentence"), 2, "accuracy"),
+        "rte": _glue("rte", PAIR, 2, "accuracy"),
+        "sst2": _glue("sst2", ONE, 2, "accuracy"),
+        "stsb": _glue("stsb", PAIR, 1, "combined", *CORRELATED),
+        "wnli": _glue("wnli", PAIR, 2, "accuracy"),
         "nano_cola": _nano("nano_cola", ONE, 2, "accuracy", "matthews"),
         "nano_sst2": _nano("nano_sst2", ONE, 2, "accuracy"),
         "nano_rte": _nano("nano_rte", PAIR, 2, "accuracy"),
@@ -83,7 +96,7 @@ TASKS: Final[Mapping[str, Task]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Documents as a model takes them: `inputs` [documents, longest] by name, padded on the right."""
+    """Tokenised documents: `inputs` `[documents, longest]` by name, padded on the right, and `labels` `[documents]`."""
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
@@ -93,27 +106,47 @@ class Encoded:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each document, [documents]."""
+        """The number of tokens of each document, `[documents]`."""
         return self.inputs["attention_mask"].sum(-1)
 
-    def rows(self, chosen: Tensor) -> dict[str, Tensor]:
-        """The inputs of the chosen documents, without the columns that are padding in all of them."""
-        length = int(self.inputs["attention_mask"][chosen].sum(-1).max())
-        return {name: values[chosen, :length] for name, values in self.inputs.items()}
+    def batch(self, indices: Tensor) -> dict[str, Tensor]:
+        """Return the inputs of the documents at `indices`, without the columns that are padding in all of them."""
+        length = int(self.inputs["attention_mask"][indices].sum(-1).max())
+        return {name: values[indices, :length] for name, values in self.inputs.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A task whose documents are read and tokenised; any number of plans can be fine-tuned and scored on it."""
+    """A task whose documents are read and tokenised, ready to fine-tune and score any number of plans.
+
+    `prepare` makes it.
+
+    Attributes:
+        name: The task's name.
+        version: The version of its documents.
+        task: The task's row in `TASKS`.
+        train: The documents to fine-tune on.
+        validation: The documents to score.
+        training_documents: The limit on `train` that was asked for; None is no limit.
+        max_length: The limit on tokens per document that was asked for.
+        digest: Twelve hexadecimal digits over every text, label and token of both splits.
+
+    Example:
+        >>> from painters import glue
+        >>> _, tokenizer = glue.load_encoder("nano-bert", device="cpu")
+        >>> prepared = glue.prepare("nano_cola", tokenizer, limit=2, documents=8)
+        >>> len(prepared.train), prepared.documents, prepared.task.primary
+        (8, 2, 'accuracy')
+    """
 
     name: str
     version: str
     task: Task
     train: Encoded
     validation: Encoded
-    training_documents: int | None  # that were asked for; None: all
+    training_documents: int | None
     max_length: int
-    digest: str  # twelve hexadecimal digits over every text, label and token of both splits
+    digest: str
 
     @property
     def documents(self) -> int:
@@ -124,14 +157,28 @@ class Prepared:
 def prepare(
     task: str | Path, tokenizer: Any, *, limit: int | None = None, documents: int | None = None, max_length: int = 128
 ) -> Prepared:
-    """The task with its documents read and tokenised.
+    """Read and tokenise the documents of a task.
 
-    `task` is a name in `TASKS`, or a folder called like one of the real tasks that holds `train` and `validation` as
-    .jsonl, .csv, .tsv or .parquet with GLUE's columns. Of the training split the first `documents` are kept, of the
-    validation split, on which scores are made, the first `limit`; None keeps all. Texts are cut to `max_length` tokens,
-    or to what the tokenizer says that its model takes, if that is less.
+    Args:
+        task: A name in `TASKS`, or a folder named after one of them that holds `train` and `validation` as .jsonl,
+            .csv, .tsv or .parquet, with GLUE's columns.
+        tokenizer: The tokenizer of the encoder.
+        limit: Keep only the first `limit` validation documents, which are the scored ones. None keeps all.
+        documents: Keep only the first `documents` training documents. None keeps all.
+        max_length: Truncate texts to this many tokens, or to the tokenizer's `model_max_length` if that is less.
 
-    Raises TaskError for what is no task, TaskUnavailableError where its documents cannot be had.
+    Returns:
+        The task with both splits tokenised.
+
+    Raises:
+        TaskError: For an unknown task, documents of another form, or a count below 1.
+        TaskUnavailableError: Where the documents cannot be loaded now.
+
+    Example:
+        >>> from painters import glue
+        >>> _, tokenizer = glue.load_encoder("nano-bert", device="cpu")
+        >>> glue.prepare("nano_rte", tokenizer, limit=3).documents
+        3
     """
     for option, count in (("limit", limit), ("documents", documents), ("max_length", max_length)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
@@ -140,7 +187,7 @@ def prepare(
     splits = _from_hub(name, row) if folder is None else {split: _from_folder(folder, split) for split in SPLITS}
     digest = hashlib.sha256()
     kept = ((split, splits[split][:count]) for split, count in zip(SPLITS, (documents, limit), strict=True))
-    train, validation = (_encoded(name, split, row, read, tokenizer, max_length, digest) for split, read in kept)
+    train, validation = (_encoded(name, split, row, rows, tokenizer, max_length, digest) for split, rows in kept)
     return Prepared(
         name=name,
         version=row.version,
@@ -154,15 +201,15 @@ def prepare(
 
 
 def _find(task: str | Path) -> tuple[str, Task, Path | None]:
-    """The task's name, its row, and the folder of its documents if they are not on the hub."""
+    """Return the task's name, its row, and the folder of its documents; None where they are on the hub."""
     text = str(task)
     name, is_path = Path(text).name, isinstance(task, Path) or any(mark in text for mark in "/\\")
     if name not in TASKS:
         close = difflib.get_close_matches(name, TASKS, 3, 0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "choose one of them"
+        hint = f"did you mean {' or '.join(close)}?" if close else "choose one of them."
         raise TaskError(
             f"task {text!r}: encoders are scored on {', '.join(TASKS)}; {hint} "
-            "A folder must be called like the task whose documents it holds"
+            "A folder must be named after the task whose documents it holds"
         )
     row = TASKS[name]
     if is_path:
@@ -176,6 +223,7 @@ def _find(task: str | Path) -> tuple[str, Task, Path | None]:
 
 
 def _from_hub(name: str, row: Task) -> dict[str, list[dict[str, Any]]]:
+    """Return the documents of both splits from GLUE on the hub, or from the cache of datasets."""
     import datasets
 
     shown = not datasets.are_progress_bars_disabled()
@@ -184,10 +232,10 @@ def _from_hub(name: str, row: Task) -> dict[str, list[dict[str, Any]]]:
         return patiently(
             lambda: {split: datasets.load_dataset(HUB, row.source, split=split).to_list() for split in SPLITS}
         )
-    except Exception as error:  # datasets and the hub each raise what they like
+    except Exception as error:  # datasets and the hub client raise exceptions of many kinds
         bundled = ", ".join(other for other in TASKS if isinstance(TASKS[other].source, Path))
         raise TaskUnavailableError(
-            f"task {name!r} is in {HUB}, and its documents cannot be had: {type(error).__name__}: "
+            f"task {name!r}: its documents cannot be loaded from {HUB}: {type(error).__name__}: "
             f"{first_line(error)}. Be online the first time (without HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), "
             f"afterwards the cache serves them; or give a folder DIR/{name} with train and validation as "
             f"{', '.join(SUFFIXES)}. Bundled tasks need no network: {bundled}"
@@ -198,7 +246,7 @@ def _from_hub(name: str, row: Task) -> dict[str, list[dict[str, Any]]]:
 
 
 def _from_folder(folder: Path, split: str) -> list[dict[str, Any]]:
-    """The documents of a split, from the first file of a known kind."""
+    """Return the documents of a split, from the first file with a known suffix."""
     import pandas as pd
 
     paths = [folder / f"{split}{suffix}" for suffix in SUFFIXES]
@@ -210,7 +258,7 @@ def _from_folder(folder: Path, split: str) -> list[dict[str, Any]]:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if path.suffix == ".parquet":
             table = pd.read_parquet(path)
-        else:  # words such as "None" and "NA" are texts, not missing
+        else:  # words such as "None" and "NA" are texts, not missing values
             table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", keep_default_na=False)
     except (OSError, ValueError) as error:
         raise TaskError(f"task in {folder}: {path.name} cannot be read: {type(error).__name__}: {error}") from error
@@ -226,7 +274,7 @@ def _encoded(
     max_length: int,
     digest: Any,
 ) -> Encoded:
-    """The documents of a split, tokenised, which the digest has seen."""
+    """Tokenise the documents of a split and update `digest` with their texts, labels and tokens."""
     if not documents:
         raise TaskError(f"task {name!r}: its {split} split holds no documents")
     missing = [field for field in (*row.fields, "label") if any(field not in document for document in documents)]
@@ -250,25 +298,20 @@ def _encoded(
     return Encoded(dict(encoded), labels)
 
 
-def _labels(name: str, split: str, row: Task, found: Sequence[Any]) -> Tensor:
-    """The labels [documents], classes as int64 and numbers as float32."""
-    try:
-        numbers = np.array([float(label) for label in found])
-    except (TypeError, ValueError):
-        numbers = np.array([np.nan])
-    if row.labels == 1:
-        fits, wanted = np.isfinite(numbers).all(), "numbers"
-    else:
-        fits, wanted = np.isin(numbers, np.arange(row.labels)).all(), f"classes from 0 to {row.labels - 1}"
-    if not fits:
-        odd = next((label for label in found if not _is_one_of(label, row.labels)), None)
-        raise TaskError(f"task {name!r}: its {split} split has the label {odd!r}, and labels are {wanted}")
+def _labels(name: str, split: str, row: Task, labels: Sequence[Any]) -> Tensor:
+    """Return the labels as a tensor `[documents]`: classes as int64, numbers as float32."""
+    invalid = [label for label in labels if not _is_valid(label, row.labels)]
+    if invalid:
+        valid = "numbers" if row.labels == 1 else f"classes from 0 to {row.labels - 1}"
+        raise TaskError(f"task {name!r}: its {split} split has the label {invalid[0]!r}, and labels are {valid}")
+    numbers = np.array([float(label) for label in labels])
     return torch.tensor(numbers, dtype=torch.float32 if row.labels == 1 else torch.int64)
 
 
-def _is_one_of(label: Any, labels: int) -> bool:
+def _is_valid(label: Any, num_labels: int) -> bool:
+    """Return whether `label` is a class below `num_labels`, or any finite number where that is 1."""
     try:
         number = float(label)
     except (TypeError, ValueError):
         return False
-    return bool(np.isfinite(number)) and (labels == 1 or number in range(labels))
+    return bool(np.isfinite(number)) and (num_labels == 1 or number in range(num_labels))

@@ -21,16 +21,16 @@ from painters.glue.tasks import Encoded
 from painters.memory import MemoryExhausted, is_exhausted
 from painters.models import ModelError
 
-Tell: TypeAlias = Callable[[int], None]
+OnBatch: TypeAlias = Callable[[int], None]
 """Called after every batch with the number of its documents."""
 K = TypeVar("K")
-Run: TypeAlias = Callable[..., Iterable[tuple[K, Any]]]
-"""Takes a model's inputs, and gives its output under each of several names, such as plans (`Sharing.run`)."""
+KeyedForward: TypeAlias = Callable[..., Iterable[tuple[K, Any]]]
+"""Takes a model's inputs and gives its output under each of several keys: `Sharing.run` does, by plan."""
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Nothing; torch's random state of the CPU and of `device` is that of `seed`, and afterwards as it was."""
+    """Seed torch on the CPU and on `device`; restore its random state on leaving."""
     gpus = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
         torch.default_generator.manual_seed(seed)
@@ -42,13 +42,14 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """Nothing; on a GPU torch takes meanwhile the kernels that add up in one order, where it has such: on the CPU all
-    that is used here do.
+    """Make torch use deterministic kernels on a GPU, where it has such; restore its settings on leaving.
+
+    The CPU needs no setting: all its kernels that are used here are deterministic.
     """
     if device.type != "cuda":
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS looks when it is first used
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when it is first used
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
@@ -59,59 +60,64 @@ def repeatable(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, tell: Tell) -> None:
-    """Nothing; all weights of `model` have learned `documents`, as `tuning` says, and it is in evaluation mode."""
+def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, on_batch: OnBatch) -> None:
+    """Fine-tune all weights of `model` on `documents`, as `tuning` says; leave the model in evaluation mode."""
 
-    def loss(chosen: Tensor) -> Tensor:
-        labels = documents.labels[chosen].to(model.device)
+    def loss(indices: Tensor) -> Tensor:
+        labels = documents.labels[indices].to(model.device)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=tuning.precision == "bfloat16"):
-            found: Tensor = model(**_inputs(model, documents, chosen), labels=labels).loss
-        return found
+            batch_loss: Tensor = model(**_inputs(model, documents, indices), labels=labels).loss
+        return batch_loss
 
     model.train()
-    _descend(list(model.parameters()), loss, len(documents), tuning, seed, tell)
+    _minimize(loss, list(model.parameters()), len(documents), tuning, seed, on_batch)
     model.eval()
 
 
-def fine_tune_classifier(model: Any, states: Tensor, labels: Tensor, tuning: Tuning, seed: int, tell: Tell) -> None:
-    """Nothing; the classifier of `model` has learned `labels` from `states` (`states_of`), and nothing else changed.
+def fine_tune_classifier(
+    model: Any, states: Tensor, labels: Tensor, tuning: Tuning, seed: int, on_batch: OnBatch
+) -> None:
+    """Fine-tune only the classifier of `model`, from `states` (`states_of`) to `labels`; leave it in evaluation mode.
 
     The dropout in front of the classifier and within it is active. That of the encoder is not, unlike in the paper's
     code, since every document was encoded once.
     """
-    drop, head = _dropout(model), model.classifier
+    dropout, classifier = _dropout(model), model.classifier
 
-    def loss(chosen: Tensor) -> Tensor:
-        logits = head(drop(states[chosen])).float()
-        wanted = labels[chosen].to(logits.device)
-        return F.mse_loss(logits.squeeze(-1), wanted) if logits.shape[-1] == 1 else F.cross_entropy(logits, wanted)
+    def loss(indices: Tensor) -> Tensor:
+        logits = classifier(dropout(states[indices])).float()
+        targets = labels[indices].to(logits.device)
+        return F.mse_loss(logits.squeeze(-1), targets) if logits.shape[-1] == 1 else F.cross_entropy(logits, targets)
 
-    drop.train()
-    head.train()
-    _descend(list(head.parameters()), loss, len(labels), tuning, seed, tell)
+    dropout.train()
+    classifier.train()
+    _minimize(loss, list(classifier.parameters()), len(labels), tuning, seed, on_batch)
     model.eval()
 
 
-def states_of(model: Any, documents: Encoded, rows: int, tell: Tell) -> Tensor:
-    """What enters the classifier for each document in order, [documents, ...], computed in batches of `rows`.
+def states_of(model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch) -> Tensor:
+    """Return what enters the classifier for each document, in order: `[documents, ...]`.
 
-    Of whole sequences, [batch, seq, hidden], only the first position is kept: the classifiers of RoBERTa and ELECTRA
-    look at no other, and ModelError is raised for one that does.
+    Of whole sequences, `[batch, seq, hidden]`, only the first position is kept: the classifiers of RoBERTa and ELECTRA
+    read no other. Raise ModelError for a classifier that does.
     """
-    return states_under(_as_it_is(model), model, documents, rows, tell)[None]
+    return keyed_states(_single(model), model, documents, batch_size, on_batch)[None]
 
 
-def states_under(run: Run[K], model: Any, documents: Encoded, rows: int, tell: Tell) -> dict[K, Tensor]:
-    """The `states_of` the documents under everything that `run` runs."""
-    caught: list[Tensor] = []
-    handle = model.classifier.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+def keyed_states(
+    forward: KeyedForward[K], model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch
+) -> dict[K, Tensor]:
+    """Return the `states_of` the documents for each key of `forward`."""
+    captured: list[Tensor] = []
+    handle = model.classifier.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
     try:
-        return _forward(run, model, documents, rows, tell, lambda _: _first(model, caught.pop()))
+        return _run_all(forward, model, documents, batch_size, on_batch, lambda _: _first(model, captured.pop()))
     finally:
         handle.remove()
 
 
 def _first(model: Any, states: Tensor) -> Tensor:
+    """Return the first position of `[batch, seq, hidden]`; ModelError where the classifier reads more of it."""
     if states.dim() < 3:
         return states
     if not torch.equal(model.classifier.forward(states), model.classifier.forward(states[:, :1])):
@@ -122,76 +128,90 @@ def _first(model: Any, states: Tensor) -> Tensor:
     return states[:, :1]
 
 
-def logits_of(model: Any, documents: Encoded, rows: int, tell: Tell) -> Tensor:
-    """The logits [documents, labels] of each document in order, float32 on the CPU, in batches of `rows`."""
-    return logits_under(_as_it_is(model), model, documents, rows, tell)[None]
+def logits_of(model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch) -> Tensor:
+    """Return the logits `[documents, labels]` of each document, in order, float32 on the CPU."""
+    return keyed_logits(_single(model), model, documents, batch_size, on_batch)[None]
 
 
-def logits_under(run: Run[K], model: Any, documents: Encoded, rows: int, tell: Tell) -> dict[K, Tensor]:
-    """The `logits_of` the documents under everything that `run` runs."""
-    return _forward(run, model, documents, rows, tell, lambda output: output.logits.float().cpu())
+def keyed_logits(
+    forward: KeyedForward[K], model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch
+) -> dict[K, Tensor]:
+    """Return the `logits_of` the documents for each key of `forward`."""
+    return _run_all(forward, model, documents, batch_size, on_batch, lambda output: output.logits.float().cpu())
 
 
 @torch.no_grad()
 def classified(model: Any, states: Tensor) -> Tensor:
-    """The logits [documents, labels] that the classifier makes of `states`, float32 on the CPU."""
+    """Return the logits `[documents, labels]` of the classifier for `states`, float32 on the CPU."""
     logits: Tensor = model.classifier(states)
     return logits.float().cpu()
 
 
 @torch.no_grad()
-def _forward(
-    run: Run[K], model: Any, documents: Encoded, rows: int, tell: Tell, keep: Callable[[Any], Tensor]
+def _run_all(
+    forward: KeyedForward[K],
+    model: Any,
+    documents: Encoded,
+    batch_size: int,
+    on_batch: OnBatch,
+    extract: Callable[[Any], Tensor],
 ) -> dict[K, Tensor]:
-    """What `keep` makes of the outputs for each document in order; short documents run first, for less padding."""
+    """Return for each key what `extract` takes from the outputs: one row per document, in the documents' order.
+
+    Short documents run first, so that batches hold less padding.
+    """
     model.eval()
-    found: dict[K, Tensor] = {}
-    for chosen in torch.split(torch.argsort(documents.lengths, stable=True), rows):
-        for name, output in run(**_inputs(model, documents, chosen)):
-            kept = keep(output)
-            if name not in found:
-                found[name] = kept.new_empty(len(documents), *kept.shape[1:])
-            found[name][chosen.to(kept.device)] = kept
-            tell(len(chosen))
-    return found
+    results: dict[K, Tensor] = {}
+    for indices in torch.split(torch.argsort(documents.lengths, stable=True), batch_size):
+        for key, output in forward(**_inputs(model, documents, indices)):
+            extracted = extract(output)
+            if key not in results:
+                results[key] = extracted.new_empty(len(documents), *extracted.shape[1:])
+            results[key][indices.to(extracted.device)] = extracted
+            on_batch(len(indices))
+    return results
 
 
-def _as_it_is(model: Any) -> Run[None]:
+def _single(model: Any) -> KeyedForward[None]:
+    """Return the model's own forward, with its output under the only key None."""
     return lambda **inputs: [(None, model(**inputs))]
 
 
-def _inputs(model: Any, documents: Encoded, chosen: Tensor) -> dict[str, Tensor]:
-    """What `model` takes of a batch: DistilBERT, say, has no token types, and its tokenizer may have."""
-    taken = inspect.signature(model.forward).parameters
-    return {name: values.to(model.device) for name, values in documents.rows(chosen).items() if name in taken}
+def _inputs(model: Any, documents: Encoded, indices: Tensor) -> dict[str, Tensor]:
+    """Return the inputs of a batch that `model` takes: DistilBERT has no token types, and its tokenizer may have."""
+    parameters = inspect.signature(model.forward).parameters
+    return {name: values.to(model.device) for name, values in documents.batch(indices).items() if name in parameters}
 
 
-def with_room(answers: Iterable[K], tuning: Tuning, rows: int) -> Iterator[K]:
-    """The answers; MemoryExhausted with advice where memory does not suffice: batches are part of what is measured, for
-    smaller ones draw another dropout.
+def with_memory_advice(values: Iterable[K], tuning: Tuning, batch_size: int) -> Iterator[K]:
+    """Yield `values`; raise MemoryExhausted with advice where memory runs out meanwhile.
+
+    Batches are not made smaller here, because they are part of what is measured: smaller ones draw another dropout.
     """
     try:
-        yield from answers
+        yield from values
     except Exception as error:
         if not is_exhausted(error):
             raise
         raise MemoryExhausted(
-            f"fine-tuning in batches of {tuning.batch_size} and scoring in batches of {rows} has no room in memory, "
-            f"and both are part of the protocol: give smaller ones (batch_size in tuning and protocol), or fewer "
-            f"tokens (max_length, now {tuning.max_length}): {first_line(error)}"
+            f"fine-tuning in batches of {tuning.batch_size} and scoring in batches of {batch_size} has no room in "
+            f"memory, and both are part of the protocol: give smaller ones (batch_size in tuning and protocol), or "
+            f"fewer tokens (max_length, now {tuning.max_length}): {first_line(error)}"
         ) from error
 
 
-def _descend(
-    parameters: Sequence[nn.Parameter],
+def _minimize(
     loss: Callable[[Tensor], Tensor],
+    parameters: Sequence[nn.Parameter],
     count: int,
     tuning: Tuning,
     seed: int,
-    tell: Tell,
+    on_batch: OnBatch,
 ) -> None:
-    """Nothing; `parameters` went down the gradient of `loss`, which takes the rows of a batch, as in transformers'
-    Trainer: each epoch in an order of its own, AdamW, vectors without decay, a norm of at most 1, a linear rate.
+    """Minimize `loss`, a function of a batch's document indices below `count`, as transformers' Trainer does.
+
+    Each epoch has an order of its own. AdamW; vectors without weight decay; gradients clipped to a norm of 1; a linear
+    learning rate.
     """
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": tuning.weight_decay},
@@ -204,15 +224,15 @@ def _descend(
     order = torch.Generator().manual_seed(seed)
     with repeatable(parameters[0].device):
         for _ in range(tuning.epochs):
-            for chosen in torch.split(torch.randperm(count, generator=order), tuning.batch_size):
-                loss(chosen).backward()  # type: ignore[no-untyped-call]
+            for indices in torch.split(torch.randperm(count, generator=order), tuning.batch_size):
+                loss(indices).backward()  # type: ignore[no-untyped-call]
                 torch.nn.utils.clip_grad_norm_(parameters, 1.0)
                 optimizer.step()
                 optimizer.zero_grad()
                 schedule.step()
-                tell(len(chosen))
+                on_batch(len(indices))
 
 
 def _dropout(model: Any) -> nn.Module:
-    """The dropout that a model applies before its classifier; nothing where the classifier has its own."""
+    """Return the dropout in front of the classifier; the identity where the classifier has its own."""
     return next((child for child in model.children() if isinstance(child, nn.Dropout)), nn.Identity())

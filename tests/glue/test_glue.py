@@ -27,8 +27,8 @@ from transformers import AlbertConfig, AlbertForSequenceClassification, GPT2Conf
 from painters import Plan, glue, models, surgery
 from painters.engine import SurgeryError
 from painters.experiment.tuning import PROTOCOLS, Tuning
-from painters.glue import ModelError, Prepared, Scorer, training
-from painters.glue import scorer as scoring
+from painters.glue import ModelError, Prepared, Scorer, protocols, training
+from painters.glue.protocols import ScoringJob
 from painters.plan import PlanError
 from painters.results import Record
 
@@ -68,7 +68,7 @@ def same(records: list[Record], others: list[Record]) -> bool:
 
 def tuned(scorer: Scorer, plan: str, task: Prepared, how: Tuning, seed: int = 42) -> Any:
     """The model that `retuned` scores."""
-    model = scorer._classifier(task.task, seed)
+    model = scorer._fine_tuner.classifier(task.task, seed)
     with training.seeded(seed, model.device), surgery(model, plan):
         training.fine_tune(model, task.train, how, seed, lambda _: None)
     return model
@@ -93,8 +93,8 @@ def plain_loop(model: Any, plan: str, task: Prepared, how: Tuning, seed: int) ->
             mask = train.inputs["attention_mask"][chosen]
             ids = train.inputs["input_ids"][chosen][:, : mask.sum(1).max()]
             logits = reference.classes("bert", model, Plan.parse(plan), ids, mask[:, : ids.shape[1]])
-            wanted = train.labels[chosen]
-            loss = F.mse_loss(logits[:, 0], wanted) if task.task.labels == 1 else F.cross_entropy(logits, wanted)
+            labels = train.labels[chosen]
+            loss = F.mse_loss(logits[:, 0], labels) if task.task.labels == 1 else F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -109,7 +109,7 @@ def test_retuned_is_a_plain_loop(name: str, plan: str, cola: Prepared, stsb: Pre
     """The same weights bit by bit: gradients, schedule, order, decay and clipping are those of the loop."""
     task, scorer = {"cola": cola, "stsb": stsb}[name], Scorer(bert_without_dropout(), tokenizer())
     how = tuning("retuned", warmup=0.2, weight_decay=0.1)
-    expected = scorer._classifier(task.task, 7)
+    expected = scorer._fine_tuner.classifier(task.task, 7)
     plain_loop(expected, plan, task, how, seed=7)
     found = tuned(scorer, plan, task, how, seed=7)
     for key, weight in expected.state_dict().items():
@@ -129,16 +129,16 @@ def test_retuned_is_a_plain_loop(name: str, plan: str, cola: Prepared, stsb: Pre
 
 def test_bfloat16_is_for_the_products_of_training_alone(cola: Prepared) -> None:
     scorer, kinds = Scorer(bert_without_dropout(), tokenizer()), {True: set(), False: set()}
-    build = scorer._classifier
+    build = scorer._fine_tuner.classifier
 
-    def classifier(*given: Any) -> Any:
-        model = build(*given)
+    def classifier(*args: Any) -> Any:
+        model = build(*args)
         model.bert.encoder.layer[0].intermediate.dense.register_forward_hook(
             lambda _, __, output: kinds[model.training].add(output.dtype)
         )
         return model
 
-    scorer._classifier = classifier  # type: ignore[method-assign]
+    scorer._fine_tuner.classifier = classifier  # type: ignore[method-assign]
     how = tuning("retuned", precision="bfloat16")
     scorer.score(SKIP, cola, how)
     assert kinds == {True: {torch.bfloat16}, False: {torch.float32}}
@@ -150,7 +150,7 @@ def test_bfloat16_is_for_the_products_of_training_alone(cola: Prepared) -> None:
 
 def test_retuned_leaves_skipped_layers_alone(cola: Prepared) -> None:
     scorer = Scorer(encoder(), tokenizer())
-    before = weights(scorer._classifier(cola.task, 42))
+    before = weights(scorer._fine_tuner.classifier(cola.task, 42))
     after = weights(tuned(scorer, SKIP, cola, tuning("retuned", weight_decay=0.1)))
     moved = {key for key, weight in after.items() if not torch.equal(weight, before[key])}
     assert any(".layer.0." in key for key in moved)
@@ -166,15 +166,15 @@ def test_frozen_runs_the_encoder_once_and_moves_the_classifier_alone(
     cola: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer, made, calls = Scorer(encoder(), tokenizer()), [], []
-    build = scorer._classifier
+    build = scorer._fine_tuner.classifier
 
-    def classifier(*given: Any) -> Any:
-        made.append((model := build(*given), weights(model)))
+    def classifier(*args: Any) -> Any:
+        made.append((model := build(*args), weights(model)))
         for layer in model.bert.encoder.layer:
             count_calls(layer, calls)
         return model
 
-    monkeypatch.setattr(scorer, "_classifier", classifier)
+    monkeypatch.setattr(scorer._fine_tuner, "classifier", classifier)
     scorer.score("0 1*3 3", cola, tuning("frozen"), batch_size=7)
     (model, before), batches = made[0], math.ceil(64 / 7) + math.ceil(24 / 7)
     assert len(calls) == 5 * batches  # whatever the number of epochs
@@ -183,7 +183,7 @@ def test_frozen_runs_the_encoder_once_and_moves_the_classifier_alone(
 
 
 def logits(scorer: Scorer, task: Prepared, how: Tuning, seed: int, plan: str = SKIP) -> torch.Tensor:
-    return scorer._logits(Plan.parse(plan), scoring._Asked(task, how, seed, 32, lambda _: None))
+    return scorer._fine_tuner.logits(Plan.parse(plan), ScoringJob(task, how, seed, 32), lambda _: None)
 
 
 @pytest.mark.parametrize("architecture", ENCODERS)
@@ -191,7 +191,7 @@ def test_frozen_equals_training_with_the_encoder_frozen(architecture: str, cola:
     """Up to rounding, for the direct way runs other batches: every epoch the whole model, all of it but the classifier
     in evaluation mode and without gradients. The classifier's dropout is active in both."""
     scorer, how, plan = Scorer(encoder(architecture), tokenizer()), tuning("frozen", rate=0.05), "0 2 1 3"
-    model = scorer._classifier(cola.task, 3).eval().requires_grad_(False)
+    model = scorer._fine_tuner.classifier(cola.task, 3).eval().requires_grad_(False)
     model.classifier.requires_grad_(True)
     for module in (model.classifier, *(child for child in model.children() if isinstance(child, torch.nn.Dropout))):
         module.train()
@@ -200,11 +200,11 @@ def test_frozen_equals_training_with_the_encoder_frozen(architecture: str, cola:
         parameters, train = list(model.classifier.parameters()), cola.train
 
         def loss(chosen: torch.Tensor) -> torch.Tensor:
-            inputs = {key: value for key, value in train.rows(chosen).items() if key != "token_type_ids"}
+            inputs = {key: value for key, value in train.batch(chosen).items() if key != "token_type_ids"}
             found: torch.Tensor = model(**inputs, labels=train.labels[chosen]).loss
             return found
 
-        training._descend(parameters, loss, len(train), how, 3, lambda _: None)
+        training._minimize(loss, parameters, len(train), how, 3, lambda _: None)
     del model.train
     with surgery(model.eval(), plan):
         expected = training.logits_of(model, cola.validation, 32, lambda _: None)
@@ -215,7 +215,7 @@ def test_frozen_equals_training_with_the_encoder_frozen(architecture: str, cola:
 
 def test_frozen_refuses_a_classifier_that_reads_on(cola: Prepared) -> None:
     scorer = Scorer(encoder("roberta"), tokenizer())
-    model = scorer._classifier(cola.task, 0)
+    model = scorer._fine_tuner.classifier(cola.task, 0)
     model.classifier.forward = lambda features, **_: features.mean(1)[:, :2]
     with pytest.raises(ModelError, match=r"'frozen': its classifier reads more than the first position; use 'retuned'"):
         training.states_of(model, cola.train, 8, lambda _: None)
@@ -224,7 +224,7 @@ def test_frozen_refuses_a_classifier_that_reads_on(cola: Prepared) -> None:
 def test_operated_fine_tunes_once_for_all_plans(cola: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
     scorer, runs = Scorer(encoder(), tokenizer()), []
     learn = training.fine_tune
-    monkeypatch.setattr(scoring, "fine_tune", lambda *given: (runs.append(given), learn(*given)))
+    monkeypatch.setattr(protocols, "fine_tune", lambda *args: (runs.append(args), learn(*args)))
     how = tuning("operated")
     plans = [SKIP, IDENTITY, "3-0"]
     found = {plan: scorer.score(plan, cola, how) for plan in plans}
@@ -283,7 +283,7 @@ def test_the_same_request_gives_the_same_records(protocol: str, cola: Prepared) 
 def test_the_seed_changes_weights_order_and_dropout(cola: Prepared) -> None:
     scorer, how = Scorer(encoder(), tokenizer()), tuning("retuned")
     assert not torch.equal(logits(scorer, cola, how, 1), logits(scorer, cola, how, 2))
-    heads = [scorer._classifier(cola.task, seed).classifier.weight for seed in (1, 1, 2)]
+    heads = [scorer._fine_tuner.classifier(cola.task, seed).classifier.weight for seed in (1, 1, 2)]
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
 
@@ -314,12 +314,12 @@ def test_the_model_stays_as_it_was(protocol: str, cola: Prepared) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_progress_counts_every_document(protocol: str, cola: Prepared) -> None:
-    told: list[tuple[int, int, str]] = []
+    calls: list[tuple[int, int, str]] = []
     scorer = Scorer(encoder(), tokenizer())
     for plan in (SKIP, IDENTITY):
-        told.clear()
-        scorer.score(plan, cola, tuning(protocol), progress=lambda *given: told.append(given))
-        done, total, what = told[-1]
+        calls.clear()
+        scorer.score(plan, cola, tuning(protocol), progress=lambda *args: calls.append(args))
+        done, total, what = calls[-1]
         assert (done, what) == (total, f"{plan} on cola")
 
 
@@ -353,7 +353,7 @@ def test_a_number_that_is_none_is_absent(name: str, cola: Prepared, stsb: Prepar
         assert (record.value, record.stderr, record.outcomes, record.not_finite) == (None, None, None, 24)
 
 
-def test_weights_are_told_apart_without_the_classifier() -> None:
+def test_the_digest_of_weights_leaves_the_classifier_out() -> None:
     model = encoder()
     digest = Scorer(model, tokenizer()).weights
     with torch.no_grad():
@@ -367,7 +367,7 @@ def test_weights_are_told_apart_without_the_classifier() -> None:
 @pytest.mark.parametrize("head", ["bare", "lm", "classifier"])
 def test_any_head_will_do(head: Any, cola: Prepared) -> None:
     model = encoder(head=head)
-    made = Scorer(model, tokenizer())._classifier(cola.task, 0)
+    made = Scorer(model, tokenizer())._fine_tuner.classifier(cola.task, 0)
     for mine, given in zip(made.base_model.encoder.parameters(), model.base_model.encoder.parameters(), strict=True):
         assert torch.equal(mine, given)
         assert mine.data_ptr() != given.data_ptr()
@@ -384,7 +384,7 @@ def test_a_saved_encoder_brings_what_its_checkpoint_holds(tmp_path: Path, cola: 
     fresh = {"bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"}
     assert empty == fresh
     scorer = Scorer(found, words)
-    one, two = (scorer._classifier(cola.task, seed) for seed in (1, 2))
+    one, two = (scorer._fine_tuner.classifier(cola.task, seed) for seed in (1, 2))
     assert {name for name, p in one.named_parameters() if not torch.equal(p, two.get_parameter(name))} == {
         name for name in fresh if name.endswith("weight")
     }
@@ -425,7 +425,7 @@ def test_decoders_are_refused(tmp_path: Path, cola: Prepared) -> None:
 
 def test_weights_under_no_known_name_are_refused(cola: Prepared) -> None:
     scorer = Scorer(encoder(), tokenizer())
-    del scorer._weights["bert.encoder.layer.0.output.dense.weight"]
+    del scorer._fine_tuner.pretrained["bert.encoder.layer.0.output.dense.weight"]
     with pytest.raises(ModelError, match=r"holds 1 of its encoder's weights under no known name, such as bert\.enc"):
         scorer.score(SKIP, cola, tuning("frozen"))
 

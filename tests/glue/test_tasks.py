@@ -161,7 +161,9 @@ def test_the_hub_is_asked_for_glue(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_the_hub_the_message_says_what_to_do() -> None:
     before = datasets.are_progress_bars_disabled()
-    with pytest.raises(TaskUnavailableError, match=r"cannot be had: .*Be online.*a folder DIR/wnli.*nano_cola"):
+    with pytest.raises(
+        TaskUnavailableError, match=r"cannot be loaded from nyu-mll/glue: .*Be online.*a folder DIR/wnli.*nano_cola"
+    ):
         prepare("wnli", tokenizer())
     assert datasets.are_progress_bars_disabled() == before
 
@@ -170,8 +172,8 @@ def test_without_the_hub_the_message_says_what_to_do() -> None:
     ("task", "message"),
     [
         ("nano_colla", r"encoders are scored on cola, .*did you mean nano_cola"),
-        ("zzz", r"choose one of them"),
-        ("somewhere/colas", r"called like the task"),
+        ("zzz", r"choose one of them\. A folder"),
+        ("somewhere/colas", r"named after the task"),
         ("nowhere/cola", r"there is no such folder; give one with train and validation as \.jsonl"),
     ],
 )

@@ -13,8 +13,8 @@ from support.models import ENCODERS
 
 from painters import Plan, glue, surgery, variants
 from painters.experiment.tuning import PROTOCOLS, Tuning
-from painters.glue import Prepared, Scorer, training
-from painters.glue import scorer as scoring
+from painters.glue import Prepared, Scorer, protocols, training
+from painters.glue.protocols import ScoringJob
 from painters.plan import PlanError, distinct
 from painters.results import Record
 from painters.sharing import Sharing
@@ -83,21 +83,20 @@ def test_records_are_those_of_each_plan_alone(name: str, protocol: str, cola: Pr
 def test_answers_are_bitwise_those_of_each_plan_alone(
     architecture: str, protocol: str, dtype: torch.dtype, cola: Prepared
 ) -> None:
-    """Logits tell more than metrics: no two plans have the same."""
+    """Logits distinguish more than metrics: no two plans have the same."""
     scorer = Scorer(encoder(architecture).to(dtype), tokenizer())
-    asked = scoring._Asked(cola, tuning(protocol), 5, BATCH, lambda _: None)
-    how = {"frozen": scorer._frozen_together, "operated": scorer._operated_together}[protocol]
-    found = {plan: logits for plan, logits, _ in how(PLANS, asked)}
+    job, tuner = ScoringJob(cola, tuning(protocol), 5, BATCH), scorer._fine_tuner
+    found = {plan: logits for plan, logits, _ in tuner.together(PLANS, job, lambda _: None)}
     for plan in PLANS:
-        assert torch.equal(found[plan], scorer._logits(plan, asked)), plan
+        assert torch.equal(found[plan], tuner.logits(plan, job, lambda _: None)), plan
     assert len({str(logits.tolist()) for logits in found.values()}) == len(PLANS)
 
 
 @pytest.mark.parametrize("architecture", ENCODERS)
 def test_states_are_bitwise_those_under_surgery(architecture: str, cola: Prepared) -> None:
-    model = Scorer(encoder(architecture), tokenizer())._classifier(cola.task, 3).eval()
+    model = Scorer(encoder(architecture), tokenizer())._fine_tuner.classifier(cola.task, 3).eval()
     run = Sharing(model, PLANS).run
-    found = training.states_under(run, model, cola.train, BATCH, lambda _: None)
+    found = training.keyed_states(run, model, cola.train, BATCH, lambda _: None)
     assert set(found) == set(PLANS)
     for plan, states in found.items():
         with surgery(model, plan):
@@ -107,15 +106,15 @@ def test_states_are_bitwise_those_under_surgery(architecture: str, cola: Prepare
 def counting(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by the index of every layer that runs outside of training."""
     calls: list[int] = []
-    build = scorer._classifier
+    build = scorer._fine_tuner.classifier
 
-    def classifier(*given: Any) -> Any:
-        model = build(*given)
+    def classifier(*args: Any) -> Any:
+        model = build(*args)
         for index, layer in enumerate(model.bert.encoder.layer):
             layer.register_forward_hook(lambda layer, *_, index=index: calls.extend([index] * (not layer.training)))
         return model
 
-    monkeypatch.setattr(scorer, "_classifier", classifier)
+    monkeypatch.setattr(scorer._fine_tuner, "classifier", classifier)
     return calls
 
 
@@ -142,7 +141,7 @@ def test_states_of_many_plans_are_made_in_groups(most: int, cola: Prepared, monk
     model, how = encoder(), tuning("frozen")
     expected = fields(together(Scorer(model, tokenizer()), cola, how))
     size = (TRAIN + VALIDATION) * model.config.hidden_size * 4
-    monkeypatch.setattr(scoring, "STATES_BYTES", size * most + size // 2)
+    monkeypatch.setattr(protocols, "STATES_BYTES", size * most + size // 2)
     grouped = list(groups(PLANS, most))
     assert [len(group) for group in grouped[:-1]] == [most] * (len(grouped) - 1)
     assert sorted(plan for group in grouped for plan in map(str, group)) == sorted(map(str, PLANS))
@@ -153,21 +152,21 @@ def test_states_of_many_plans_are_made_in_groups(most: int, cola: Prepared, monk
     assert len(calls) == runs * batches(TRAIN, VALIDATION)
     assert [record.plan for record in found[::2]] == [str(plan) for group in grouped for plan in group]
     order = [str(plan) for plan in PLANS]
-    assert sorted(fields(found), key=lambda one: order.index(one["plan"])) == expected
-    monkeypatch.setattr(scoring, "STATES_BYTES", 1)  # one plan has no room: it is made nonetheless
+    assert sorted(fields(found), key=lambda record: order.index(record["plan"])) == expected
+    monkeypatch.setattr(protocols, "STATES_BYTES", 1)  # one plan has no room: it is made nonetheless
     assert len(together(scorer, cola, how)) == len(expected)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_progress_counts_every_document_of_every_plan(protocol: str, cola: Prepared) -> None:
-    told: list[tuple[int, int, str]] = []
+    calls: list[tuple[int, int, str]] = []
     scorer, plans = Scorer(encoder(), tokenizer()), PLANS[:3]
-    together(scorer, cola, tuning(protocol), plans, progress=lambda *given: told.append(given))
+    together(scorer, cola, tuning(protocol), plans, progress=lambda *args: calls.append(args))
     each = {"retuned": 2 * TRAIN, "frozen": 3 * TRAIN, "operated": 0}[protocol]
     once = {"operated": 2 * TRAIN}.get(protocol, 0)
     total = once + 3 * (each + VALIDATION)
-    assert told[-1] == (total, total, "3 plans on cola")
-    assert [done for done, _, _ in told] == sorted({done for done, _, _ in told})
+    assert calls[-1] == (total, total, "3 plans on cola")
+    assert [done for done, _, _ in calls] == sorted({done for done, _, _ in calls})
 
 
 def test_seconds_are_a_plans_part_and_its_own(cola: Prepared, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,16 +175,16 @@ def test_seconds_are_a_plans_part_and_its_own(cola: Prepared, monkeypatch: pytes
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
 
     def slow(name: str, seconds: float) -> None:
-        function = getattr(scoring, name)
+        function = getattr(protocols, name)
 
-        def slower(*given: Any) -> Any:
+        def slower(*args: Any) -> Any:
             now[0] += seconds
-            return function(*given)
+            return function(*args)
 
-        monkeypatch.setattr(scoring, name, slower)
+        monkeypatch.setattr(protocols, name, slower)
 
-    slow("states_under", 5.0)
-    slow("logits_under", 10.0)
+    slow("keyed_states", 5.0)
+    slow("keyed_logits", 10.0)
     slow("fine_tune", 100.0)
     slow("fine_tune_classifier", 100.0)
     plans = (Plan.identity(NUM_LAYERS), Plan.parse("0"))  # 4 layer runs and 1
@@ -202,10 +201,10 @@ def test_records_come_while_others_are_trained_and_nothing_stays(cola: Prepared)
     model = encoder()
     scorer, state = Scorer(model, tokenizer()), torch.get_rng_state()
     before = {key: weight.clone() for key, weight in model.state_dict().items()}
-    told: list[int] = []
-    records = scorer.score_together(PLANS, cola, tuning("frozen"), progress=lambda done, *_: told.append(done))
+    counts: list[int] = []
+    records = scorer.score_together(PLANS, cola, tuning("frozen"), progress=lambda done, *_: counts.append(done))
     assert next(records).plan == str(PLANS[0])
-    assert told[-1] == len(PLANS) * (TRAIN + VALIDATION) + 2 * TRAIN  # all states, one classifier
+    assert counts[-1] == len(PLANS) * (TRAIN + VALIDATION) + 2 * TRAIN  # all states, one classifier
     assert torch.equal(torch.get_rng_state(), state)
     records.close()
     assert not model.training
@@ -217,7 +216,7 @@ def test_of_the_models_that_were_fine_tuned_the_last_is_kept(cola: Prepared, sts
     scorer = Scorer(encoder(), tokenizer())
     for task in (cola, stsb, cola):
         together(scorer, task, tuning("operated"), PLANS[:1])
-        (kept,) = scorer._tuned.values()
+        (kept,) = scorer._fine_tuner._baselines.values()
         assert kept.config.num_labels == task.task.labels
 
 
