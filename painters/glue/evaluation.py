@@ -32,7 +32,7 @@ def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for 
     batch_size: int = 32,
     progress: OnProgress | bool | None = None,
 ) -> pd.DataFrame:
-    """Fine-tune and score an encoder under plans; `painters.evaluate` does the same for decoders without fine-tuning.
+    """Fine-tune and score an encoder under plans; `painters.evaluate` scores decoders.
 
     Args:
         model: A name for `load_encoder`, or a loaded model.

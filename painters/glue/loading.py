@@ -85,7 +85,7 @@ def load_encoder(
 
 
 def require_classifier(model: Any, name: str) -> None:
-    """Raise ModelError for a model whose head for sequences is not called `classifier`, such as a decoder's."""
+    """Raise ModelError for a model whose sequence head is not called `classifier`, as a decoder's."""
     if not isinstance(getattr(model, "classifier", None), nn.Module):
         raise ModelError(
             f"model {name!r} is read as {type(model).__name__}, which has no classifier: painters.glue fine-tunes "
@@ -94,7 +94,7 @@ def require_classifier(model: Any, name: str) -> None:
 
 
 def pretrained_weights(model: Any) -> dict[str, Tensor]:
-    """Return the weights that a fine-tuning starts from, under the names that they have in a model with a head.
+    """Return the weights that a fine-tuning starts from, named as in a model with a head.
 
     The classifier's are left out, and so are those on the meta device: `load_encoder` leaves there what the checkpoint
     does not hold.

@@ -1,4 +1,4 @@
-"""The metrics of GLUE, as scikit-learn and scipy define them, over one set of documents or many resamples of it."""
+"""GLUE's metrics, as scikit-learn and scipy define them, of one set of documents or many resamples."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def metric(name: str, names: Sequence[str]) -> Metric:
 
 
 def chance(name: str, names: Sequence[str], labels: Numbers) -> float:
-    """Return the score of always answering the most frequent class of `labels` `[documents]`; 0 for correlations."""
+    """Return the score of always answering the most frequent class of `labels`; 0 for correlations."""
     if name in CORRELATIONS or all(part in (*CORRELATIONS, COMBINED) for part in names):
         return 0.0
     classes, counts = np.unique(labels, return_counts=True)
@@ -93,7 +93,7 @@ def bootstrap_stderr(metric: Metric, predictions: Numbers, labels: Numbers, seed
 
 
 def _counts_of_class_1(predictions: Numbers, labels: Numbers) -> tuple[Numbers, Numbers, Numbers]:
-    """Return the true positives, the predicted positives and the actual positives, each `[...]` in float64."""
+    """Return the counts of true, predicted and actual positives, each `[...]` in float64."""
     predicted, positive = predictions == 1, labels == 1
     counted = (predicted & positive, predicted, positive)
     return tuple(np.asarray(is_counted.sum(-1), np.float64) for is_counted in counted)  # type: ignore[return-value]

@@ -64,7 +64,7 @@ class ScoringJob:
 
 
 class PlanLogits(NamedTuple):
-    """The logits `[documents, labels]` of a plan for the validation documents, and the seconds that they took."""
+    """A plan's logits `[documents, labels]` for the validation documents, and the seconds they took."""
 
     plan: Plan
     logits: Tensor
@@ -72,9 +72,10 @@ class PlanLogits(NamedTuple):
 
 
 class FineTuner:
-    """Fine-tunes copies of one encoder and computes their logits under plans; the encoder itself never changes.
+    """Fine-tunes copies of one encoder and computes their logits under plans.
 
-    The fine-tuned baseline of `operated` is kept until another task, tuning or seed is asked for.
+    The encoder itself never changes. The fine-tuned baseline of `operated` is kept until another task, tuning or seed
+    is asked for.
     """
 
     def __init__(self, model: Any, name: str) -> None:
@@ -90,7 +91,7 @@ class FineTuner:
             yield PlanLogits(plan, logits, time.perf_counter() - start)
 
     def together(self, plans: Sequence[Plan], job: ScoringJob, on_batch: OnBatch) -> Iterator[PlanLogits]:
-        """Yield the logits of each plan, bitwise those of `one_by_one`; run once what the plans have in common."""
+        """Yield the logits of `one_by_one`, bitwise, but run once what the plans have in common."""
         protocols = {
             "retuned": self.one_by_one,  # every plan trains all weights: nothing is in common
             "frozen": self._frozen_together,
@@ -117,7 +118,7 @@ class FineTuner:
             return classified(model, validation_states)
 
     def _frozen_together(self, plans: Sequence[Plan], job: ScoringJob, on_batch: OnBatch) -> Iterator[PlanLogits]:
-        """Encode the documents under all plans together, as many as `STATES_BYTES` hold; train a head for each."""
+        """Encode the documents under as many plans as `STATES_BYTES` hold; train a classifier for each."""
         start = time.perf_counter()
         model = self.classifier(job.prepared.task, job.seed)
         fresh = copy.deepcopy(model.classifier)
@@ -140,7 +141,7 @@ class FineTuner:
             start = time.perf_counter()
 
     def _operated_together(self, plans: Sequence[Plan], job: ScoringJob, on_batch: OnBatch) -> Iterator[PlanLogits]:
-        """Score the fine-tuned baseline under all plans together; the first plan's seconds hold the fine-tuning."""
+        """Score the fine-tuned baseline under all plans together; the first one pays for the fine-tuning."""
         start = time.perf_counter()
         with seeded(job.seed, self.model.device):
             model = self._baseline(job, on_batch)

@@ -46,7 +46,7 @@ def records(prepared: Prepared, logits: Tensor, fields: dict[str, Any]) -> Itera
 
 
 def _scored(name: str, prepared: Prepared, predictions: Numbers, labels: Numbers, *, has_value: bool) -> dict[str, Any]:
-    """Return the metric's value, standard error and aggregation, and for accuracy the outcome of each document."""
+    """Return the metric's value, standard error and aggregation; for accuracy also the outcomes."""
     aggregation = "mean" if name == "accuracy" else name
     absent = {"aggregation": aggregation, "value": None, "stderr": None, "outcomes": None}
     if not has_value:

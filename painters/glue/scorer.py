@@ -190,7 +190,7 @@ class Scorer:
 
 
 def _counter(progress: OnProgress | None, total: int, what: str) -> OnBatch:
-    """Return a callback that adds up the documents of batches and reports the sum of `total` to `progress`."""
+    """Return a callback that sums up the documents of batches and reports the sum to `progress`."""
     done = 0
 
     def on_batch(documents: int) -> None:

@@ -96,7 +96,10 @@ TASKS: Final[Mapping[str, Task]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Encoded:
-    """Tokenised documents: `inputs` `[documents, longest]` by name, padded on the right, and `labels` `[documents]`."""
+    """Tokenised documents: `inputs` `[documents, longest]` by name, and `labels` `[documents]`.
+
+    The inputs are padded on the right.
+    """
 
     inputs: Mapping[str, Tensor]
     labels: Tensor
@@ -110,7 +113,7 @@ class Encoded:
         return self.inputs["attention_mask"].sum(-1)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """Return the inputs of the documents at `indices`, without the columns that are padding in all of them."""
+        """Return the inputs of the documents at `indices`, without columns of padding only."""
         length = int(self.inputs["attention_mask"][indices].sum(-1).max())
         return {name: values[indices, :length] for name, values in self.inputs.items()}
 

@@ -1,4 +1,4 @@
-"""Fine-tune a sequence classifier, or its head alone on states that were computed before, and read its answers."""
+"""Fine-tune a sequence classifier, or its head alone on precomputed states, and read its answers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def repeatable(device: torch.device) -> Iterator[None]:
 
 
 def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, on_batch: OnBatch) -> None:
-    """Fine-tune all weights of `model` on `documents`, as `tuning` says; leave the model in evaluation mode."""
+    """Fine-tune all weights of `model` on `documents`; leave the model in evaluation mode."""
 
     def loss(indices: Tensor) -> Tensor:
         labels = documents.labels[indices].to(model.device)
@@ -77,10 +77,10 @@ def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, on_batc
 def fine_tune_classifier(
     model: Any, states: Tensor, labels: Tensor, tuning: Tuning, seed: int, on_batch: OnBatch
 ) -> None:
-    """Fine-tune only the classifier of `model`, from `states` (`states_of`) to `labels`; leave it in evaluation mode.
+    """Fine-tune only the classifier of `model`, on `states` (`states_of`) and their `labels`.
 
-    The dropout in front of the classifier and within it is active. That of the encoder is not, unlike in the paper's
-    code, since every document was encoded once.
+    The model is left in evaluation mode. The dropout in front of the classifier and within it is active. That of the
+    encoder is not, unlike in the paper's code, since every document was encoded once.
     """
     dropout, classifier = _dropout(model), model.classifier
 
@@ -117,7 +117,7 @@ def keyed_states(
 
 
 def _first(model: Any, states: Tensor) -> Tensor:
-    """Return the first position of `[batch, seq, hidden]`; ModelError where the classifier reads more of it."""
+    """Return the first position of `[batch, seq, hidden]`; ModelError where the classifier reads more."""
     if states.dim() < 3:
         return states
     if not torch.equal(model.classifier.forward(states), model.classifier.forward(states[:, :1])):
@@ -156,7 +156,7 @@ def _run_all(
     on_batch: OnBatch,
     extract: Callable[[Any], Tensor],
 ) -> dict[K, Tensor]:
-    """Return for each key what `extract` takes from the outputs: one row per document, in the documents' order.
+    """Return for each key what `extract` takes from the outputs, in the documents' order.
 
     Short documents run first, so that batches hold less padding.
     """
@@ -178,7 +178,10 @@ def _single(model: Any) -> KeyedForward[None]:
 
 
 def _inputs(model: Any, documents: Encoded, indices: Tensor) -> dict[str, Tensor]:
-    """Return the inputs of a batch that `model` takes: DistilBERT has no token types, and its tokenizer may have."""
+    """Return the inputs of a batch that `model` takes.
+
+    DistilBERT, for one, takes no token types, and its tokenizer may make them.
+    """
     parameters = inspect.signature(model.forward).parameters
     return {name: values.to(model.device) for name, values in documents.batch(indices).items() if name in parameters}
 
@@ -208,10 +211,10 @@ def _minimize(
     seed: int,
     on_batch: OnBatch,
 ) -> None:
-    """Minimize `loss`, a function of a batch's document indices below `count`, as transformers' Trainer does.
+    """Minimize `loss` as transformers' Trainer does.
 
-    Each epoch has an order of its own. AdamW; vectors without weight decay; gradients clipped to a norm of 1; a linear
-    learning rate.
+    `loss` is a function of a batch: a tensor of document indices below `count`. Each epoch has an order of its own.
+    AdamW; vectors without weight decay; gradients clipped to a norm of 1; a linear learning rate.
     """
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": tuning.weight_decay},

@@ -1,5 +1,6 @@
-"""The bundled models and their tasks, and everything that made them: world, corpus, tokenizer, network, training.
+"""The bundled models and their tasks, and the code that made them.
 
-`python -m painters.nano --help` lists the steps that rebuild all of it from a seed. Nothing here is imported by
-`import painters`; the folders `llama` and `tasks` are plain data.
+That is: world, corpus, tokenizer, network, training. `python -m painters.nano --help` lists the steps that rebuild all
+of it from a seed. `import painters` imports nothing of this; the folders `llama`, `bert`, `tasks` and `glue` are plain
+data.
 """

@@ -11,27 +11,28 @@ import typer
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 
 
-class Model(StrEnum):
+class BundledModel(StrEnum):
     """The bundled models."""
 
     LLAMA = "nano-llama"
     BERT = "nano-bert"
 
 
-Named = Annotated[Model, typer.Option("--model", help="Which of the bundled models.")]
-Run = Annotated[
+ModelOption = Annotated[BundledModel, typer.Option("--model", help="Which of the bundled models.")]
+RunFolder = Annotated[
     Path | None,
     typer.Option(help="Folder of the training run: checkpoints and log. Default: runs/ and the model's name."),
 ]
 
 
-def _folder(run: Path | None, model: Model) -> Path:
+def _folder(run: Path | None, model: BundledModel) -> Path:
+    """Return the folder of the training run; by default `runs/` and the model's name."""
     return run or Path("runs") / model.value
 
 
 @app.command()
 def tasks() -> None:
-    """Write the documents of the bundled tasks, the encoder's too."""
+    """Write the documents of the bundled tasks, the encoder's tasks included."""
     from painters.nano.make_glue import write_glue
     from painters.nano.make_tasks import write_tasks
 
@@ -41,14 +42,14 @@ def tasks() -> None:
 
 @app.command()
 def train(
-    run: Run = None,
+    run: RunFolder = None,
     seed: Annotated[int, typer.Option(help="Seed of weights and data.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Steps of the whole run; default: the recipe's.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
-    model: Named = Model.LLAMA,
+    model: ModelOption = BundledModel.LLAMA,
 ) -> None:
-    """Train a model, or go on where its run stopped."""
+    """Train a model, or resume its run where it stopped."""
     import torch
 
     from painters.nano.encoder_train import EncoderRecipe, EncoderTrainer, probe_encoder
@@ -56,24 +57,24 @@ def train(
     from painters.nano.train import Recipe, Trainer
 
     torch.set_num_threads(threads)
-    chosen = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
+    options = {"seed": seed} if steps is None else {"seed": seed, "steps": steps}
     trainer: Trainer | EncoderTrainer
-    if model is Model.BERT:
-        trainer = EncoderTrainer(EncoderRecipe(**chosen), _folder(run, model), device)
+    if model is BundledModel.BERT:
+        trainer = EncoderTrainer(EncoderRecipe(**options), _folder(run, model), device)
     else:
-        trainer = Trainer(Recipe(**chosen), _folder(run, model), device)
+        trainer = Trainer(Recipe(**options), _folder(run, model), device)
     for row in trainer.run():
         left = (trainer.recipe.steps - trainer.step) * row["seconds"] / max(row["step"], 1)
-        told = f"loss {row['loss']:.3f}  {left / 60:.0f} min left"
-        typer.echo(f"{trainer.folder}: step {row['step']:.0f}/{trainer.recipe.steps}  {told}")
+        status = f"loss {row['loss']:.3f}  {left / 60:.0f} min left"
+        typer.echo(f"{trainer.folder}: step {row['step']:.0f}/{trainer.recipe.steps}  {status}")
         if trainer.step % 500 == 0:
             shares = probe(trainer.network) if isinstance(trainer, Trainer) else probe_encoder(trainer.network)
             typer.echo("  " + report(shares))
 
 
 @app.command("all")
-def everything(run: Run = None, model: Named = Model.LLAMA) -> None:
-    """Rebuild everything: tasks, training, folder, card. Hours; stop and repeat it at will."""
+def everything(run: RunFolder = None, model: ModelOption = BundledModel.LLAMA) -> None:
+    """Rebuild everything: tasks, training, folder, card. Takes hours; stop and resume at any time."""
     tasks()
     train(run, model=model)
     publish(run, model)
@@ -81,22 +82,22 @@ def everything(run: Run = None, model: Named = Model.LLAMA) -> None:
 
 
 @app.command()
-def publish(run: Run = None, model: Named = Model.LLAMA) -> None:
+def publish(run: RunFolder = None, model: ModelOption = BundledModel.LLAMA) -> None:
     """Write a trained model into the package as a Hugging Face folder."""
     from painters.nano import publish as write
     from painters.nano.encoder_train import EncoderTrainer
     from painters.nano.train import Trainer
 
-    if model is Model.BERT:
+    if model is BundledModel.BERT:
         typer.echo(write.publish_encoder(EncoderTrainer.resume(_folder(run, model))))
     else:
         typer.echo(write.publish(Trainer.resume(_folder(run, model))))
 
 
 @app.command()
-def card(model: Named = Model.LLAMA) -> None:
+def card(model: ModelOption = BundledModel.LLAMA) -> None:
     """Measure a bundled model on its tasks, with lm-eval or by fine-tuning, and write its model card."""
-    if model is Model.BERT:
+    if model is BundledModel.BERT:
         from painters.nano.encoder_card import measure, write_encoder_card
 
         typer.echo(write_encoder_card(measure()))

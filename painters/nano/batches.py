@@ -14,11 +14,11 @@ from painters.nano.tokenizer import BOS, EOS, PAD, PATTERN, vocabulary
 BOS_SHARE = 0.3
 
 
-class Batch(NamedTuple):
-    """One step's rows. All of shape [rows, length].
+class PackedBatch(NamedTuple):
+    """The rows of one training step; all fields are `[rows, length]`.
 
-    `inputs` and `targets` are token ids (int64), `weights` the loss weight of each target (0 for padding), `documents`
-    the number of the document that each input belongs to (attention stays within one).
+    `inputs` and `targets` are token ids (int64), `weights` the loss weight of each target (0 for padding). `documents`
+    numbers the document of each input: attention stays within one.
     """
 
     inputs: torch.Tensor
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """The batches of a training run: `batch(step)` depends on the seed and the step alone, so that runs resume."""
+    """The batches of a training run; they depend on seed and step alone, so that runs can resume."""
 
     def __init__(self, seed: int, rows: int, length: int) -> None:
         self._seed, self._rows, self._length = seed, rows, length
@@ -36,7 +36,7 @@ class Batches:
         self._split = re.compile(PATTERN).findall
 
     def encode(self, draw: random.Random, blend: float) -> tuple[list[int], list[float]]:
-        """Token ids and loss weights of the next document; three in ten begin with BOS, all end in EOS."""
+        """Return token ids and loss weights of the next document; three in ten begin with BOS, all end in EOS."""
         ids, weights = [], []
         if draw.random() < BOS_SHARE:
             ids.append(self._ids[BOS])
@@ -47,8 +47,8 @@ class Batches:
             weights += [weight] * len(words)
         return [*ids, self._ids[EOS]], [*weights, 0.5]
 
-    def batch(self, step: int, blend: float) -> Batch:
-        """The batch of `step`, its documents drawn from the mixture at `blend`."""
+    def batch(self, step: int, blend: float) -> PackedBatch:
+        """Return the batch of `step`, its documents drawn from the mixture at `blend`."""
         draw = random.Random(f"{self._seed}/{step}")
         length = self._length
         inputs = torch.full((self._rows, length), self._ids[PAD])
@@ -69,4 +69,4 @@ class Batches:
             weights[row, start:end] = torch.tensor(weight[1:])
             documents[row, start:end] = start
             room[row] = end
-        return Batch(inputs, targets, weights, documents)
+        return PackedBatch(inputs, targets, weights, documents)

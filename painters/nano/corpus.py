@@ -1,4 +1,4 @@
-"""The training text: a seeded, endless stream of documents, and the share of each kind at each moment of training."""
+"""The training text: an endless seeded stream of documents, mixed by kind as training proceeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from painters.nano.documents import (
 from painters.nano.problems import riddle, script, sum_problem
 
 # Share of each kind of document: at the start of training, and once it has settled. Plain copying comes first: without
-# it the heads that look words up in the passage form late or never.
+# it the heads that look up words in the passage form late or never.
 MIXTURE: dict[str, tuple[float, float]] = {
     "repeats": (0.40, 0.02),
     "recall": (0.25, 0.04),
@@ -34,22 +34,23 @@ MIXTURE: dict[str, tuple[float, float]] = {
 
 
 def document(draw: random.Random, blend: float) -> list[Piece]:
-    """The next training document; `blend` goes from the mixture of the start (0) to the settled one (1)."""
+    """Return the next training document; `blend` is 0 for the initial mixture, 1 for the settled one."""
     weights = [start + (end - start) * blend for start, end in MIXTURE.values()]
     return document_of(draw.choices(tuple(MIXTURE), weights)[0], draw)
 
 
 def document_of(kind: str, draw: random.Random) -> list[Piece]:
-    """The next training document of one kind of the mixture."""
+    """Return the next training document of one kind of the mixture."""
     return _MAKERS[kind](draw)
 
 
 def text_of(pieces: list[Piece]) -> str:
-    """The document as one string."""
+    """Return the document as one string."""
     return "".join(piece.text for piece in pieces)
 
 
 def _unreserved(make: Callable[[random.Random], Item], draw: random.Random) -> Item:
+    """Return the next item of `make` that training may contain."""
     while True:
         item = make(draw)
         if not reserved(item.text):

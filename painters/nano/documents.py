@@ -1,8 +1,8 @@
-"""Documents of the closed world: what the bundled models are trained on, and what the bundled tasks ask.
+"""Documents of the closed world: training text of the bundled models, and questions of their tasks.
 
 A *document* is a list of `Piece`s: text, and the weight of its tokens in the training loss. Words that nothing in the
-document determines (which name, which object) weigh little; words that follow from the rest weigh 1. Each maker takes
-a seeded `random.Random` and nothing else, so that a seed is a text.
+document determines (which name, which object) weigh little; words that follow from the rest weigh 1. Each maker draws
+only from the `random.Random` that it is given, so that a seed determines a text.
 
 The makers with a task (`question` and `passage` here, `script`, `riddle` and `sum_problem` in `problems`) return an
 `Item`: a task document before it is rendered. A text whose checksum falls into one of 16 buckets is *reserved*: tasks
@@ -63,7 +63,7 @@ class Item(NamedTuple):
 
 
 def reserved(text: str) -> bool:
-    """Whether `text` belongs to the tasks and may not be trained on."""
+    """Return whether `text` belongs to the tasks and may not be trained on."""
     return zlib.crc32(text.encode()) % RESERVED_BUCKETS == 0
 
 
@@ -71,10 +71,11 @@ def reserved(text: str) -> bool:
 
 
 def question(draw: random.Random, held_out: bool | None = None) -> Item:
-    """A question about a fact; `held_out` True: only facts kept for the tasks, False: only the others, None: any.
+    """Return a question about a fact.
 
-    A good half of the items hide the subject behind the people who have it ("the animal of Anna"), so that the passage
-    has to be read before the fact can be looked up.
+    `held_out` True asks only facts that are kept for the tasks, False only the others, None any. More than half of the
+    items hide the subject behind the people who have it ("the animal of Anna"), so that the passage has to be read
+    before the fact can be looked up.
     """
     facts, kept = world.facts(), world.held_out()
     while True:
@@ -103,7 +104,7 @@ _HIDERS: dict[str, tuple[str, str, str, Iterable[str]]] = {
 
 
 def _hidden_subject(draw: random.Random, fact: world.Fact) -> tuple[str, str]:
-    """A passage that gives three people a subject each, and the phrase that leads to the fact's own."""
+    """Return a passage that gives three people a subject each, and a phrase for the fact's subject."""
     first, second, phrase, subjects = _HIDERS[fact.kind]
     pattern = draw.choice((first, second))
     names = draw.sample(PEOPLE, 3)
@@ -118,7 +119,7 @@ def _hidden_subject(draw: random.Random, fact: world.Fact) -> tuple[str, str]:
 
 
 def statements(draw: random.Random) -> list[Piece]:
-    """A few stated facts: of one subject, or of several."""
+    """Return a few stated facts, about one subject or about several."""
     facts, table = world.facts(), world.by_subject()
     if draw.random() < 0.6:
         indices = list(table[draw.choice(list(table))])
@@ -135,11 +136,11 @@ def statements(draw: random.Random) -> list[Piece]:
 
 
 def _weigh(sentence: str, answer: str) -> list[Piece]:
-    """`sentence` cut so that the words of `answer` weigh 1."""
-    before, found, after = sentence.rpartition(" " + answer)
-    if not found:
+    """Return `sentence` cut so that the words of `answer` weigh 1."""
+    before, words, after = sentence.rpartition(" " + answer)
+    if not words:
         return [Piece(sentence, 0.5)]
-    return [Piece(before), Piece(found, TIGHT), Piece(after)]
+    return [Piece(before), Piece(words, TIGHT), Piece(after)]
 
 
 # ------------------------------------------------------------------------------------------------------------- passages
@@ -173,21 +174,23 @@ _FILLERS = (
 
 
 def passage(draw: random.Random) -> tuple[list[str], list[Item]]:
-    """The sentences of a scene and the items that it answers; the text of an item ends with the wanted word.
+    """Return the sentences of a scene and the items that it answers.
 
-    The items hold only the prompt (`context`) and the answer: `render_passage` puts scene, fillers and prompt together.
+    The text of an item ends with the answer. It holds only its prompt (`context`) and its answer: `render_passage` puts
+    scene, fillers and prompt together.
     """
     return draw.choice(_SCENES)(draw)
 
 
 def render_passage(scene: Sequence[str], item: Item, draw: random.Random, fillers: int) -> Item:
-    """The item with the whole passage in front: opening, scene, `fillers` sentences of no consequence, prompt."""
+    """Return the item with its passage in front: opening, scene, `fillers` irrelevant sentences, prompt."""
     lines = [*scene, *draw.sample(_FILLERS, fillers)]
     opening = draw.choice(_OPENINGS)
     return item._replace(context=f"{opening}, {' '.join(lines)} {item.context}")
 
 
 def _three(draw: random.Random) -> tuple[list[str], list[str], list[str]]:
+    """Return three people, three objects and three places."""
     return draw.sample(PEOPLE, 3), draw.sample(OBJECTS, 3), draw.sample(PLACES, 3)
 
 
@@ -322,7 +325,7 @@ _SCENES = (
 
 
 def story(draw: random.Random) -> list[Piece]:
-    """A training passage: a scene, now and then fillers, then one or all of its prompts with their answers."""
+    """Return a training passage: a scene, perhaps fillers, then one or all prompts with their answers."""
     scene, items = passage(draw)
     order = list(items)
     draw.shuffle(order)
@@ -341,7 +344,7 @@ def story(draw: random.Random) -> list[Piece]:
 
 
 def repeats(draw: random.Random) -> list[Piece]:
-    """Random words, then the same again: the plainest text that rewards looking back."""
+    """Return random words, then the same again: the simplest text that rewards looking back."""
     words = draw.choices(OBJECTS + FOODS + PEOPLE + PLACES + COLORS, k=draw.randint(5, 20))
     line = "Words: " + " ".join(words)
     again = " " + " ".join(words)
@@ -349,7 +352,7 @@ def repeats(draw: random.Random) -> list[Piece]:
 
 
 def recall(draw: random.Random) -> list[Piece]:
-    """Pairs, then the same pairs in other orders: the shortest form of "who had what?"."""
+    """Return pairs, then the same pairs in other orders: the shortest form of "who had what?"."""
     count = draw.randint(3, 6)
     left = draw.sample(PEOPLE if draw.random() < 0.5 else OBJECTS, count)
     right = draw.sample(draw.choice((FOODS, PLACES, COLORS)), count)

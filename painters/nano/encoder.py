@@ -8,6 +8,7 @@ stream, and the head applied to the masked positions alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -21,24 +22,39 @@ from painters.nano.tokenizer import PAD
 
 EPSILON = 1e-12
 FASTEST, SLOWEST = 2.5, 0.025
-"""Frequencies of the positions' waves, in radians a word."""
+"""Highest and lowest frequency of the positions' waves, in radians per word."""
 LOUDNESS = 1.5
-"""Amplitude of the positions beside that of the words, as both start out."""
+"""Initial amplitude of the positions relative to that of the words."""
 LOOKING = ((-1, -2, -3, -4), (1, 2, 3, 4))
-"""Where the first heads of the first layers look as they start out: so many words on."""
+"""Where the heads of the first layers attend initially, by layer and head: this many words ahead."""
 SHARPNESS, SEEN = 2.0, 0.6
-"""How sharply those heads look, and how loudly they write, beside a word."""
+"""How sharply those heads attend initially, and the amplitude of what they write relative to that of a word."""
 MATRICES = ("qkv", "out", "up", "down")
 VECTORS = ("qkv_bias", "out_bias", "attention_norm", "up_bias", "down_bias", "mlp_norm")
 
 
 def encoder_shape() -> Shape:
-    """The shape of the bundled encoder."""
+    """Return the shape of the bundled encoder."""
     return Shape(intermediate=608, vocabulary=len(encoder_vocabulary()))
 
 
-class Encoder(nn.Module):
-    """The trainable weights and their loss; a norm is one tensor [2, hidden], gain and shift."""
+class LayerWeights(NamedTuple):
+    """The weights of one layer; a norm is one tensor `[2, hidden]`, gain and shift."""
+
+    qkv: torch.Tensor
+    qkv_bias: torch.Tensor
+    out: torch.Tensor
+    out_bias: torch.Tensor
+    attention_norm: torch.Tensor
+    up: torch.Tensor
+    up_bias: torch.Tensor
+    down: torch.Tensor
+    down_bias: torch.Tensor
+    mlp_norm: torch.Tensor
+
+
+class EncoderNetwork(nn.Module):
+    """The trainable weights and their loss."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         super().__init__()
@@ -54,8 +70,8 @@ class Encoder(nn.Module):
         def norm() -> nn.Parameter:
             return nn.Parameter(torch.stack((torch.ones(d), torch.zeros(d))))
 
-        # With norms after the additions a deep stack trains only if each layer starts out as a small change: DeepNet's
-        # scale for its residual branches, folded into the initial weights.
+        # With norms after the additions a deep stack trains only if each layer is a small change initially: DeepNet's
+        # scale of the residual branches, folded into the initial weights.
         residual = (4 * n) ** -0.5
         self.shape = shape
         self.embedding = normal(shape.vocabulary, d)
@@ -77,20 +93,20 @@ class Encoder(nn.Module):
         self.head_norm = norm()
         self.logit_bias = zeros(shape.vocabulary)
         self.block: Callable[..., torch.Tensor] = block
-        self._begin_by_looking(residual)
+        self._initialize_attention(residual)
 
     @torch.no_grad()
-    def _begin_by_looking(self, residual: float) -> None:
-        """Start out with what hidden words alone are slow to teach.
+    def _initialize_attention(self, residual: float) -> None:
+        """Initialise attention with patterns that form slowly from the masked words alone.
 
-        The first layers look at near words and write down loudly what they see. The others look at what is like the
-        word itself and copy it: query and key are the same, and the value is written back along itself (the first of
-        these is Trockman and Kolter's mimetic initialization, arXiv 2305.09828).
+        The heads of the first layers attend to near words and write what they read with a large amplitude. Those of the
+        other layers attend to words like their own and copy them: query and key have the same weights (Trockman and
+        Kolter's mimetic initialization, arXiv 2305.09828), and the output is the transpose of the value.
         """
         d, size = self.shape.hidden, self.shape.hidden // self.shape.heads
         for qkv, out, offsets in zip(self.qkv, self.out, LOOKING, strict=False):
             for head, offset in enumerate(offsets[: self.shape.heads]):
-                look(qkv, head, size, offset)
+                attend_to_offset(qkv, head, size, offset)
             out[:, : len(offsets) * size] *= SEEN / residual
         first = len(LOOKING)
         for qkv, out in zip(self.qkv[first:], self.out[first:], strict=True):
@@ -98,34 +114,32 @@ class Encoder(nn.Module):
             out.copy_(qkv[2 * d :].T * residual)
 
     def compile(self) -> None:
-        """Compile the block: one graph serves all layers."""
+        """Compile the block; one graph serves all layers."""
         self.block = torch.compile(block)
 
     def loss(self, batch: MaskedBatch) -> torch.Tensor:
-        """Weighted mean cross-entropy of the words to restore, a scalar."""
+        """Return the weighted mean cross-entropy of the targets, a scalar in nats."""
         keep = batch.weights > 0
         losses = F.cross_entropy(self.logits(batch, keep), batch.targets[keep], reduction="none")
         return (losses * batch.weights[keep]).sum() / batch.weights.sum()
 
     def logits(self, batch: MaskedBatch, keep: torch.Tensor) -> torch.Tensor:
-        """Logits [count, vocabulary] at the positions where `keep` [rows, length] is true."""
+        """Return the logits `[count, vocabulary]` at the positions where `keep` `[rows, length]` is true."""
         same = batch.documents[:, :, None] == batch.documents[:, None, :]
         mask = torch.zeros_like(same, dtype=torch.float32).masked_fill_(~same, -1e9)[:, None]
         stream = F.embedding(batch.inputs, self.embedding)
         stream = stream + F.embedding(batch.positions, self.positions) + F.embedding(batch.types, self.types)
         stream = layer_norm(stream, self.embedding_norm)
-        attention = (self.qkv, self.qkv_bias, self.out, self.out_bias, self.attention_norm)
-        parts = (*attention, self.up, self.up_bias, self.down, self.down_bias, self.mlp_norm)
-        for weights in zip(*parts, strict=True):
-            stream = self.block(stream, *weights, mask, self.shape.heads)
+        for weights in zip(*(getattr(self, name) for name in LayerWeights._fields), strict=True):
+            stream = self.block(stream, LayerWeights(*weights), mask, self.shape.heads)
         kept = layer_norm(F.gelu(_linear(stream[keep], self.head, self.head_bias)), self.head_norm)
         return _linear(kept, self.embedding, self.logit_bias)
 
 
 def waves(length: int, size: int) -> torch.Tensor:
-    """Sines and cosines of each position, [length, size].
+    """Return sines and cosines of each position, `[length, size]`.
 
-    Learned positions that start so let a layer look a few words back from the first step on.
+    Learned positions with these initial values let a layer attend a few words back from the first step on.
     """
     angle = torch.outer(torch.arange(length).float(), _frequencies(size))
     return torch.cat((angle.sin(), angle.cos()), -1)
@@ -136,11 +150,11 @@ def _frequencies(size: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def look(qkv: torch.Tensor, head: int, size: int, offset: int) -> None:
-    """Let the head of `size` dimensions start out by looking `offset` words on, through the positions' `waves`.
+def attend_to_offset(qkv: torch.Tensor, head: int, size: int, offset: int) -> None:
+    """Initialise a head of `size` dimensions to attend `offset` words ahead, through `waves`.
 
-    Hidden words teach no layer to look at a neighbour before others use what it sees there, and those cannot before it
-    does: with heads that start so, looking up forms within a few hundred steps.
+    Masked words alone teach this slowly: a layer gains nothing by reading a neighbour until later layers use it, and
+    those cannot use it until it is read. With this start, look-up forms within a few hundred steps.
     """
     hidden = qkv.shape[1]
     half, pairs = hidden // 2, torch.arange(size // 2)
@@ -155,7 +169,7 @@ def look(qkv: torch.Tensor, head: int, size: int, offset: int) -> None:
 
 
 def layer_norm(x: torch.Tensor, norm: torch.Tensor) -> torch.Tensor:
-    """`x` with zero mean and unit variance, times `norm[0]`, plus `norm[1]`."""
+    """Return `x` with zero mean and unit variance, times `norm[0]`, plus `norm[1]`."""
     return F.layer_norm(x, x.shape[-1:], norm[0], norm[1], EPSILON)
 
 
@@ -163,34 +177,24 @@ def _linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.
     return (x.bfloat16() @ weight.bfloat16().T).float() + bias
 
 
-def block(
-    stream: torch.Tensor,
-    qkv: torch.Tensor,
-    qkv_bias: torch.Tensor,
-    out: torch.Tensor,
-    out_bias: torch.Tensor,
-    attention_norm: torch.Tensor,
-    up: torch.Tensor,
-    up_bias: torch.Tensor,
-    down: torch.Tensor,
-    down_bias: torch.Tensor,
-    mlp_norm: torch.Tensor,
-    mask: torch.Tensor,
-    heads: int,
-) -> torch.Tensor:
-    """The stream [batch, seq, hidden] (fp32) after one layer; `mask` [batch, 1, seq, seq] is additive."""
+def block(stream: torch.Tensor, weights: LayerWeights, mask: torch.Tensor, heads: int) -> torch.Tensor:
+    """Return the stream `[batch, seq, hidden]` (fp32) after one layer.
+
+    `mask` `[batch, 1, seq, seq]` is additive.
+    """
+    w = weights
     rows, length, hidden = stream.shape
     size = hidden // heads
-    mixed = _linear(stream, qkv, qkv_bias).bfloat16().view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+    mixed = _linear(stream, w.qkv, w.qkv_bias).bfloat16().view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
     query, key, value = mixed.unbind()
     scores = (query @ key.transpose(-1, -2)).float() * size**-0.5 + mask
     attended = (scores.softmax(-1).bfloat16() @ value).transpose(1, 2).reshape(rows, length, hidden)
-    stream = layer_norm(stream + _linear(attended, out, out_bias), attention_norm)
-    return layer_norm(stream + _linear(F.gelu(_linear(stream, up, up_bias)), down, down_bias), mlp_norm)
+    stream = layer_norm(stream + _linear(attended, w.out, w.out_bias), w.attention_norm)
+    return layer_norm(stream + _linear(F.gelu(_linear(stream, w.up, w.up_bias)), w.down, w.down_bias), w.mlp_norm)
 
 
-def export(network: Encoder) -> BertForMaskedLM:
-    """The same function as a transformers model with fp32 weights."""
+def export(network: EncoderNetwork) -> BertForMaskedLM:
+    """Return the same function as a transformers model with fp32 weights."""
     shape = network.shape
     ids = {token: i for i, token in enumerate(encoder_vocabulary())}
     config = BertConfig(
@@ -237,12 +241,13 @@ def export(network: Encoder) -> BertForMaskedLM:
         }
         state |= _norm(at + "attention.output.LayerNorm", network.attention_norm[i])
         state |= _norm(at + "output.LayerNorm", network.mlp_norm[i])
-    found = model.load_state_dict({name: t.detach().clone() for name, t in state.items()}, strict=False)
-    if found.unexpected_keys or set(found.missing_keys) - {"bert.embeddings.position_ids"}:
-        raise RuntimeError(f"transformers' BertForMaskedLM has other weights than expected here: {found}")
+    mismatch = model.load_state_dict({name: t.detach().clone() for name, t in state.items()}, strict=False)
+    if mismatch.unexpected_keys or set(mismatch.missing_keys) - {"bert.embeddings.position_ids"}:
+        raise RuntimeError(f"transformers' BertForMaskedLM has other weights than expected here: {mismatch}")
     model.eval()  # type: ignore[no-untyped-call]
     return model
 
 
 def _norm(at: str, norm: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the weight and bias of the norm at the path `at`."""
     return {f"{at}.weight": norm[0], f"{at}.bias": norm[1]}

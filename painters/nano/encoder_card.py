@@ -1,4 +1,4 @@
-"""The model card of nano-bert, written from its training and from what fine-tuning it scores."""
+"""The model card of nano-bert, written from its training and from its scores after fine-tuning."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from painters.results import Record
 
 SEEDS = (42, 43)
 TUNING = Tuning(protocol="operated", epochs=8, rate=2e-4, warmup=0.1, weight_decay=0.01, precision="bfloat16")
-"""Without a plan the same as `retuned`; afterwards layers can be taken out of what was fine-tuned."""
+"""Without a plan the same as `retuned`; `operated` allows to take layers out of the fine-tuned model afterwards."""
 FIRST = 4
-"""How many of the first layers are taken out for the last column."""
+"""The number of first layers that are taken out for the last column."""
 
 
 def measure(folder: Path = ENCODER_FOLDER) -> dict[str, list[tuple[float, float]]]:
-    """Task -> for each seed the scores of the fine-tuned encoder, and of the same without its first layers."""
+    """Return for each task the scores by seed: of the fine-tuned encoder, and without its first layers."""
     scorer = glue.Scorer(*glue.load_encoder(str(folder), device="cpu"))
     plans = Plan.identity(scorer.num_layers), Plan.of(*range(FIRST, scorer.num_layers))
     scores = {}
@@ -37,13 +37,13 @@ def measure(folder: Path = ENCODER_FOLDER) -> dict[str, list[tuple[float, float]
 
 
 def _metric(task: str) -> str:
-    """Accuracy where there is one, which reads alike for all tasks; else what stands for the task."""
-    known = glue.TASKS[task]
-    return "accuracy" if "accuracy" in known.metrics else known.primary
+    """Return the metric that the card shows: accuracy where the task has it, else the primary one."""
+    row = glue.TASKS[task]
+    return "accuracy" if "accuracy" in row.metrics else row.primary
 
 
 def _value(records: Sequence[Record]) -> float:
-    """The score; RuntimeError where the fine-tuning diverged, which no card should hide."""
+    """Return the score; RuntimeError where the fine-tuning diverged, which a card must not hide."""
     (value,) = (record.value for record in records if record.metric == _metric(record.task))
     if value is None:
         raise RuntimeError(f"fine-tuning on {records[0].task} with seed {records[0].seed} diverged")
@@ -51,14 +51,14 @@ def _value(records: Sequence[Record]) -> float:
 
 
 def write_encoder_card(scores: Mapping[str, list[tuple[float, float]]], folder: Path = ENCODER_FOLDER) -> Path:
-    """The path of the model card, written from `training.json` and the scores."""
+    """Write the model card from `training.json` and the scores; return its path."""
     training = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     rows = "\n".join(
-        f"| {task} | {_metric(task)} | {' '.join(f'{100 * score:.1f}' for score, _ in found)} "
-        f"| {' '.join(f'{100 * score:.1f}' for _, score in found)} "
+        f"| {task} | {_metric(task)} | {' '.join(f'{100 * score:.1f}' for score, _ in by_seed)} "
+        f"| {' '.join(f'{100 * score:.1f}' for _, score in by_seed)} "
         f"| {0 if glue.TASKS[task].kind == 'regression' else 50} |"
-        for task, found in scores.items()
+        for task, by_seed in scores.items()
     )
     path = folder / "README.md"
     path.write_text(

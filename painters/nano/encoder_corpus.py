@@ -1,6 +1,6 @@
-"""The encoder's training text: the decoder's documents, and sentences and pairs of the kinds that its tasks ask about.
+"""The encoder's training text: the decoder's documents, and sentences and pairs as in its tasks.
 
-All of it is text without labels: acceptable sentences only, only hypotheses that follow, only tellings that agree.
+All of it is text without labels: only acceptable sentences, only hypotheses that follow, only paraphrases that agree.
 Texts that are `reserved` for the tasks never occur.
 """
 
@@ -14,8 +14,8 @@ from painters.nano import corpus, pairs, sentences
 from painters.nano.documents import TIGHT, Piece, reserved
 from painters.nano.world import COLORS, FOODS, OBJECTS, PEOPLE, PLACES
 
-# Share of each kind of text at the start of training, and once it has settled. Looking words up comes first, as in
-# `corpus`, and all but alone: a network that can also guess by grammar and elimination does not learn to look.
+# Share of each kind of text at the start of training, and once it has settled. Looking up words comes first, as in
+# `corpus`, and almost alone: a network that can also guess by grammar and elimination does not learn to look up.
 MIXTURE: dict[str, tuple[float, float]] = {
     "repeats": (0.15, 0.01),
     "lists": (0.35, 0.03),
@@ -32,9 +32,9 @@ MIXTURE: dict[str, tuple[float, float]] = {
 }
 KINDS = tuple(MIXTURE)
 DRILLS = {"lists": 0.9, "repeats": 0.5}
-"""Kinds of text that drill looking up, and the share of their answers that is hidden at once.
+"""Kinds of text that drill looking up words, and the share of their answers that is hidden at once.
 
-Nearly all answers have to be: were one hidden among many shown, it could be had by elimination.
+Nearly all have to be hidden: one answer hidden among many shown ones could be found by elimination.
 """
 
 T = TypeVar("T")
@@ -48,13 +48,13 @@ class Text(NamedTuple):
 
 
 def text(draw: random.Random, blend: float) -> Text:
-    """The next training text; `blend` goes from the mixture of the start (0) to the settled one (1)."""
+    """Return the next training text; `blend` is 0 for the initial mixture, 1 for the settled one."""
     weights = [start + (end - start) * blend for start, end in MIXTURE.values()]
     return text_of(draw.choices(KINDS, weights)[0], draw)
 
 
 def text_of(kind: str, draw: random.Random) -> Text:
-    """The next training text of one kind."""
+    """Return the next training text of one kind."""
     if kind in _MAKERS:
         return Text(_MAKERS[kind](draw))
     pieces = _lists(draw) if kind == "lists" else corpus.document_of(kind, draw)
@@ -65,10 +65,10 @@ def text_of(kind: str, draw: random.Random) -> Text:
 
 
 def _lists(draw: random.Random) -> list[Piece]:
-    """Pairs of words, then questions about them: one of a pair is shown and the other to be found, in either order.
+    """Return pairs of words, then questions that show one word of a pair and ask for the other.
 
-    What stands between the two is the same throughout; from nothing, which is as easy to learn as `repeats`, to the
-    words of a sentence.
+    The first or the second word of each pair is asked for. All pairs of a text have the same words in between: from
+    none, which is as easy to learn as `repeats`, to the words of a sentence.
     """
     pools = draw.sample((PEOPLE, OBJECTS, FOODS, PLACES, COLORS), 2)
     count = draw.randint(3, 8)
@@ -89,48 +89,50 @@ _BETWEEN = ("", "", "", ":", " and", " has the", " in the", " and the", " put th
 
 
 def _sentences(draw: random.Random) -> tuple[list[Piece], ...]:
-    """One to three acceptable sentences."""
-    found: list[str] = []
+    """Return one to three acceptable sentences."""
+    texts: list[str] = []
     for _ in range(draw.choice((1, 1, 2, 3))):
-        found.append(_free(lambda: sentences.twins(draw).sound, str))
-    return ([Piece(" ".join(found))],)
+        texts.append(_unreserved(lambda: sentences.twins(draw).sound, str))
+    return ([Piece(" ".join(texts))],)
 
 
 def _opinions(draw: random.Random) -> tuple[list[Piece], ...]:
-    """One to four opinions, mostly each with what it comes down to."""
+    """Return one to four opinions, most of them followed by whether the day was good or bad."""
     pieces: list[Piece] = []
     for i in range(draw.choice((1, 1, 2, 3, 4))):
-        said = _free(lambda: sentences.opinion(draw), lambda opinion: opinion.text)
-        pieces.append(Piece(f" {said.text}" if i else said.text))
+        opinion = _unreserved(lambda: sentences.opinion(draw), lambda opinion: opinion.text)
+        pieces.append(Piece(f" {opinion.text}" if i else opinion.text))
         if draw.random() < 0.8:
-            pieces += [Piece(" So it was a"), Piece(" good" if said.good else " bad", TIGHT), Piece(" day.")]
+            pieces += [Piece(" So it was a"), Piece(" good" if opinion.good else " bad", TIGHT), Piece(" day.")]
     return (pieces,)
 
 
 def _entailments(draw: random.Random) -> tuple[list[Piece], ...]:
-    """A premise and hypotheses that follow from it: one, as in the task, or several."""
+    """Return a premise and hypotheses that follow from it: one, as in the task, or several."""
     count = 1 if draw.random() < 0.5 else draw.randint(3, 8)
-    first, second = _free(lambda: _followed(draw, count), lambda made: f"{made[0]} {made[1][0]}")
+    first, second = _unreserved(lambda: _entailed(draw, count), lambda made: f"{made[0]} {made[1][0]}")
     return [Piece(first)], [Piece(f" {statement}") for statement in second]
 
 
-def _followed(draw: random.Random, count: int) -> tuple[str, list[str]]:
+def _entailed(draw: random.Random, count: int) -> tuple[str, list[str]]:
+    """Return a premise and up to `count` distinct hypotheses that follow from it."""
     _, first, say = pairs.premise(draw)
     return first, list(dict.fromkeys(say(draw, True) for _ in range(count)))
 
 
 def _paraphrases(draw: random.Random) -> tuple[list[Piece], ...]:
+    """Return two texts that say the same."""
     alike = draw.random() < 0.25
-    pair = _free(
+    pair = _unreserved(
         lambda: pairs.likeness(draw, 0) if alike else pairs.paraphrase(draw, same=True),
         lambda pair: f"{pair.first} {pair.second}",
     )
     return [Piece(pair.first)], [Piece(pair.second)]
 
 
-def _free(make: Callable[[], T], shown: Callable[[T], str]) -> T:
-    """The next thing made whose text is not reserved."""
-    while reserved(shown(made := make())):
+def _unreserved(make: Callable[[], T], text_of: Callable[[T], str]) -> T:
+    """Return the next thing that `make` makes whose text is not reserved."""
+    while reserved(text_of(made := make())):
         pass
     return made
 

@@ -1,4 +1,4 @@
-"""Train the nano BERT: the same run as the decoder's (`train`), with its own recipe, text and network."""
+"""Train the nano BERT: as the decoder is trained (`train`), with its own recipe, texts and network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import ClassVar
 import torch
 
 from painters.nano.documents import Piece
-from painters.nano.encoder import MATRICES, Encoder, encoder_shape
+from painters.nano.encoder import MATRICES, EncoderNetwork, encoder_shape
 from painters.nano.encoder_corpus import KINDS, Text, text_of
 from painters.nano.masking import MaskedBatch, MaskedBatches, mask, pack
 from painters.nano.pairs import entailment
 from painters.nano.train import Recipe, Training
 
 RULES = ("stated", "handing_on", "denied", "kinds", "scale", "arrivals", "owners")
-"""Rules of entailment that `probe_encoder` tells apart."""
+"""Rules of entailment that `probe_encoder` reports separately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +34,20 @@ class EncoderRecipe(Recipe):
     decay: int = 1900
 
 
-class EncoderTrainer(Training[Encoder]):
+class EncoderTrainer(Training[EncoderNetwork]):
     """The training of the encoder."""
 
     recipe_class = EncoderRecipe
     matrices = MATRICES
-    # What a layer adds has to stay small beside the stream: the norm that follows would fade what was there before.
+    # What a layer adds has to stay small beside the stream: the norm after it would shrink what was there before.
     shares: ClassVar[Mapping[str, float]] = {"out": 0.2, "down": 0.2}
 
     def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
         super().__init__(recipe, folder, device)
         self.batches = MaskedBatches(recipe.seed, recipe.rows, recipe.length)
 
-    def _network(self) -> Encoder:
-        return Encoder(encoder_shape(), self.recipe.seed)
+    def _network(self) -> EncoderNetwork:
+        return EncoderNetwork(encoder_shape(), self.recipe.seed)
 
     def _loss(self, step: int, blend: float) -> torch.Tensor:
         batch = self.batches.batch(step, blend)
@@ -55,10 +55,11 @@ class EncoderTrainer(Training[Encoder]):
 
 
 @torch.inference_mode()
-def probe_encoder(network: Encoder, rows: int = 6, seed: int = 12345) -> dict[str, float]:
-    """For each kind of text the share of determined words (weight 1) restored, and of `<cls>` marks that are right.
+def probe_encoder(network: EncoderNetwork, rows: int = 6, seed: int = 12345) -> dict[str, float]:
+    """Return for each kind of text the share of determined words and of verdicts that are right.
 
-    The keys are the kind, and the kind with a question mark. Entailments are told apart by their rule.
+    Determined words have weight 1; verdicts are those at `<cls>`. The keys are the kind for words, and the kind with a
+    question mark for verdicts. Entailments are listed by rule too.
     """
     shares = {}
     for kind in (*KINDS, *RULES):
@@ -73,6 +74,7 @@ def probe_encoder(network: Encoder, rows: int = 6, seed: int = 12345) -> dict[st
 
 
 def _text(kind: str, draw: random.Random) -> Text:
+    """Return a text of a kind in `KINDS`, or an entailment by a rule in `RULES`."""
     if kind in KINDS:
         return text_of(kind, draw)
     while (pair := entailment(draw, holds=True)).kind != kind:

@@ -1,8 +1,8 @@
-"""The encoder's tasks, drawn from a seed and written as JSONL: 2,000 documents to train on and 500 to validate.
+"""The encoder's tasks, drawn from a seed and written as JSONL.
 
-Fields and labels are those of the tasks of GLUE (in `nano_rte` 0 is entailment); `kind` names the rule behind a
-document. All texts are `reserved`: pretraining never sees them. No text occurs twice in a task, in whichever of its
-files, and each label is as frequent as the others.
+A task has 2,000 documents to train on and 500 to validate. Fields and labels are those of the tasks of GLUE (in
+`nano_rte` 0 is entailment); `kind` names the rule behind a document. All texts are `reserved`: pretraining never sees
+them. No text occurs twice in a task, in whichever of its files, and each label is as frequent as the others.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ Document = dict[str, Any]
 
 
 def cola(draw: random.Random, i: int) -> tuple[str, Document]:
-    """An acceptable sentence (1) or one with a single fault (0)."""
-    made = twins(draw)
-    return made.sound, {"sentence": made.sound if i % 2 else made.broken, "label": i % 2, "kind": made.kind}
+    """Return an acceptable sentence (1) or one with a single fault (0)."""
+    pair = twins(draw)
+    return pair.sound, {"sentence": pair.sound if i % 2 else pair.broken, "label": i % 2, "kind": pair.kind}
 
 
 def sst2(draw: random.Random, i: int) -> tuple[str, Document]:
-    """An opinion that ends in praise (1) or blame (0)."""
-    made = opinion(draw, good=i % 2 == 1)
-    return made.text, {"sentence": made.text, "label": i % 2, "kind": made.kind}
+    """Return an opinion that ends in praise (1) or blame (0)."""
+    drawn = opinion(draw, good=i % 2 == 1)
+    return drawn.text, {"sentence": drawn.text, "label": i % 2, "kind": drawn.kind}
 
 
 def rte(draw: random.Random, i: int) -> tuple[str, Document]:
-    """A premise and a hypothesis that follows from it (0) or does not (1)."""
+    """Return a premise and a hypothesis that follows from it (0) or does not (1)."""
     return _pair(entailment(draw, holds=i % 2 == 0), i % 2)
 
 
 def mrpc(draw: random.Random, i: int) -> tuple[str, Document]:
-    """Two sentences that say the same (1) or do not (0)."""
+    """Return two sentences that say the same (1) or do not (0)."""
     return _pair(paraphrase(draw, same=i % 2 == 1), i % 2)
 
 
 def stsb(draw: random.Random, i: int) -> tuple[str, Document]:
-    """Two sentences and how alike they are, from 0 to 5."""
+    """Return two sentences and how alike they are, from 0 to 5."""
     pair = likeness(draw, i % 9)
     return _pair(pair, round(pair.label, 3))
 
@@ -56,8 +56,8 @@ def _pair(pair: Pair, label: float) -> tuple[str, Document]:
     return f"{pair.first} {pair.second}", document
 
 
-# Task -> maker of a document: from the draw and its number, which fixes the label, the text that has to be reserved and
-# the document.
+# Task -> maker of a document. It takes the source of randomness and the document's number, which fixes the label, and
+# returns the text that has to be reserved, and the document.
 TASKS: dict[str, Callable[[random.Random, int], tuple[str, Document]]] = {
     "nano_cola": cola,
     "nano_sst2": sst2,
@@ -68,7 +68,7 @@ TASKS: dict[str, Callable[[random.Random, int], tuple[str, Document]]] = {
 
 
 def write_glue(folder: Path = FOLDER, seed: int = 2025) -> Iterator[Path]:
-    """Write the files of all tasks; yields each path written."""
+    """Write the files of all tasks; yield each path written."""
     for task in TASKS:
         seen: set[str] = set()
         for name, count in SPLITS.items():
@@ -80,7 +80,7 @@ def write_glue(folder: Path = FOLDER, seed: int = 2025) -> Iterator[Path]:
 
 
 def draw_documents(task: str, count: int, draw: random.Random, seen: set[str]) -> list[Document]:
-    """`count` documents, shuffled, none of whose texts is in `seen`; their texts are added to it."""
+    """Return `count` shuffled documents none of whose texts is in `seen`; add their texts to it."""
     documents: list[Document] = []
     while len(documents) < count:
         text, document = TASKS[task](draw, len(documents))

@@ -26,27 +26,30 @@ Document = dict[str, Any]
 
 
 def arc(draw: random.Random) -> Document:
-    """A question about a held-out fact, with up to four choices."""
+    """Return a question about a held-out fact, with up to four choices."""
     item = question(draw, held_out=True)
-    return _about(item, question=_asked(item), choices=[o.strip() for o in item.options], answer=item.answer)
+    return _document(item, question=_bare_question(item), choices=[o.strip() for o in item.options], answer=item.answer)
 
 
 def hellaswag(draw: random.Random) -> Document:
-    """A script up to its last sentence, with four endings."""
+    """Return a script up to its last sentence, with four endings."""
     item = _reserved(script, draw)
-    return _about(item, ctx=item.context, endings=[o.strip() for o in item.options], label=item.answer)
+    return _document(item, ctx=item.context, endings=[o.strip() for o in item.options], label=item.answer)
 
 
 def winogrande(draw: random.Random) -> Document:
-    """A sentence with `_` for one of two names; `answer` is "1" or "2"."""
+    """Return a sentence with `_` for one of two names; `answer` is "1" or "2"."""
     item = _reserved(riddle, draw)
     first, second = (option.strip() for option in item.options)
     sentence = f"{item.context} _{item.suffix}"
-    return _about(item, sentence=sentence, option1=first, option2=second, answer=str(item.answer + 1))
+    return _document(item, sentence=sentence, option1=first, option2=second, answer=str(item.answer + 1))
 
 
 def lambada(draw: random.Random) -> Document:
-    """A passage whose last word follows from it; `cue_distance` counts the tokens between its cue and that word."""
+    """Return a passage whose last word follows from it.
+
+    `cue_distance` counts the tokens between its cue and that word.
+    """
 
     def whole(draw: random.Random) -> Item:
         scene, items = passage(draw)
@@ -54,19 +57,19 @@ def lambada(draw: random.Random) -> Document:
 
     item = _reserved(whole, draw)
     after = item.context[item.context.index(item.cue) + len(item.cue) :]
-    return _about(item, text=item.text, cue_distance=len(re.findall(PATTERN, after)))
+    return _document(item, text=item.text, cue_distance=len(re.findall(PATTERN, after)))
 
 
 def gsm8k(draw: random.Random) -> Document:
-    """A sum of one to three operations with its worked answer."""
+    """Return a sum of one to three operations with its worked answer."""
     item = _reserved(sum_problem, draw)
-    return _about(item, question=_asked(item), answer=item.options[0].strip())
+    return _document(item, question=_bare_question(item), answer=item.options[0].strip())
 
 
 def gsm8k_shot(draw: random.Random) -> Document:
-    """A worked sum that training may contain: an example for few-shot prompts."""
+    """Return a worked sum that training may contain: an example for few-shot prompts."""
     item = next(item for item in iter(lambda: sum_problem(draw), None) if not reserved(item.text))
-    return _about(item, question=_asked(item), answer=item.options[0].strip())
+    return _document(item, question=_bare_question(item), answer=item.options[0].strip())
 
 
 # File of each task's folder -> (maker, number of documents).
@@ -80,7 +83,7 @@ FILES: dict[str, dict[str, tuple[Callable[[random.Random], Document], int]]] = {
 
 
 def write_tasks(folder: Path = FOLDER, seed: int = 2024) -> Iterator[Path]:
-    """Write the files of all tasks; yields each path written."""
+    """Write the files of all tasks; yield each path written."""
     for task, files in FILES.items():
         for name, (make, count) in files.items():
             path = folder / task / name
@@ -95,7 +98,7 @@ def write_tasks(folder: Path = FOLDER, seed: int = 2024) -> Iterator[Path]:
 def draw_documents(
     task: str, name: str, make: Callable[[random.Random], Document], count: int, seed: int
 ) -> list[Document]:
-    """`count` different documents of one file."""
+    """Return `count` different documents of one file."""
     draw = random.Random(f"{seed}/{task}/{name}")
     seen: dict[str, Document] = {}
     while len(seen) < count:
@@ -105,13 +108,16 @@ def draw_documents(
     return list(seen.values())
 
 
-def _asked(item: Item) -> str:
+def _bare_question(item: Item) -> str:
+    """Return the question without the words around it, which the task's template adds again."""
     return item.context.removeprefix(QUESTION).removesuffix(ANSWER)
 
 
-def _about(item: Item, **fields: Any) -> Document:
+def _document(item: Item, **fields: Any) -> Document:
+    """Return a document with these fields and the item's rule."""
     return {**fields, "kind": item.kind, "hops": item.hops}
 
 
 def _reserved(make: Callable[[random.Random], Item], draw: random.Random) -> Item:
+    """Return the next item of `make` that is reserved for the tasks."""
     return next(item for item in iter(lambda: make(draw), None) if reserved(item.text))

@@ -1,11 +1,11 @@
-"""Batches for the encoder: texts packed into rows, some words hidden, and in every second text some words spoilt.
+"""Batches for the encoder: texts packed into rows, with some words hidden and some corrupted.
 
-Three things are asked of a text: to restore the hidden words, to judge shown ones, and to say at `<cls>` whether
-anything was spoilt. A single text is spoilt in its wording: a word in another form, another that often follows the one
-before, or two neighbours exchanged. A pair is spoilt in what its second text says, statement by statement: two names
-exchanged, another name, a word for its contrary; each word of a statement is judged by whether that statement still
-agrees with the first text. Names and things that nothing else in a text determines weigh little, as in the decoder's
-training.
+The encoder learns three things from a text: to restore hidden words, to judge shown ones, and to say at `<cls>` whether
+anything was corrupted. A single text is corrupted in its wording: a word is replaced by another form of it or by one
+that often follows the word before, or two neighbours are exchanged. A pair is corrupted in what its second text says,
+statement by statement: two names are exchanged, a name is replaced by another, or a word by its opposite. Each judged
+word of a statement is judged by whether that statement still agrees with the first text. Names and things that nothing
+else in a text determines weigh little, as in the decoder's training.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPEN = frozenset(
                  *world.THINGS, *world.LANDS, *world.JOBS, *world.TOOLS, *"0123456789",
                  *(world.plural(noun) for noun in world.OBJECTS + world.FOODS))
 )  # fmt: skip
-"""Words that often nothing determines: names, things, numbers."""
+"""Words that are often determined by nothing else in the text: names, things, numbers."""
 KINDS = {
     " " + word: kind
     for kind, words in enumerate((world.PEOPLE, world.PLACES, world.OBJECTS, world.FOODS, world.COLORS, world.ANIMALS,
@@ -41,14 +41,13 @@ KINDS = {
                                   pairs.CLASSES, pairs.FEED, pairs.MATERIALS))
     for word in words
 }  # fmt: skip
-"""Which kind of thing such a word names."""
-
-
+"""The kind of thing that such a word names."""
 CONTRARIES = {
     " " + word: " " + other
-    for one, two in (*pairs.SCALES, ("before", "after"), ("Nobody", "Somebody"), ("never", "later"))
-    for word, other in ((one, two), (two, one))
+    for left, right in (*pairs.SCALES, ("before", "after"), ("Nobody", "Somebody"), ("never", "later"))
+    for word, other in ((left, right), (right, left))
 }
+"""The opposite of a word."""
 _FORMS = (
     "is are", "was were", "has have", "does do", "belongs belong", "himself herself", "he him", "she her", "a an",
     "good bad", "finds found", "buys bought", "gives gave", "sees saw", "taller tallest", "older oldest",
@@ -56,29 +55,29 @@ _FORMS = (
 )  # fmt: skip
 FORMS = {
     " " + word: " " + other
-    for one, two in map(str.split, _FORMS)
-    for word, other in ((one, two), (two, one))
-    if {" " + one, " " + two} <= set(encoder_vocabulary())
+    for left, right in map(str.split, _FORMS)
+    for word, other in ((left, right), (right, left))
+    if {" " + left, " " + right} <= set(encoder_vocabulary())
 }
-"""Another form of a word, where grammar decides which it has to be, or its contrary at the end of an opinion."""
-SPOIL = 0.5
-"""Share of the texts to spoil."""
+"""Another form of a word, where grammar decides between the two, or its opposite at the end of an opinion."""
+CORRUPT = 0.5
+"""The share of single texts to corrupt; see `_ask_statements` for pairs."""
 HIDE, HIDE_LOOSE, HIDE_ANSWER = 0.2, 0.1, 0.6
-"""Shares of a single text's words to hide: of those that something determines, of the others, and of answers."""
-HIDE_TELLING, HIDE_GRAMMAR = 0.3, 0.05
-"""Shares of a pair's words to hide: of a statement's names, things and contraries, and of the grammar of both texts."""
+"""Shares of a single text's words to hide: of determined words, of the others, and of answers."""
+HIDE_CONTENT, HIDE_GRAMMAR = 0.3, 0.05
+"""Shares of a pair's words to hide: of a statement's content words (`_is_content`), and of grammar in both texts."""
 JUDGE, JUDGED = 0.15, 0.4
-"""Share of a single text's shown, unspoilt words to ask about, and what they weigh; a spoilt one weighs 1."""
+"""Share of a single text's shown, intact words to judge, and what they weigh; a corrupted word weighs 1."""
 SCALES = (0.0, 1.0, 1.0, 1.0, 1.5)
-"""A text's shares are multiplied by one of these, so that some texts stay whole and others lose more."""
+"""A text's shares are multiplied by one of these, so that some texts stay whole and others lose more words."""
 
 
 class MaskedBatch(NamedTuple):
-    """One step's rows. All of shape [rows, length].
+    """The rows of one training step; all fields are `[rows, length]`.
 
     `inputs`, `targets`, `positions` (counted from the start of each text) and `types` (0 or 1: first or second of a
-    pair) are int64; `weights` are the loss weights of the targets, 0 where nothing is asked; attention stays within one
-    of `documents`.
+    pair) are int64. `weights` are the loss weights of the targets, 0 for words that are neither restored nor judged.
+    `documents` numbers the text of each word: attention stays within one.
     """
 
     inputs: torch.Tensor
@@ -89,7 +88,7 @@ class MaskedBatch(NamedTuple):
     types: torch.Tensor
 
 
-class Masked(NamedTuple):
+class MaskedText(NamedTuple):
     """One text with `<cls>` and `<sep>`, as lists of equal length."""
 
     inputs: list[int]
@@ -104,31 +103,32 @@ def _ids() -> dict[str, int]:
 
 
 def word_ids(words: str) -> list[int]:
-    """The ids of `words`, as `build_bert_tokenizer` would give them; KeyError for a word outside the closed world."""
+    """Return the ids of `words` in the encoder's vocabulary; KeyError for a word outside it."""
     ids = _ids()
-    found: list[int] = []
+    encoded: list[int] = []
     for word in re.findall(PATTERN, words):
-        found += [ids[word]] if word in ids else [ids[" "], ids[word[1:]]]
-    return found
+        encoded += [ids[word]] if word in ids else [ids[" "], ids[word[1:]]]
+    return encoded
 
 
 @cache
 def followers(samples: int = 4000) -> dict[int, tuple[list[int], list[float]]]:
-    """For each id, the ids that follow it in a fixed sample of texts, and the square roots of how often they do."""
+    """Return for each id its followers in a fixed sample of texts, and the square roots of their counts."""
     draw = random.Random(2000)
     count: dict[int, Counter[int]] = {}
     for _ in range(samples):
         for segment in text(draw, 1.0).segments:
             ids = word_ids(" " + "".join(piece.text for piece in segment))
-            for one, two in pairwise(ids):
-                count.setdefault(one, Counter())[two] += 1
-    return {one: (list(after), [n**0.5 for n in after.values()]) for one, after in count.items()}
+            for word, follower in pairwise(ids):
+                count.setdefault(word, Counter())[follower] += 1
+    return {word: (list(after), [n**0.5 for n in after.values()]) for word, after in count.items()}
 
 
-def mask(text: Text, draw: random.Random, spoil: float = SPOIL) -> Masked:
-    """The text with words hidden and, with probability `spoil` unless it is a drill, spoilt.
+def mask(text: Text, draw: random.Random, corrupt: float = CORRUPT) -> MaskedText:
+    """Return the text with words hidden and perhaps corrupted.
 
-    A hidden word is to be restored; one that is asked about and shown is to be judged: `<sound>` or `<flawed>`.
+    `corrupt` is the probability of corrupting a single text (`_ask_statements` says how pairs use it); drills never
+    are. The target of a hidden word is that word; the target of a judged one is `<sound>` or `<flawed>`.
     """
     ids = _ids()
     inputs, weights, types, pieces = [ids[CLS]], [0.0], [0], [0]
@@ -142,80 +142,90 @@ def mask(text: Text, draw: random.Random, spoil: float = SPOIL) -> Masked:
         weights.append(0.0)
         types += [kind] * (len(inputs) - len(types))
         pieces.append(pieces[-1])
-    masked = Masked(inputs, list(inputs), [0.0] * len(inputs), types)
+    masked = MaskedText(inputs, list(inputs), [0.0] * len(inputs), types)
     if text.drill:
         _hide(masked, [text.drill * (weight == TIGHT) for weight in weights], weights, draw)
         return masked
     answers = {i for i, weight in enumerate(weights) if weight == TIGHT}
-    weights = _worth(inputs, weights)
+    weights = _loss_weights(inputs, weights)
     if len(text.segments) == 1:
-        flawed = _ask(masked, weights, answers, spoil, draw)
+        flawed = _ask_single(masked, weights, answers, corrupt, draw)
     else:
-        places = [i for i, weight in enumerate(weights) if types[i] and weight]
-        statements = [list(group) for _, group in groupby(places, key=lambda i: pieces[i])]
-        flawed = _ask_statements(masked, weights, statements, spoil, draw)
+        second = [i for i, weight in enumerate(weights) if types[i] and weight]
+        statements = [list(group) for _, group in groupby(second, key=lambda i: pieces[i])]
+        flawed = _ask_statements(masked, weights, statements, corrupt, draw)
     masked.targets[0], masked.weights[0] = ids[FLAWED if flawed else SOUND], 1.0
     return masked
 
 
-def _hide(masked: Masked, shares: list[float], weights: list[float], draw: random.Random) -> None:
+def _hide(masked: MaskedText, shares: list[float], weights: list[float], draw: random.Random) -> None:
+    """Hide each word with the probability that `shares` holds for it."""
     for i, share in enumerate(shares):
         if draw.random() < share:
             masked.inputs[i], masked.weights[i] = _ids()[MASK], weights[i]
 
 
-def _judge(masked: Masked, i: int, flawed: bool, weight: float) -> None:
+def _judge(masked: MaskedText, i: int, flawed: bool, weight: float) -> None:
+    """Make the verdict on word `i` its target."""
     masked.targets[i], masked.weights[i] = _ids()[FLAWED if flawed else SOUND], weight
 
 
-def _ask(masked: Masked, weights: list[float], answers: set[int], spoil: float, draw: random.Random) -> bool:
-    """Hide and perhaps spoil words of a single text, and ask about some of the others. Whether it is spoilt."""
-    for _ in range(draw.choice((1, 1, 2)) if draw.random() < spoil else 0):
-        _misword(masked.inputs, weights, draw)
-    spoilt = [i for i, (one, two) in enumerate(zip(masked.inputs, masked.targets, strict=True)) if one != two]
+def _ask_single(
+    masked: MaskedText, weights: list[float], answers: set[int], corrupt: float, draw: random.Random
+) -> bool:
+    """Hide, corrupt and judge words of a single text; return whether any is corrupted."""
+    for _ in range(draw.choice((1, 1, 2)) if draw.random() < corrupt else 0):
+        _corrupt_word(masked.inputs, weights, draw)
+    corrupted = [i for i, (now, was) in enumerate(zip(masked.inputs, masked.targets, strict=True)) if now != was]
     scale = draw.choice(SCALES)
     shares = [scale * (HIDE if weight > LOOSE else HIDE_LOOSE) * (weight > 0) for weight in weights]
     for i in answers:
         shares[i] = HIDE_ANSWER
-    for i in spoilt:
+    for i in corrupted:
         shares[i] = 0.0
     _hide(masked, shares, weights, draw)
     for i, weight in enumerate(weights):
-        if i in spoilt:
+        if i in corrupted:
             _judge(masked, i, True, 1.0)
         elif weight and not masked.weights[i] and draw.random() < JUDGE:
             _judge(masked, i, False, JUDGED)
-    return bool(spoilt)
+    return bool(corrupted)
 
 
 def _ask_statements(
-    masked: Masked, weights: list[float], statements: list[list[int]], spoil: float, draw: random.Random
+    masked: MaskedText, weights: list[float], statements: list[list[int]], corrupt: float, draw: random.Random
 ) -> bool:
-    """Ask about the statements of a second text, given as their places: hide a telling word or more of each, or spoil
-    some and judge each at all its telling words and its full stop. Whether any is spoilt."""
-    grammar = [HIDE_GRAMMAR * (w > LOOSE and not _is_telling(i)) for i, w in zip(masked.inputs, weights, strict=True)]
+    """Hide words of a second text's statements, or judge these; return whether any is corrupted.
+
+    `statements` are the positions of their words. With probability 1.5 x `corrupt` statements are judged: some are
+    corrupted, and each is judged at all its content words and at its full stop. Otherwise one or more content words of
+    each are hidden.
+    """
+    grammar = [HIDE_GRAMMAR * (w > LOOSE and not _is_content(i)) for i, w in zip(masked.inputs, weights, strict=True)]
     _hide(masked, grammar, weights, draw)
-    telling = [[i for i in places if _is_telling(masked.inputs[i])] for places in statements]
-    if draw.random() >= 1.5 * spoil:
-        for places in filter(None, telling):
-            _hide_some(masked, places, draw)
+    content = [[i for i in positions if _is_content(masked.inputs[i])] for positions in statements]
+    if draw.random() >= 1.5 * corrupt:
+        for positions in filter(None, content):
+            _hide_some(masked, positions, draw)
         return False
     any_flawed = False
     share = 2 / 3 if len(statements) == 1 else 1 / 3
-    for all_places, places in zip(statements, telling, strict=True):
-        flawed = draw.random() < share and _contradict(masked, places, draw)
-        for i in {*places, all_places[-1]}:
+    for statement, positions in zip(statements, content, strict=True):
+        flawed = draw.random() < share and _contradict(masked, positions, draw)
+        for i in {*positions, statement[-1]}:
             _judge(masked, i, flawed, 1.0)
         any_flawed |= flawed
     return any_flawed
 
 
-def _hide_some(masked: Masked, places: list[int], draw: random.Random) -> None:
-    for i in draw.sample(places, max(1, round(HIDE_TELLING * len(places)))):
+def _hide_some(masked: MaskedText, positions: list[int], draw: random.Random) -> None:
+    """Hide the share `HIDE_CONTENT` of the words at these positions, and one at least."""
+    for i in draw.sample(positions, max(1, round(HIDE_CONTENT * len(positions)))):
         masked.inputs[i], masked.weights[i] = _ids()[MASK], TIGHT
 
 
-def _is_telling(word: int) -> bool:
+def _is_content(word: int) -> bool:
+    """Return whether the word is a name, a thing, a number or one with an opposite."""
     return encoder_vocabulary()[word] in KINDS or encoder_vocabulary()[word] in CONTRARIES
 
 
@@ -223,10 +233,10 @@ def _is_open(word: int) -> bool:
     return encoder_vocabulary()[word] in OPEN
 
 
-def _worth(ids: list[int], weights: list[float]) -> list[float]:
-    """What each word is worth in the loss: 1, but a tenth for names and things that nothing else determines.
+def _loss_weights(ids: list[int], weights: list[float]) -> list[float]:
+    """Return each word's weight in the loss: 1, or 0.1 for names and things that nothing determines.
 
-    Grammar determines the other words, and they have to weigh: a network that gets no reward for them does not start to
+    Grammar determines the other words, and they have to weigh: without a reward for them a network does not learn to
     look at the neighbours of a hidden word.
     """
     tokens, count = encoder_vocabulary(), Counter(ids)
@@ -236,20 +246,24 @@ def _worth(ids: list[int], weights: list[float]) -> list[float]:
     ]
 
 
-def _contradict(masked: Masked, places: list[int], draw: random.Random) -> bool:
-    """Make a statement, given as the places of its telling words, say something else: a word its contrary, two names of
-    a kind exchanged, or, where it has one of a kind, another of the text's or of the world's. False if there is no
-    telling word."""
-    if not places:
+def _contradict(masked: MaskedText, positions: list[int], draw: random.Random) -> bool:
+    """Change what a statement says at one of its content words; return False if it has none.
+
+    `positions` are those of its content words.
+
+    A word with an opposite becomes that. Another is exchanged with one of its kind in the statement; where there is
+    none, it becomes another of its kind, from the text or from the world.
+    """
+    if not positions:
         return False
     tokens, inputs = encoder_vocabulary(), masked.inputs
-    i = draw.choice(places)
+    i = draw.choice(positions)
     word = tokens[inputs[i]]
     if word in CONTRARIES:
         inputs[i] = _ids()[CONTRARIES[word]]
         return True
     alike = [j for j, other in enumerate(inputs) if KINDS.get(tokens[other]) == KINDS[word] and other != inputs[i]]
-    if own := [j for j in alike if j in places]:
+    if own := [j for j in alike if j in positions]:
         j = draw.choice(own)
         inputs[i], inputs[j] = inputs[j], inputs[i]
     elif alike and draw.random() < 0.5:
@@ -261,11 +275,12 @@ def _contradict(masked: Masked, places: list[int], draw: random.Random) -> bool:
 
 @cache
 def _of_kind(kind: int) -> list[int]:
-    return [_ids()[word] for word, found in KINDS.items() if found == kind and word in _ids()]
+    """Return the ids of all words of a kind."""
+    return [_ids()[word] for word, kind_of_word in KINDS.items() if kind_of_word == kind and word in _ids()]
 
 
-def _misword(inputs: list[int], weights: list[float], draw: random.Random) -> None:
-    """Exchange a word with the next, or put another there: another form of it, or what might stand in its place."""
+def _corrupt_word(inputs: list[int], weights: list[float], draw: random.Random) -> None:
+    """Exchange a word with the next, or replace it by another form of it or by one that might stand there."""
     tokens = encoder_vocabulary()
     formed = [i for i, word in enumerate(inputs) if tokens[word] in FORMS]
     if formed and draw.random() < 0.5:
@@ -285,10 +300,10 @@ def _misword(inputs: list[int], weights: list[float], draw: random.Random) -> No
 
 
 def pack(
-    make: Callable[[random.Random], Text], mask: Callable[[Text, random.Random], Masked], draw: random.Random,
+    make: Callable[[random.Random], Text], mask: Callable[[Text, random.Random], MaskedText], draw: random.Random,
     rows: int, length: int,
 ) -> MaskedBatch:  # fmt: skip
-    """`rows` rows of masked texts; four texts that find no room end the packing."""
+    """Return `rows` rows of masked texts; four texts that find no room end the packing."""
     shape = rows, length
     inputs = torch.full(shape, _ids()[PAD])
     batch = MaskedBatch(
@@ -317,12 +332,12 @@ def pack(
 
 
 class MaskedBatches:
-    """The batches of a training run: `batch(step)` depends on what is given here and the step alone, so runs resume."""
+    """The batches of a training run; they depend on seed and step alone, so that runs can resume."""
 
     def __init__(self, seed: int, rows: int, length: int) -> None:
         self._seed, self._rows, self._length = seed, rows, length
 
     def batch(self, step: int, blend: float) -> MaskedBatch:
-        """The batch of `step`, its texts drawn from the mixture at `blend`."""
+        """Return the batch of `step`, its texts drawn from the mixture at `blend`."""
         draw = random.Random(f"bert/{self._seed}/{step}")
         return pack(lambda d: text(d, blend), mask, draw, self._rows, self._length)

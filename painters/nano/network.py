@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from painters.nano.batches import Batch
+from painters.nano.batches import PackedBatch
 from painters.nano.tokenizer import BOS, CONTEXT, EOS, PAD, vocabulary
 
 EPSILON = 1e-5
@@ -23,7 +24,7 @@ ROPE_THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a nano Llama; `heads` of `hidden // heads` dimensions."""
+    """The size of a nano network; each of its `heads` has `hidden // heads` dimensions."""
 
     layers: int = 12
     hidden: int = 160
@@ -33,12 +34,23 @@ class Shape:
 
 
 def nano_shape() -> Shape:
-    """The shape of the bundled model, with the size of the bundled vocabulary."""
+    """Return the shape of the bundled model, with the size of the bundled vocabulary."""
     return Shape(vocabulary=len(vocabulary()))
 
 
+class LayerWeights(NamedTuple):
+    """The weights of one layer."""
+
+    qkv: torch.Tensor
+    out: torch.Tensor
+    gate_up: torch.Tensor
+    down: torch.Tensor
+    attention_norm: torch.Tensor
+    mlp_norm: torch.Tensor
+
+
 class Network(nn.Module):
-    """The trainable weights and their loss; `loss` returns the weighted mean cross-entropy in nats."""
+    """The trainable weights and their loss."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         super().__init__()
@@ -61,21 +73,19 @@ class Network(nn.Module):
         self.block: Callable[..., torch.Tensor] = block
 
     def compile(self) -> None:
-        """Compile the block: one graph serves all layers."""
+        """Compile the block; one graph serves all layers."""
         self.block = torch.compile(block)
 
-    def loss(self, batch: Batch) -> torch.Tensor:
-        """Weighted mean cross-entropy of the batch, a scalar."""
+    def loss(self, batch: PackedBatch) -> torch.Tensor:
+        """Return the weighted mean cross-entropy of the batch, a scalar in nats."""
         length = batch.inputs.shape[1]
         position = torch.arange(length, device=batch.inputs.device)
         sees = (batch.documents[:, :, None] == batch.documents[:, None, :]) & (position[:, None] >= position)
         mask = torch.zeros_like(sees, dtype=torch.float32).masked_fill_(~sees, -1e9)[:, None]
-        cos, sin = rotary(length, self.shape.hidden // self.shape.heads, batch.inputs.device)
+        angles = rotary(length, self.shape.hidden // self.shape.heads, batch.inputs.device)
         stream = F.embedding(batch.inputs, self.embedding)
-        parts = (self.qkv, self.out, self.gate_up, self.down, self.attention_norm, self.mlp_norm)
-        layers = zip(*parts, strict=True)
-        for weights in layers:
-            stream = self.block(stream, *weights, cos, sin, mask, self.shape.heads)
+        for weights in zip(*(getattr(self, name) for name in LayerWeights._fields), strict=True):
+            stream = self.block(stream, LayerWeights(*weights), angles, mask, self.shape.heads)
         keep = batch.weights > 0
         final = rms_norm(stream[keep], self.final_norm)
         logits = (final.bfloat16() @ self.embedding.bfloat16().T).float()
@@ -84,12 +94,12 @@ class Network(nn.Module):
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`x` scaled to unit root mean square, times `weight`."""
+    """Return `x` scaled to unit root mean square, times `weight`."""
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPSILON) * weight
 
 
 def rotary(length: int, size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines of the rotary position embedding, each [length, size]."""
+    """Return cosines and sines of the rotary position embedding, each `[length, size]`."""
     frequency = ROPE_THETA ** (-torch.arange(0, size, 2, device=device, dtype=torch.float32) / size)
     angle = torch.outer(torch.arange(length, device=device, dtype=torch.float32), frequency)
     angle = torch.cat((angle, angle), -1)
@@ -104,34 +114,31 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 def block(
     stream: torch.Tensor,
-    qkv: torch.Tensor,
-    out: torch.Tensor,
-    gate_up: torch.Tensor,
-    down: torch.Tensor,
-    attention_norm: torch.Tensor,
-    mlp_norm: torch.Tensor,
-    cos: torch.Tensor,
-    sin: torch.Tensor,
+    weights: LayerWeights,
+    angles: tuple[torch.Tensor, torch.Tensor],
     mask: torch.Tensor,
     heads: int,
 ) -> torch.Tensor:
-    """The stream [batch, seq, hidden] (fp32) after one layer; `mask` [batch, 1, seq, seq] is additive."""
+    """Return the stream `[batch, seq, hidden]` (fp32) after one layer.
+
+    `angles` are what `rotary` returns; `mask` `[batch, 1, seq, seq]` is additive.
+    """
     rows, length, hidden = stream.shape
     size = hidden // heads
-    normed = rms_norm(stream, attention_norm).bfloat16()
-    mixed = (normed @ qkv.bfloat16().T).view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
+    normed = rms_norm(stream, weights.attention_norm).bfloat16()
+    mixed = (normed @ weights.qkv.bfloat16().T).view(rows, length, 3, heads, size).permute(2, 0, 3, 1, 4)
     query, key, value = mixed.unbind()
-    query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+    query, key = _rotate(query, *angles), _rotate(key, *angles)
     scores = (query @ key.transpose(-1, -2)).float() * size**-0.5 + mask
     attended = (scores.softmax(-1).bfloat16() @ value).transpose(1, 2).reshape(rows, length, hidden)
-    stream = stream + (attended @ out.bfloat16().T).float()
-    normed = rms_norm(stream, mlp_norm).bfloat16()
-    gate, up = (normed @ gate_up.bfloat16().T).chunk(2, -1)
-    return stream + ((F.silu(gate.float()) * up.float()).bfloat16() @ down.bfloat16().T).float()
+    stream = stream + (attended @ weights.out.bfloat16().T).float()
+    normed = rms_norm(stream, weights.mlp_norm).bfloat16()
+    gate, up = (normed @ weights.gate_up.bfloat16().T).chunk(2, -1)
+    return stream + ((F.silu(gate.float()) * up.float()).bfloat16() @ weights.down.bfloat16().T).float()
 
 
 def export(network: Network) -> LlamaForCausalLM:
-    """The same function as a transformers model with fp32 weights."""
+    """Return the same function as a transformers model with fp32 weights."""
     shape = network.shape
     ids = {token: i for i, token in enumerate(vocabulary())}
     config = LlamaConfig(

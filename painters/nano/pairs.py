@@ -1,7 +1,7 @@
 """Pairs of sentences for the encoder: entailment, paraphrase, and how alike two sentences are.
 
-The wrong pairs are made of the words of the right ones (another person, roles exchanged, things exchanged), so that the words
-alone do not tell them apart.
+The wrong pairs are made of the words of the right ones (another person, roles exchanged, things exchanged), so that the
+words alone do not distinguish them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from painters.nano.world import COLORS, OBJECTS, PEOPLE, PLACES, article, capita
 
 
 class Pair(NamedTuple):
-    """Two texts and a label: 1 if the second follows from the first (or says the same), 0 if not; for `likeness`, 0 to 5."""
+    """Two texts and a label.
+
+    The label is 1 if the second text follows from the first or says the same, else 0; for `likeness` it is 0 to 5.
+    """
 
     kind: str
     first: str
@@ -24,26 +27,26 @@ class Pair(NamedTuple):
     label: float
 
 
-# entailment
+# Entailment
 
-
-Say: TypeAlias = Callable[[random.Random, bool], str]
-"""A hypothesis about a premise: one that follows, or one that contradicts it."""
+HypothesisMaker: TypeAlias = Callable[[random.Random, bool], str]
+"""Makes a hypothesis about a premise: one that follows from it (True), or one that contradicts it (False)."""
 
 
 def entailment(draw: random.Random, holds: bool) -> Pair:
-    """A premise of a few sentences, and a hypothesis that follows from it or (`holds` False) contradicts it."""
+    """Return a premise and a hypothesis that follows from it (`holds`) or contradicts it."""
     rule, first, say = premise(draw)
     return Pair(rule, first, say(draw, holds), float(holds))
 
 
-def premise(draw: random.Random) -> tuple[str, str, Say]:
-    """The name of a rule, a premise, and what makes hypotheses about it."""
+def premise(draw: random.Random) -> tuple[str, str, HypothesisMaker]:
+    """Return the name of a rule, a premise, and a maker of hypotheses about it."""
     make = draw.choice(_ENTAILMENTS)
     return make.__name__.strip("_"), *make(draw)
 
 
 def _join(draw: random.Random, lines: list[str]) -> str:
+    """Return the sentences in random order."""
     draw.shuffle(lines)
     return " ".join(lines)
 
@@ -51,8 +54,8 @@ def _join(draw: random.Random, lines: list[str]) -> str:
 _VERBS = ("found", "hid", "put", "left", "lost")
 
 
-def _owners(draw: random.Random) -> tuple[str, Say]:
-    """Who did it with what and where; in what does not follow, two of them have changed places."""
+def _owners(draw: random.Random) -> tuple[str, HypothesisMaker]:
+    """State who did what where; a false hypothesis mixes up two of the events."""
     count = draw.choice((2, 3))
     people, objects, places = (draw.sample(pool, count) for pool in (PEOPLE, OBJECTS, PLACES))
     verb = draw.choice(_VERBS)
@@ -67,8 +70,8 @@ def _owners(draw: random.Random) -> tuple[str, Say]:
     return _join(draw, lines), say
 
 
-def _stated(draw: random.Random) -> tuple[str, Say]:
-    """Who did it with what and where; in what does not follow, one of them is new."""
+def _stated(draw: random.Random) -> tuple[str, HypothesisMaker]:
+    """State who did what where; a false hypothesis has one word that no event has."""
     pools = {"p": PEOPLE, "c": COLORS, "o": OBJECTS, "q": PLACES}
     drawn = {name: draw.sample(pool, 3) for name, pool in pools.items()}
     events = [{name: words[i] for name, words in drawn.items()} | {"v": draw.choice(_VERBS)} for i in (0, 1)]
@@ -89,29 +92,29 @@ _STATEMENTS = (("{p} {v} the {o}.", "po"), ("{p} {v} the {c} {o}.", "pco"), ("Th
                ("{p} was in the {q}.", "pq"), ("The {o} was {c}.", "oc"))  # fmt: skip
 
 
-def _denied(draw: random.Random) -> tuple[str, Say]:
-    """Something that was done, or never done, or done by nobody."""
+def _denied(draw: random.Random) -> tuple[str, HypothesisMaker]:
+    """State that something was done, or never done, or done by nobody."""
     (p, other), o, verb = draw.sample(PEOPLE, 2), draw.choice(OBJECTS), draw.choice(_VERBS)
     done, by_nobody = draw.random() < 0.5, draw.random() < 0.5
-    what = f"{verb} the {o}."
-    first = f"{p} {what}" if done else f"Nobody {what}" if by_nobody else f"{p} never {what}"
-    aside = f"{other} came to the {draw.choice(PLACES)}."
+    deed = f"{verb} the {o}."
+    first = f"{p} {deed}" if done else f"Nobody {deed}" if by_nobody else f"{p} never {deed}"
+    other_line = f"{other} came to the {draw.choice(PLACES)}."
 
     def say(draw: random.Random, holds: bool) -> str:
         if not done and by_nobody:
             return draw.choice(
-                (f"Nobody {what}", f"{p} never {what}") if holds else (f"Somebody {what}", f"{p} {what}")
+                (f"Nobody {deed}", f"{p} never {deed}") if holds else (f"Somebody {deed}", f"{p} {deed}")
             )
         if done:
             return draw.choice(
-                (f"Somebody {what}", f"{p} {what}") if holds else (f"Nobody {what}", f"{p} never {what}")
+                (f"Somebody {deed}", f"{p} {deed}") if holds else (f"Nobody {deed}", f"{p} never {deed}")
             )
-        return f"{p} never {what}" if holds else f"{p} {what}"
+        return f"{p} never {deed}" if holds else f"{p} {deed}"
 
-    return _join(draw, [first, aside]), say
+    return _join(draw, [first, other_line]), say
 
 
-def _handing_on(draw: random.Random) -> tuple[str, Say]:
+def _handing_on(draw: random.Random) -> tuple[str, HypothesisMaker]:
     (a, b, c), (o, other) = draw.sample(PEOPLE, 3), draw.sample(OBJECTS, 2)
     lines = [f"{a} had the {o} and {b} had the {other}.", f"Then {a} gave the {o} to {c}."]
     has = c
@@ -129,7 +132,7 @@ def _handing_on(draw: random.Random) -> tuple[str, Say]:
 SCALES = (("taller", "shorter"), ("older", "younger"), ("faster", "slower"), ("richer", "poorer"))
 
 
-def _scale(draw: random.Random) -> tuple[str, Say]:
+def _scale(draw: random.Random) -> tuple[str, HypothesisMaker]:
     people = draw.sample(PEOPLE, draw.choice((2, 2, 3)))
     more, less = draw.choice(SCALES)
     lines = [_compared(draw, a, b, more, less) for a, b in pairwise(people)]
@@ -140,8 +143,11 @@ def _compared(draw: random.Random, up: str, down: str, more: str, less: str) -> 
     return draw.choice((f"{up} is {more} than {down}.", f"{down} is {less} than {up}."))
 
 
-def _ordered(people: list[str], relate: Callable[[random.Random, str, str], str]) -> Say:
-    """Hypotheses about an order of two or three people; of three, half of them need both sentences."""
+def _ordered(people: list[str], relate: Callable[[random.Random, str, str], str]) -> HypothesisMaker:
+    """Return a maker of hypotheses about an order of two or three people.
+
+    With three, half of the hypotheses need both sentences.
+    """
 
     def say(draw: random.Random, holds: bool) -> str:
         i, j = draw.choice(((0, 2), (0, 2), (0, 1), (1, 2))) if len(people) == 3 else (0, 1)
@@ -150,7 +156,7 @@ def _ordered(people: list[str], relate: Callable[[random.Random, str, str], str]
     return say
 
 
-def _arrivals(draw: random.Random) -> tuple[str, Say]:
+def _arrivals(draw: random.Random) -> tuple[str, HypothesisMaker]:
     people, q = draw.sample(PEOPLE, draw.choice((2, 2, 3))), draw.choice(PLACES)
 
     def came(draw: random.Random, early: str, late: str) -> str:
@@ -159,8 +165,8 @@ def _arrivals(draw: random.Random) -> tuple[str, Say]:
     return _join(draw, [came(draw, a, b) for a, b in pairwise(people)]), _ordered(people, came)
 
 
-def _kinds(draw: random.Random) -> tuple[str, Say]:
-    """Somebody's animal or thing, and another's: what follows needs a fact of the world."""
+def _kinds(draw: random.Random) -> tuple[str, HypothesisMaker]:
+    """State who has which animal or thing; a hypothesis needs a fact of the world."""
     (a, b), of_animals = draw.sample(PEOPLE, 2), draw.random() < 0.5
     animal, thing = draw.choice(list(world.ANIMALS)), draw.choice(list(world.THINGS))
     lines = [
@@ -178,7 +184,7 @@ def _kinds(draw: random.Random) -> tuple[str, Say]:
     return _join(draw, lines), say
 
 
-CLASSES, FEED = (sorted({about[i] for about in world.ANIMALS.values()}) for i in (0, 1))
+CLASSES, FEED = (sorted({facts[i] for facts in world.ANIMALS.values()}) for i in (0, 1))
 MATERIALS = sorted(set(world.THINGS.values()))
 
 
@@ -186,11 +192,11 @@ def _this_or_other(draw: random.Random, this: str, pool: list[str], holds: bool)
     return this if holds else draw.choice([word for word in pool if word != this])
 
 
-_ENTAILMENTS: tuple[Callable[[random.Random], tuple[str, Say]], ...] = (
+_ENTAILMENTS: tuple[Callable[[random.Random], tuple[str, HypothesisMaker]], ...] = (
     _stated, _stated, _stated, _handing_on, _handing_on, _denied, _denied, _kinds, _kinds, _scale, _arrivals, _owners,
 )  # fmt: skip
 
-# paraphrase
+# Paraphrase
 
 
 class Event(NamedTuple):
@@ -226,7 +232,7 @@ def _find(draw: random.Random, r: dict[str, str]) -> str:
 
 
 def event(draw: random.Random) -> Event:
-    """A random event."""
+    """Return a random event."""
     a, b = draw.sample(PEOPLE, 2)
     more, less = draw.choice(SCALES)
     roles = {"a": a, "b": b, "o": draw.choice(OBJECTS), "c": draw.choice(COLORS), "q": draw.choice(PLACES),
@@ -235,59 +241,63 @@ def event(draw: random.Random) -> Event:
 
 
 def paraphrase(draw: random.Random, same: bool) -> Pair:
-    """Two tellings of two events; if not `same`, something changed places in the second."""
-    one, two = event(draw), event(draw)
-    while (two.render is one.render and one.render is _compare) or set(two.roles.values()) & {
-        one.roles[k] for k in "aboc"
+    """Return two renderings of two events; if not `same`, something is exchanged in the second."""
+    early, late = event(draw), event(draw)
+    while (late.render is early.render and early.render is _compare) or set(late.roles.values()) & {
+        early.roles[k] for k in "aboc"
     }:
-        two = event(draw)
-    first = _told(draw, one, two)
+        late = event(draw)
+    first = _rendered(draw, early, late)
     for _ in range(20):
-        one_, two_ = (one, two) if same else _changed(draw, one, two)
-        second = _told(draw, one_, two_)
+        events = (early, late) if same else _changed(draw, early, late)
+        second = _rendered(draw, *events)
         if second != first:
             break
     return Pair("same" if same else "different", first, second, float(same))
 
 
-def _told(draw: random.Random, one: Event, two: Event) -> str:
-    events = [one.render(draw, one.roles), two.render(draw, two.roles)]
+def _rendered(draw: random.Random, early: Event, late: Event) -> str:
+    """Return a sentence of both events, in either order."""
+    events = [early.render(draw, early.roles), late.render(draw, late.roles)]
     draw.shuffle(events)
     return capitalize(draw.choice(("{}, and {}.", "{}, but {}.", "{} while {}.")).format(*events))
 
 
-def _changed(draw: random.Random, one: Event, two: Event) -> tuple[Event, Event]:
-    """The events with the roles of one exchanged, or with people, things or colours exchanged between the two."""
-    able = [event for event in (one, two) if event.render is not _find]
-    ways = [
+def _changed(draw: random.Random, early: Event, late: Event) -> tuple[Event, Event]:
+    """Return the events with one thing changed.
+
+    The two people of one event are exchanged, or people, things or colours between the events.
+    """
+    with_two_people = [event for event in (early, late) if event.render is not _find]
+    changes = [
         "a",
-        *(["roles"] * 2 if able else []),
-        *(["o", "c"] if all(e.render in _OF_THINGS for e in (one, two)) else []),
+        *(["roles"] * 2 if with_two_people else []),
+        *(["o", "c"] if all(e.render in _OF_THINGS for e in (early, late)) else []),
     ]
-    way = draw.choice(ways)
-    if way == "roles":
-        turned = draw.choice(able)
+    change = draw.choice(changes)
+    if change == "roles":
+        turned = draw.choice(with_two_people)
         roles = turned.roles | {"a": turned.roles["b"], "b": turned.roles["a"]}
-        return (one._replace(roles=roles), two) if turned is one else (one, two._replace(roles=roles))
+        return (early._replace(roles=roles), late) if turned is early else (early, late._replace(roles=roles))
     return (
-        one._replace(roles=one.roles | {way: two.roles[way]}),
-        two._replace(roles=two.roles | {way: one.roles[way]}),
+        early._replace(roles=early.roles | {change: late.roles[change]}),
+        late._replace(roles=late.roles | {change: early.roles[change]}),
     )
 
 
 _OF_THINGS = (_give, _trade, _find)
 
-# likeness
+# Likeness
 
 PARTS = {"a": PEOPLE, "o": OBJECTS, "c": COLORS, "q": PLACES}
-"""What a telling of `likeness` consists of, twice: who, what thing, which colour, where."""
+"""The parts of an event of `likeness`: who, what thing, which colour, where."""
 
 
 def likeness(draw: random.Random, differing: int) -> Pair:
-    """Two tellings of two events of four parts each, of which `differing` (0 to 8) are not the same.
+    """Return two versions of two events of four parts each, of which `differing` (0 to 8) differ.
 
-    A part is either new, or the two events of the second telling have exchanged it. The label is the share of equal
-    parts, times 5.
+    A part that differs is either new in the second version, or exchanged between its two events. The label is the share
+    of equal parts, times 5.
     """
     verbs = draw.sample(("found", "lost", "left", "bought"), 2)
     drawn = {part: draw.sample(pool, 4) for part, pool in PARTS.items()}
@@ -304,9 +314,9 @@ def likeness(draw: random.Random, differing: int) -> Pair:
             second[i][part] = drawn[part][2 + i]
         free.remove((i, part))
         left -= 1
-    tellings = []
+    versions = []
     for events in (first, second):
-        said = [_find(draw, event | {"v": verb}) for event, verb in zip(events, verbs, strict=True)]
-        draw.shuffle(said)
-        tellings.append(capitalize(f"{said[0]}, and {said[1]}."))
-    return Pair(f"differs_{differing}", tellings[0], tellings[1], 5 * (8 - differing) / 8)
+        clauses = [_find(draw, event | {"v": verb}) for event, verb in zip(events, verbs, strict=True)]
+        draw.shuffle(clauses)
+        versions.append(capitalize(f"{clauses[0]}, and {clauses[1]}."))
+    return Pair(f"differs_{differing}", versions[0], versions[1], 5 * (8 - differing) / 8)

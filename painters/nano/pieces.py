@@ -1,7 +1,7 @@
-"""The encoder's tokens and tokenizer: the nano vocabulary with its spare ids put to use.
+"""The encoder's tokens and tokenizer: the nano vocabulary with words in its spare ids.
 
 Ids and words are those of `tokenizer`; the `<unused>` ids at the end become the marks of an encoder and the few words
-that only its texts have. A text is read as if a space stood before it, so that a name is one token wherever it stands.
+that only its texts have. A text is read as if a space stood before it, so that a name is one token in every position.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_LENGTH = 128
 
 @cache
 def encoder_vocabulary() -> tuple[str, ...]:
-    """All tokens of the encoder in the order of their ids."""
+    """Return all tokens of the encoder in the order of their ids."""
     tokens = vocabulary()
     spare = [i for i, token in enumerate(tokens) if token.startswith("<unused")]
     used = (*MARKS, *WORDS)
@@ -36,7 +36,10 @@ def encoder_vocabulary() -> tuple[str, ...]:
 
 
 def build_bert_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers loads it: `<cls> a <sep>` or `<cls> a <sep> b <sep>`, token types 0 and 1."""
+    """Return the tokenizer as transformers loads it.
+
+    It makes `<cls> a <sep>` or `<cls> a <sep> b <sep>`, with token types 0 and 1.
+    """
     tokens = encoder_vocabulary()
     ids = {token: i for i, token in enumerate(tokens)}
     pieces = [(token, -_cost(token)) for token in tokens]
@@ -63,7 +66,7 @@ def build_bert_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _cost(token: str) -> float:
-    """What a token costs the unigram model, as in `tokenizer`: a word beats its characters, and they its bytes."""
+    """Return a token's unigram cost, as in `tokenizer`: words beat characters, and those beat bytes."""
     if token in SPECIALS or token in MARKS:
         return 0.0
     if token.startswith("<unused"):

@@ -1,4 +1,4 @@
-"""A quick look at a network in training: how often it gets the determined words of each kind of document right."""
+"""A quick check of a network in training: the share of determined words that it gets right, by kind."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from painters.nano.tokenizer import build_tokenizer
 
 
 def probe(network: Network, documents: int = 60, seed: int = 12345) -> dict[str, float]:
-    """Share of fully determined tokens (weight 1) whose greedy prediction is right, for each kind of document."""
+    """Return for each kind of document the share of tokens with weight 1 that are predicted greedily."""
     model, tokenizer = export(network), build_tokenizer()
     return {kind: _share(kind, model, tokenizer, documents, random.Random(f"{seed}/{kind}")) for kind in MIXTURE}
 
@@ -35,7 +35,7 @@ def _share(kind: str, model, tokenizer, documents: int, draw: random.Random) -> 
 
 
 def report(shares: dict[str, float]) -> str:
-    """One line of the probe."""
+    """Return the shares as one line of text."""
 
     def parts() -> Iterator[str]:
         for kind, share in shares.items():

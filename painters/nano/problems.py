@@ -1,4 +1,4 @@
-"""Scripts with an ending, riddles of reference, sums: the items of nano_hellaswag, nano_winogrande and nano_gsm8k."""
+"""Scripts, riddles of reference and sums: items of nano_hellaswag, nano_winogrande and nano_gsm8k."""
 
 from __future__ import annotations
 
@@ -49,19 +49,20 @@ _LAST = ("At last", "In the end", "Finally")
 
 
 def script(draw: random.Random) -> Item:
-    """A script told up to its last sentence, with four endings of which one fits.
+    """Return a script up to its last sentence, with four endings of which one fits.
 
-    The false endings are those of another script, of an earlier step, of the other person, or with the other person's
+    A false ending is that of another script, an earlier step, that of the other person, or has the other person's
     thing: knowing the script is not enough, the passage has to be followed.
     """
     return draw.choice((_plain_script, _two_people, _two_people, _keepsake))(draw)
 
 
-def _told(draw: random.Random, name: str, event: Script, upto: int) -> str:
+def _beginning(draw: random.Random, name: str, event: Script, steps: int) -> str:
+    """Return the script's goal and its first `steps` steps, as text."""
     he = PRONOUN[name][0]
-    steps = [f"{word} {he} {step}." for word, step in zip(_ORDER, event.steps[:upto], strict=False)]
+    lines = [f"{word} {he} {step}." for word, step in zip(_ORDER, event.steps[:steps], strict=False)]
     return " ".join([draw.choice((f"One day {name} wanted to {event.goal}.", f"It was time for {name} to {event.goal}.",
-                                  f"This morning {name} decided to {event.goal}.")), *steps])  # fmt: skip
+                                  f"This morning {name} decided to {event.goal}.")), *lines])  # fmt: skip
 
 
 def _endings(draw: random.Random, kind: str, context: str, right: str, wrong: list[str], hops: int, cue: str) -> Item:
@@ -74,13 +75,13 @@ def _plain_script(draw: random.Random) -> Item:
     event, *others = draw.sample(SCRIPTS, 3)
     name = draw.choice(PEOPLE)
     he = PRONOUN[name][0]
-    context = f"{_told(draw, name, event, draw.randint(1, 3))} {draw.choice(_LAST)}"
+    context = f"{_beginning(draw, name, event, draw.randint(1, 3))} {draw.choice(_LAST)}"
     wrong = [f"{he} {other.ending}." for other in others] + [f"{he} {event.steps[0]}."]
     return _endings(draw, "ending", context, f"{he} {event.ending}.", wrong, 1, event.goal)
 
 
 def _two_people(draw: random.Random) -> Item:
-    """Two people, two scripts, interleaved; the ending names one of them, and must be of that person's script."""
+    """Interleave the scripts of two people; the right ending is that of the person whom it names."""
     (a, b), (first, second, other) = draw.sample(PEOPLE, 2), draw.sample(SCRIPTS, 3)
     k = draw.randint(1, 2)
     lines = [f"This morning {a} wanted to {first.goal} and {b} wanted to {second.goal}."]
@@ -94,7 +95,7 @@ def _two_people(draw: random.Random) -> Item:
 
 
 def _keepsake(draw: random.Random) -> Item:
-    """Two people with a coloured thing each, then a script; the ending picks up one person's thing."""
+    """Give two people a coloured thing each, then a script; the ending names one person's thing."""
     (a, b), event = draw.sample(PEOPLE, 2), draw.choice(SCRIPTS)
     (o, p), (c, d) = draw.sample(OBJECTS, 2), draw.sample(COLORS, 2)
     lines = [f"This morning {a} carried {article(c)} {o} and {b} carried {article(d)} {p}."]
@@ -131,7 +132,7 @@ _SCALES = (("taller", "tallest", "shortest"), ("older", "oldest", "youngest"), (
 
 
 def riddle(draw: random.Random) -> Item:
-    """A sentence with a blank and two names for it; `suffix` is what follows the blank."""
+    """Return a sentence with a blank and two names for it; `suffix` is what follows the blank."""
     return draw.choice((_because, _because, _chain, _scale))(draw)
 
 
@@ -152,7 +153,7 @@ def _because(draw: random.Random) -> Item:
 
 
 def _chain(draw: random.Random) -> Item:
-    """Three people hand a thing on; the reason speaks of where it is now, or of who never had it again."""
+    """Let three people hand a thing on; the sentence after the blank fits only one of them."""
     a, b, c = draw.sample(PEOPLE, 3)
     thing = draw.choice(OBJECTS)
     before = f"Yesterday {a} handed the {thing} to {b} and {b} handed it to {c}. Now"
@@ -164,7 +165,7 @@ def _chain(draw: random.Random) -> Item:
 
 
 def _scale(draw: random.Random) -> Item:
-    """Two comparisons of three people in any order; who is at an end of the scale?"""
+    """Compare three people in two sentences; the blank is the one at an end of the scale."""
     a, b, c = draw.sample(PEOPLE, 3)
     more, most, least = draw.choice(_SCALES)
     lines = [f"{a} is {more} than {b}", f"{b} is {more} than {c}"]
@@ -178,7 +179,10 @@ def _scale(draw: random.Random) -> Item:
 
 
 def sum_problem(draw: random.Random, steps: int | None = None) -> Item:
-    """A word problem of one to three operations; the answer shows each step and ends in `#### n`, 0 <= n <= 99."""
+    """Return a word problem of one to three operations.
+
+    The answer shows each step and ends in `#### n`, 0 <= n <= 99.
+    """
     count = steps or draw.choices((1, 2, 3), (0.2, 0.45, 0.35))[0]
     while True:
         made = _sum_of(draw, count)
@@ -187,18 +191,19 @@ def sum_problem(draw: random.Random, steps: int | None = None) -> Item:
 
 
 def _sum_of(draw: random.Random, steps: int) -> Item | None:
+    """Return a problem of `steps` operations, or None where the drawn numbers do not work out."""
     name, friend = draw.sample(PEOPLE, 2)
     he, him, _ = PRONOUN[name]
     noun = plural(draw.choice(OBJECTS + FOODS))
-    told, worked = [], []
+    lines, worked = [], []
     if draw.random() < 0.3:
         bags, each = draw.randint(2, 9), draw.randint(2, 9)
         value = bags * each
-        told.append(f"{name} has {bags} {draw.choice(('boxes', 'bags', 'baskets'))} with {each} {noun} in each.")
+        lines.append(f"{name} has {bags} {draw.choice(('boxes', 'bags', 'baskets'))} with {each} {noun} in each.")
         worked.append(f"{bags} * {each} = {value}.")
     else:
         value = draw.randint(3, 40)
-        told.append(
+        lines.append(
             draw.choice((f"{name} has {value} {noun}.", f"{name} found {value} {noun} in the {draw.choice(PLACES)}."))
         )
     while len(worked) < steps:
@@ -206,30 +211,30 @@ def _sum_of(draw: random.Random, steps: int) -> Item | None:
         if operation == "+":
             change = draw.randint(2, 30)
             result = value + change
-            told.append(draw.choice((f"{friend} gives {him} {change} more {noun}.", f"Then {he} buys {change} {noun}.",
+            lines.append(draw.choice((f"{friend} gives {him} {change} more {noun}.", f"Then {he} buys {change} {noun}.",
                                      f"Then {he} finds {change} more.")))  # fmt: skip
         elif operation == "-":
             if value < 4:
                 return None
             change = draw.randint(1, value - 1)
             result = value - change
-            told.append(draw.choice((f"Then {he} loses {change} {noun}.", f"{capitalize(he)} gives {change} to {friend}.",
+            lines.append(draw.choice((f"Then {he} loses {change} {noun}.", f"{capitalize(he)} gives {change} to {friend}.",
                                      f"Then {he} sells {change} {noun}.")))  # fmt: skip
         elif operation == "*":
             change = draw.choice((2, 3))
             result = value * change
-            told.append(f"Then the number of {noun} {('doubles', 'triples')[change - 2]}.")
+            lines.append(f"Then the number of {noun} {('doubles', 'triples')[change - 2]}.")
         else:
             parts = [n for n in (2, 3, 4, 5) if value % n == 0 and value // n > 1]
             if not parts:
                 return None
             change = draw.choice(parts)
             result = value // change
-            told.append(f"{capitalize(he)} splits them into {change} equal parts and keeps one.")
+            lines.append(f"{capitalize(he)} splits them into {change} equal parts and keeps one.")
         if result > MAX_SUM:
             return None
         worked.append(f"{value} {operation} {change} = {result}.")
         value = result
-    told.append(draw.choice((f"How many {noun} does {name} have now?", f"How many {noun} has {name} in the end?")))
-    question = f"Question: {' '.join(told)}\nAnswer:"
+    lines.append(draw.choice((f"How many {noun} does {name} have now?", f"How many {noun} has {name} in the end?")))
+    question = f"Question: {' '.join(lines)}\nAnswer:"
     return Item(f"steps_{steps}", question, (f" {' '.join(worked)}\n#### {value}",), 0, steps)

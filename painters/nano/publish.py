@@ -1,4 +1,4 @@
-"""Write a trained network as the bundled Hugging Face folder: weights, tokenizer, configuration and model card."""
+"""Write a trained network as a Hugging Face folder: weights, tokenizer, configuration, model card."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Score(NamedTuple):
 
 
 def publish(trainer: Trainer, folder: Path = FOLDER) -> Path:
-    """The folder, written: bf16 safetensors of at most 8 MB, tokenizer, and `training.json` with what training was.
+    """Write the decoder's folder and return it: bf16 safetensors, tokenizer, and `training.json`.
 
-    Raises ValueError if the weights are larger than 8 MB.
+    Raise ValueError if the weights are larger than `MAX_BYTES`.
     """
     return _write(_training(trainer), export(trainer.network.to("cpu")), build_tokenizer(), folder)
 
 
 def publish_encoder(trainer: EncoderTrainer, folder: Path = ENCODER_FOLDER) -> Path:
-    """The folder of the encoder, written as `publish` writes the decoder's."""
+    """Write the encoder's folder as `publish` writes the decoder's; return it."""
     return _write(_training(trainer), export_encoder(trainer.network.to("cpu")), build_bert_tokenizer(), folder)
 
 
@@ -58,8 +58,8 @@ def _write(training: Mapping[str, Any], model: Any, tokenizer: Any, folder: Path
         raise ValueError(
             f"the bundled weights may take {MAX_BYTES:,} bytes, these take {size:,}: make the shape smaller"
         )
-    told = {**training, "parameters": parameters, "weights_bytes": size}
-    (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n")
+    about = {**training, "parameters": parameters, "weights_bytes": size}
+    (folder / "training.json").write_text(json.dumps(about, indent=1) + "\n")
     return folder
 
 
@@ -69,7 +69,7 @@ def _last_loss(run: Path) -> float:
 
 
 def write_card(scores: Mapping[str, Score], environment: str, folder: Path = FOLDER) -> Path:
-    """The path of the model card, written from `training.json` and the scores of the bundled tasks."""
+    """Write the model card from `training.json` and the scores of the bundled tasks; return its path."""
     training = json.loads((folder / "training.json").read_text())
     config = json.loads((folder / "config.json").read_text())
     recipe = training["recipe"]

@@ -1,7 +1,7 @@
-"""Single sentences for the encoder: acceptable ones with a broken twin, and opinions that have to be read to the end.
+"""Single sentences for the encoder: acceptable ones with a broken twin, and opinions.
 
-Each maker takes a seeded `random.Random` and nothing else. The twins and opinions are balanced against their words: who
-counts words alone can hardly tell right from wrong or praise from blame.
+Each maker draws only from the `random.Random` that it is given. The twins and opinions are balanced in their words:
+counts of words hardly separate right from wrong, or praise from blame.
 """
 
 from __future__ import annotations
@@ -35,29 +35,29 @@ class Twins(NamedTuple):
 
 
 class Opinion(NamedTuple):
-    """A sentence and whether it ends in praise; `kind` names its build."""
+    """A sentence and whether it ends in praise; `kind` names how it is built."""
 
     kind: str
     text: str
     good: bool
 
 
-# acceptable
+# Acceptable sentences and their broken twins
 
 
 def twins(draw: random.Random) -> Twins:
-    """An acceptable sentence and its broken twin."""
+    """Return an acceptable sentence and its broken twin."""
     return draw.choice(_TWINS)(draw)
 
 
 def _counted(draw: random.Random) -> tuple[str, int]:
-    """A noun and its number, 0 for one and 1 for many."""
+    """Return a noun and its number, 0 for singular and 1 for plural."""
     noun, many = draw.choice(OBJECTS + FOODS), draw.randrange(2)
     return (plural(noun) if many else noun), many
 
 
 def _agreement(draw: random.Random) -> Twins:
-    """The verb agrees with the first noun, whatever stands between."""
+    """Break the agreement of the verb with the first noun, which other words separate."""
     (head, many), (near, _) = _counted(draw), _counted(draw)
     p, q = draw.choice(PEOPLE), draw.choice(PLACES)
     between = draw.choice((f"near the {near}", f"with the {near}", f"that {p} found near the {near}",
@@ -69,7 +69,7 @@ def _agreement(draw: random.Random) -> Twins:
 
 
 def _support(draw: random.Random) -> Twins:
-    """After "do" and "does" the verb is bare; both agree with the subject."""
+    """Break a form of "do" or its verb: the verb after it is bare, and "do" agrees with the subject."""
     (head, many), (near, _) = _counted(draw), _counted(draw)
     does, other = ("do", "does") if many else ("does", "do")
     end = f"to {draw.choice(PEOPLE)}"
@@ -83,7 +83,7 @@ def _support(draw: random.Random) -> Twins:
 
 
 def _reflexive(draw: random.Random) -> Twins:
-    """The subject of the verb decides between himself and herself, not the nearest or the first name."""
+    """Exchange himself and herself: the verb's subject decides, not the nearest or the first name."""
     own, others = draw.sample((HE, SHE), 2)
     subject = draw.choice(own)
     selves = ("himself", "herself") if own is HE else ("herself", "himself")
@@ -100,7 +100,7 @@ def _reflexive(draw: random.Random) -> Twins:
 
 
 def _articles(draw: random.Random) -> Twins:
-    """Two things of which one begins with a vowel: the broken twin has the articles the wrong way round."""
+    """Exchange the articles of two things, of which one begins with a vowel."""
     pool = list(dict.fromkeys(OBJECTS + FOODS + tuple(ANIMALS)))
     vowel = draw.choice([word for word in pool if word[0] in "aeiou"] + ["old " + draw.choice(OBJECTS), "orange hat"])
     plain = draw.choice([word for word in pool if word[0] not in "aeiou"])
@@ -114,7 +114,7 @@ def _articles(draw: random.Random) -> Twins:
 
 
 def _order(draw: random.Random) -> Twins:
-    """Two neighbouring words changed places."""
+    """Exchange two neighbouring words."""
     p, r = draw.sample(PEOPLE, 2)
     o, q, c = draw.choice(OBJECTS), draw.choice(PLACES), draw.choice(COLORS)
     verb = draw.choice(("found", "hid", "put", "left", "lost", "saw", "wanted"))
@@ -138,7 +138,7 @@ _TENSES = (
 
 
 def _tense(draw: random.Random) -> Twins:
-    """The adverb, first or last, decides between present and past."""
+    """Break the tense, which the adverb at the start or the end determines."""
     p, o, q = draw.choice(PEOPLE), draw.choice(OBJECTS + FOODS), draw.choice(PLACES)
     past = draw.randrange(2)
     when = draw.choice(("last week", "long ago", "one day") if past else ("every day", "every week", "every morning"))
@@ -147,14 +147,14 @@ def _tense(draw: random.Random) -> Twins:
 
     ahead = draw.random() < 0.5
 
-    def said(verb: str) -> str:
+    def sentence(verb: str) -> str:
         return f"{capitalize(when)} {p} {verb} {rest}." if ahead else f"{p} {verb} {rest} {when}."
 
-    return Twins("tense", said(verbs[past]), said(verbs[1 - past]))
+    return Twins("tense", sentence(verbs[past]), sentence(verbs[1 - past]))
 
 
 def _case(draw: random.Random) -> Twins:
-    """One pronoun is a subject and one is not; the broken twin has both the wrong way round."""
+    """Exchange the cases of two pronouns, a subject and an object."""
     a, b = draw.sample(PEOPLE, 2)
     (he, him, _), (she, her, _) = PRONOUN[a], PRONOUN[b]
     o, q = draw.choice(OBJECTS), draw.choice(PLACES)
@@ -168,7 +168,7 @@ def _case(draw: random.Random) -> Twins:
 
 
 def _degree(draw: random.Random) -> Twins:
-    """Comparative before "than", superlative before "of"."""
+    """Exchange a comparative, which "than" asks for, and a superlative."""
     a, b = draw.sample(PEOPLE, 2)
     more, most = draw.choice((("taller", "tallest"), ("older", "oldest"), ("faster", "fastest"), ("richer", "richest"),
                               ("slower", "slowest")))  # fmt: skip
@@ -181,7 +181,7 @@ def _degree(draw: random.Random) -> Twins:
 
 _TWINS = (_agreement, _agreement, _support, _reflexive, _reflexive, _articles, _order, _tense, _case, _degree)
 
-# opinions
+# Opinions
 
 # Blame first, then praise.
 _ADJECTIVES = (("bad", "awful", "broken", "weak", "scary"), ("good", "lovely", "bright", "strong", "new"))
@@ -189,9 +189,9 @@ _VERBS = (("hated", "feared", "never liked"), ("loved", "liked", "admired"))
 
 
 def opinion(draw: random.Random, good: bool | None = None) -> Opinion:
-    """A sentence in which words of praise and blame meet; how it is built decides which of them it ends in.
+    """Return a sentence with words of praise and of blame; its build decides which of them it ends in.
 
-    `good` asks for praise or blame; None: either.
+    `good` True asks for praise, False for blame, None for either.
     """
     build = draw.choice(tuple(_BUILDS))
     ends = draw.random() < 0.5 if good is None else good
@@ -203,7 +203,7 @@ def _thing(draw: random.Random) -> str:
 
 
 def _plain(draw: random.Random, good: bool) -> str:
-    """A statement about a thing, as often denied as not."""
+    """Return a statement about a thing, as often denied as not."""
     denied = draw.random() < 0.5
     return f"{_thing(draw)} was {'not ' if denied else ''}{draw.choice(_ADJECTIVES[good != denied])}"
 
@@ -214,44 +214,44 @@ def _clause(draw: random.Random, good: bool) -> str:
     return f"{draw.choice(PEOPLE)} {draw.choice(_VERBS[good])} {_thing(draw)}"
 
 
-def _against(draw: random.Random, good: bool) -> bool:
-    """What the clause beside the main one says: mostly the opposite."""
+def _side_verdict(draw: random.Random, good: bool) -> bool:
+    """Return the verdict of the side clause: mostly the opposite of the main clause's `good`."""
     return good != (draw.random() < 0.85)
 
 
 def _but(draw: random.Random, good: bool) -> str:
-    return f"{_clause(draw, _against(draw, good))}, but {_clause(draw, good)}"
+    return f"{_clause(draw, _side_verdict(draw, good))}, but {_clause(draw, good)}"
 
 
 def _although(draw: random.Random, good: bool) -> str:
-    aside = _clause(draw, _against(draw, good))
+    side = _clause(draw, _side_verdict(draw, good))
     main = _clause(draw, good)
-    return f"although {aside}, {main}" if draw.random() < 0.5 else f"{main}, although {aside}"
+    return f"although {side}, {main}" if draw.random() < 0.5 else f"{main}, although {side}"
 
 
 def _who(draw: random.Random, good: bool) -> str:
-    p, aside = draw.choice(PEOPLE), _against(draw, good)
-    return f"{p}, who {draw.choice(_VERBS[aside])} {_thing(draw)}, {draw.choice(_VERBS[good])} {_thing(draw)}"
+    p, side_good = draw.choice(PEOPLE), _side_verdict(draw, good)
+    return f"{p}, who {draw.choice(_VERBS[side_good])} {_thing(draw)}, {draw.choice(_VERBS[good])} {_thing(draw)}"
 
 
 def _that(draw: random.Random, good: bool) -> str:
-    (p, q), aside = draw.sample(PEOPLE, 2), _against(draw, good)
+    (p, q), side_good = draw.sample(PEOPLE, 2), _side_verdict(draw, good)
     if draw.random() < 0.5:
-        return f"{p} {draw.choice(_VERBS[good])} {_thing(draw)} that {q} {draw.choice(_VERBS[aside])}"
+        return f"{p} {draw.choice(_VERBS[good])} {_thing(draw)} that {q} {draw.choice(_VERBS[side_good])}"
     denied = draw.random() < 0.5
-    said = f"was {'not ' if denied else ''}{draw.choice(_ADJECTIVES[good != denied])}"
-    return f"{_thing(draw)} that {q} {draw.choice(_VERBS[aside])} {said}"
+    verdict = f"was {'not ' if denied else ''}{draw.choice(_ADJECTIVES[good != denied])}"
+    return f"{_thing(draw)} that {q} {draw.choice(_VERBS[side_good])} {verdict}"
 
 
 def _not_true(draw: random.Random, good: bool) -> str:
-    """A denial around a whole sentence, in front of another."""
+    """Return the denial of a whole sentence that says the opposite."""
     inner = draw.choice((_plain, _clause, _that))(draw, not good)
     return f"{draw.choice(('it is not true that', 'nobody said that'))} {inner}"
 
 
-def _denied_aside(draw: random.Random, good: bool) -> str:
-    aside = _against(draw, good)
-    return f"although it is not true that {_clause(draw, not aside)}, {_clause(draw, good)}"
+def _denied_side(draw: random.Random, good: bool) -> str:
+    side_good = _side_verdict(draw, good)
+    return f"although it is not true that {_clause(draw, not side_good)}, {_clause(draw, good)}"
 
 
 _BUILDS = {
@@ -260,5 +260,5 @@ _BUILDS = {
     "who": _who,
     "that": _that,
     "not_true": _not_true,
-    "denied_aside": _denied_aside,
+    "denied_aside": _denied_side,
 }

@@ -1,4 +1,4 @@
-"""The nano tokenizer: whole words of the closed world, single digits, single characters and bytes for everything else.
+"""The nano tokenizer: words of the closed world, single digits, and characters and bytes for the rest.
 
 Every text survives encode and decode unchanged. A word carries its leading space (" robin"), so that a text is the
 plain concatenation of its tokens.
@@ -27,7 +27,10 @@ CONTEXT = 512
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """All tokens in the order of their ids: specials, bytes, words by frequency in a fixed sample, characters."""
+    """Return all tokens in the order of their ids.
+
+    Special tokens, bytes, words by their frequency in a fixed sample, characters.
+    """
     draw = random.Random(1000)
     count: Counter[str] = Counter()
     split = re.compile(PATTERN).findall
@@ -46,7 +49,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer as transformers loads it from the bundled folder; it adds no token at either end."""
+    """Return the tokenizer of the bundled folder; it adds no token at either end."""
     tokens = vocabulary()
     # A unigram model prefers few good pieces: a known word (cost 5) beats its characters (20 each) and bytes (30 each).
     costs = [0.0 if t in SPECIALS else 30.0 if t.startswith("<0x") else 20.0 if len(t) == 1 else 5.0 for t in tokens]

@@ -1,7 +1,8 @@
-"""Train a nano model: Muon for the matrices, AdamW for the rest, constant learning rate, then a linear decay to zero.
+"""Train a nano model: Muon for the matrices, AdamW for the rest.
 
-A run is a folder: `checkpoint.safetensors` and `checkpoint.json` (enough to go on from there, bitwise), `log.csv` (one
-line per hundred steps). The data of a step depends on seed and step alone.
+The learning rate is constant after a warm-up, then decays linearly to zero. A run is a folder: `checkpoint.safetensors`
+and `checkpoint.json`, from which it resumes bitwise, and `log.csv` with one line per hundred steps. The data of a step
+depends on seed and step alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from painters.nano.batches import Batch, Batches
+from painters.nano.batches import Batches, PackedBatch
 from painters.nano.network import Network, nano_shape
 
 LOG_EVERY = 100
@@ -29,8 +30,8 @@ N = TypeVar("N", bound=nn.Module)
 class Recipe:
     """Everything that determines a training run.
 
-    The mixture of documents stays what it is at the start for `hold` steps and has settled at step `settle`; the
-    learning rate falls to zero over the last `decay`.
+    The mixture of documents is that of the start for `hold` steps and has settled at step `settle`; the learning rate
+    falls to zero over the last `decay` steps.
     """
 
     seed: int = 0
@@ -46,30 +47,30 @@ class Recipe:
     decay: int = 2400
 
     def rate_at(self, step: int) -> float:
-        """The learning rate of `step` as a share of the full one."""
+        """Return the learning rate of `step` as a share of the full one."""
         falling = (self.steps - step) / self.decay
         return max(0.0, min(1.0, (step + 1) / self.warmup, falling))
 
     def blend_at(self, step: int) -> float:
-        """How far the mixture of documents has settled at `step`, from 0 to 1."""
+        """Return how far the mixture of documents has settled at `step`, from 0 to 1."""
         return min(1.0, max(0, step - self.hold) / (self.settle - self.hold))
 
     @property
     def tokens(self) -> int:
-        """Token positions of the whole run, padding included."""
+        """The token positions of the whole run, padding included."""
         return self.steps * self.rows * self.length
 
 
 class Training(Generic[N]):
-    """A run in a folder; `run` goes on from the last checkpoint, if there is one.
+    """A training run in a folder; it resumes from the last checkpoint, if there is one.
 
-    A subclass names its matrices (which Muon trains) and says what the network is and what a step's loss is.
+    A subclass names the matrices that Muon trains, and defines the network and the loss of a step.
     """
 
     recipe_class: ClassVar[type[Recipe]] = Recipe
     matrices: ClassVar[tuple[str, ...]]
     shares: ClassVar[Mapping[str, float]] = {}
-    """For matrices that learn more slowly than the others: their share of the rate."""
+    """The share of the learning rate for matrices that learn more slowly than the others, by name."""
 
     def __init__(self, recipe: Recipe, folder: Path, device: str = "cpu") -> None:
         self.recipe, self.folder, self.device = recipe, folder, device
@@ -77,8 +78,8 @@ class Training(Generic[N]):
         matrices: list[dict[str, Any]] = [
             {"params": list(getattr(self.network, name)), "share": self.shares.get(name, 1.0)} for name in self.matrices
         ]
-        chosen = {id(p) for group in matrices for p in group["params"]}
-        rest = [p for p in self.network.parameters() if id(p) not in chosen]
+        in_matrices = {id(p) for group in matrices for p in group["params"]}
+        rest = [p for p in self.network.parameters() if id(p) not in in_matrices]
         self.muon = torch.optim.Muon(
             matrices, lr=recipe.rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
         )
@@ -89,22 +90,22 @@ class Training(Generic[N]):
             self._load()
 
     def _network(self) -> N:
-        """The network with its initial weights."""
+        """Return the network with its initial weights."""
         raise NotImplementedError
 
     def _loss(self, step: int, blend: float) -> torch.Tensor:
-        """The loss of `step`, with the mixture at `blend`; a scalar."""
+        """Return the loss of `step`, with the mixture at `blend`; a scalar."""
         raise NotImplementedError
 
     def run(self, save_every: int = 250, compiled: bool = True) -> Iterator[dict[str, float]]:
-        """Train to the end; yields a row of the log every hundred steps."""
+        """Train to the end; yield a row of the log every hundred steps."""
         if compiled:
             self.network.compile()
         losses: list[torch.Tensor] = []
         while self.step < self.recipe.steps:
-            began = time.monotonic()
+            start = time.monotonic()
             losses.append(self._one_step().detach())
-            self.seconds += time.monotonic() - began
+            self.seconds += time.monotonic() - start
             if self.step % save_every == 0 or self.step == self.recipe.steps:
                 self._save()
             if self.step % LOG_EVERY == 0 or self.step == self.recipe.steps:
@@ -138,7 +139,7 @@ class Training(Generic[N]):
             writer.writerow(row)
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Weights and optimizer states under flat names."""
+        """Return weights and optimizer states under flat names."""
         tensors = {f"network.{name}": p.detach() for name, p in self.network.named_parameters()}
         names = {id(p): name for name, p in self.network.named_parameters()}
         for optimizer in (self.muon, self.adamw):
@@ -149,9 +150,9 @@ class Training(Generic[N]):
 
     @classmethod
     def resume(cls, folder: Path, device: str = "cpu") -> Self:
-        """The trainer of an existing run with the recipe that the run was started with.
+        """Return the trainer of an existing run, with the recipe that the run was started with.
 
-        Raises FileNotFoundError if the folder holds no run.
+        Raise FileNotFoundError if the folder holds no run.
         """
         path = folder / "checkpoint.json"
         if not path.exists():
@@ -159,7 +160,7 @@ class Training(Generic[N]):
         return cls(cls.recipe_class(**json.loads(path.read_text())["recipe"]), folder, device)
 
     def about(self) -> dict[str, Any]:
-        """Recipe, steps done and seconds spent, as JSON can hold them."""
+        """Return recipe, steps done and seconds spent, as JSON can hold them."""
         return {"recipe": asdict(self.recipe), "step": self.step, "seconds": round(self.seconds, 1)}
 
     def _save(self) -> None:
@@ -204,4 +205,4 @@ class Trainer(Training[Network]):
 
     def _loss(self, step: int, blend: float) -> torch.Tensor:
         batch = self.batches.batch(step, blend)
-        return self.network.loss(Batch(*(field.to(self.device) for field in batch)))
+        return self.network.loss(PackedBatch(*(field.to(self.device) for field in batch)))

@@ -1,4 +1,4 @@
-"""The closed world that the bundled models read about: its words, its facts, and which of these training never asks.
+"""The closed world of the bundled models: words, facts, and which facts training never asks.
 
 Everything is data and everything is fixed: two builds of the world are equal. A *fact* is a relation between a subject
 and an answer; it can be stated ("a robin eats worms") and asked ("What does a robin eat?"). About one fact in five is
@@ -186,9 +186,10 @@ HELD_OUT_SHARE = 0.22
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact: `statements` and `questions` are finished sentences, `pool` holds the possible answers of its relation.
+    """A fact about one subject.
 
-    `kind` says what the subject is ("animal", "thing", ...), `asks` holds question patterns with `{x}` for the subject.
+    `statements` and `questions` are finished sentences, `pool` holds the possible answers of the relation. `kind` says
+    what the subject is ("animal", "thing", ...), `asks` holds question patterns with `{x}` for the subject.
     `hops` is 2 for facts that follow from two others.
     """
 
@@ -213,12 +214,12 @@ class Fact:
 
 
 def article(word: str) -> str:
-    """`word` with its indefinite article: "an owl", "a robin"."""
+    """Return `word` with its indefinite article: "an owl", "a robin"."""
     return ("an " if word[0] in "aeiou" else "a ") + word
 
 
 def plural(word: str) -> str:
-    """The plural of one of this world's nouns."""
+    """Return the plural of one of this world's nouns."""
     if word.endswith("y") and word[-2] not in "aeiou":
         return word[:-1] + "ies"
     if word.endswith(("ch", "sh", "x", "s")):
@@ -227,7 +228,7 @@ def plural(word: str) -> str:
 
 
 def capitalize(text: str) -> str:
-    """`text` with a capital first letter and nothing else changed."""
+    """Return `text` with a capital first letter and nothing else changed."""
     return text[0].upper() + text[1:]
 
 
@@ -276,7 +277,7 @@ _PATTERNS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 
 
 def _relations() -> list[tuple[str, str, str, int]]:
-    """All (relation, subject, answer, hops)."""
+    """Return all (relation, subject, answer, hops)."""
     draw = random.Random(20240707)
     rows: list[tuple[str, str, str, int]] = []
     for animal, (kind, food, home, move) in ANIMALS.items():
@@ -305,7 +306,7 @@ def _relations() -> list[tuple[str, str, str, int]]:
 
 @cache
 def facts() -> tuple[Fact, ...]:
-    """All facts of the world, in a fixed order."""
+    """Return all facts of the world, in a fixed order."""
     rows = _relations()
     pools: dict[str, list[str]] = {}
     for relation, _, answer, _ in rows:
@@ -322,14 +323,17 @@ def facts() -> tuple[Fact, ...]:
 
 @cache
 def held_out() -> frozenset[int]:
-    """Indices into `facts()` of the facts that training text never asks (and, with two hops, never mentions)."""
+    """Return the indices into `facts()` of those that training text never asks.
+
+    Facts of two hops it never mentions.
+    """
     draw = random.Random(407_09298)
     return frozenset(i for i in range(len(facts())) if draw.random() < HELD_OUT_SHARE)
 
 
 @cache
 def by_subject() -> dict[str, tuple[int, ...]]:
-    """Indices of the one-hop facts about each subject."""
+    """Return the indices of the one-hop facts about each subject."""
     table: dict[str, list[int]] = {}
     for i, fact in enumerate(facts()):
         if fact.hops == 1:
@@ -338,7 +342,7 @@ def by_subject() -> dict[str, tuple[int, ...]]:
 
 
 def choices(fact: Fact, draw: random.Random, count: int = 4) -> tuple[list[str], int]:
-    """Up to `count` shuffled answers of the fact's relation, and the position of the right one."""
+    """Return up to `count` shuffled answers of the fact's relation, and the position of the right one."""
     others: Sequence[str] = [answer for answer in fact.pool if answer != fact.answer]
     picked = [*draw.sample(others, min(count - 1, len(others))), fact.answer]
     draw.shuffle(picked)

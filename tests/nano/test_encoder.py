@@ -58,31 +58,31 @@ def test_batches_depend_on_seed_and_step_alone() -> None:
     assert not torch.equal(first.batch(5, 0.5).inputs, other.batch(5, 0.5).inputs)
 
 
-def test_what_is_asked_is_hidden_spoilt_or_shown_now_and_then() -> None:
+def test_most_words_in_the_loss_are_hidden_or_corrupted() -> None:
     batch = masking.MaskedBatches(0, 8, 128).batch(3, 1.0)
-    asked = batch.weights > 0
-    changed = batch.inputs[asked] != batch.targets[asked]
-    assert 0.05 < float(asked.float().mean()) < 0.4
+    in_loss = batch.weights > 0
+    changed = batch.inputs[in_loss] != batch.targets[in_loss]
+    assert 0.05 < float(in_loss.float().mean()) < 0.4
     assert float(changed.float().mean()) > 0.5
-    assert torch.equal(batch.inputs[~asked], batch.targets[~asked])
+    assert torch.equal(batch.inputs[~in_loss], batch.targets[~in_loss])
 
 
 def test_the_mixture_is_one_at_both_ends() -> None:
     assert all(sum(column) == pytest.approx(1) for column in zip(*encoder_corpus.MIXTURE.values(), strict=True))
 
 
-def test_half_of_the_texts_are_spoilt() -> None:
+def test_half_of_the_texts_are_corrupted() -> None:
     batch = masking.MaskedBatches(0, 64, 128).batch(3, 1.0)
     first = (batch.positions == 0) & (batch.weights > 0)
     flawed = masking._ids()[pieces.FLAWED]
     share = float((batch.targets[first] == flawed).float().mean())
-    assert abs(share - masking.SPOIL) < 0.15  # a word put in another's place is now and then the same
+    assert abs(share - masking.CORRUPT) < 0.15  # a word put in another's place is now and then the same
 
 
-def masked(kind: str, count: int, spoil: float = masking.SPOIL) -> list[masking.Masked]:
+def masked(kind: str, count: int, corrupt: float = masking.CORRUPT) -> list[masking.MaskedText]:
     """`count` texts of a kind, masked."""
     draw = random.Random(kind)
-    return [masking.mask(encoder_corpus.text_of(kind, draw), draw, spoil) for _ in range(count)]
+    return [masking.mask(encoder_corpus.text_of(kind, draw), draw, corrupt) for _ in range(count)]
 
 
 @pytest.mark.parametrize("kind", encoder_corpus.DRILLS)
@@ -92,21 +92,21 @@ def test_a_drill_hides_answers_alone(kind: str) -> None:
     for text in masked(kind, 40):
         assert text.inputs[0] == text.targets[0] == ids[pieces.CLS]
         assert text.weights[0] == 0
-        asked = {i for i, word in enumerate(text.inputs) if word == ids[pieces.MASK]}
-        assert asked == {i for i, weight in enumerate(text.weights) if weight}
-        for i in asked:  # what is hidden stands elsewhere, before it
+        hidden_here = {i for i, word in enumerate(text.inputs) if word == ids[pieces.MASK]}
+        assert hidden_here == {i for i, weight in enumerate(text.weights) if weight}
+        for i in hidden_here:  # what is hidden stands elsewhere, before it
             assert text.targets[i] in text.targets[:i]
-        hidden += len(asked)
+        hidden += len(hidden_here)
         shown += len(text.inputs)
     assert 0.05 < hidden / shown < 0.5
     assert {len(set(text.types)) for text in masked(kind, 40)} == {1, 2}
 
 
-def statements(text: masking.Masked, words: list[int]) -> list[list[int]]:
-    """The places of each statement of the second text; `words` are the true ones."""
-    places = [i for i, kind in enumerate(text.types) if kind]
-    ends = [n for n, i in enumerate(places) if words[i] == masking._ids()["."]]
-    return [places[start + 1 : end + 1] for start, end in pairwise([-1, *ends])]
+def statements(text: masking.MaskedTextText, words: list[int]) -> list[list[int]]:
+    """The positions of each statement of the second text; `words` are the true ones."""
+    positions = [i for i, kind in enumerate(text.types) if kind]
+    ends = [n for n, i in enumerate(positions) if words[i] == masking._ids()["."]]
+    return [positions[start + 1 : end + 1] for start, end in pairwise([-1, *ends])]
 
 
 def test_a_judged_statement_is_flawed_where_its_words_were_changed() -> None:
@@ -118,14 +118,14 @@ def test_a_judged_statement_is_flawed_where_its_words_were_changed() -> None:
     draw = random.Random(5)
     for _ in range(200):
         made = encoder_corpus.text_of("entailment", draw)
-        plain = masking.mask(made, random.Random(0), spoil=0.0)
-        true = [target if given == ids[pieces.MASK] else given
-                for given, target in zip(plain.inputs, plain.targets, strict=True)]  # fmt: skip
-        text = masking.mask(made, draw, spoil=1.0)
+        plain = masking.mask(made, random.Random(0), corrupt=0.0)
+        true = [target if word == ids[pieces.MASK] else word
+                for word, target in zip(plain.inputs, plain.targets, strict=True)]  # fmt: skip
+        text = masking.mask(made, draw, corrupt=1.0)
         marks = []
-        for places in statements(text, true):
-            judged = {verdicts[text.targets[i]] for i in places if text.targets[i] in verdicts}
-            changed = [i for i in places if text.inputs[i] not in (true[i], ids[pieces.MASK])]
+        for positions in statements(text, true):
+            judged = {verdicts[text.targets[i]] for i in positions if text.targets[i] in verdicts}
+            changed = [i for i in positions if text.inputs[i] not in (true[i], ids[pieces.MASK])]
             assert judged <= {bool(changed)}
             for i in changed:
                 was, now = words[true[i]], words[text.inputs[i]]
@@ -138,12 +138,14 @@ def test_a_judged_statement_is_flawed_where_its_words_were_changed() -> None:
 
 def test_half_of_the_pairs_hide_a_word_of_each_statement() -> None:
     mask = masking._ids()[pieces.MASK]
-    telling = [text for text in masked("entailment", 200) if not any(
+    hiding = [text for text in masked("entailment", 200) if not any(
         text.targets[i] in (masking._ids()[pieces.SOUND], masking._ids()[pieces.FLAWED])
         for i in range(1, len(text.inputs)))]  # fmt: skip
-    assert 20 < len(telling) < 120
+    assert 20 < len(hiding) < 120
     hidden = [
-        any(text.inputs[i] == mask for i in places) for text in telling for places in statements(text, text.targets)
+        any(text.inputs[i] == mask for i in positions)
+        for text in hiding
+        for positions in statements(text, text.targets)
     ]
     assert sum(hidden) > 0.9 * len(hidden)
 
@@ -154,7 +156,7 @@ def test_half_of_the_pairs_hide_a_word_of_each_statement() -> None:
 )
 def test_heads_start_out_by_looking_at_their_neighbours(layer: int, head: int, offset: int) -> None:
     shape = encoder.encoder_shape()
-    network, size = encoder.Encoder(shape, seed=0), shape.hidden // shape.heads
+    network, size = encoder.EncoderNetwork(shape, seed=0), shape.hidden // shape.heads
     words = network.embedding[torch.randint(0, shape.vocabulary, (48,), generator=torch.Generator().manual_seed(0))]
     stream = encoder.layer_norm(words + network.positions[:48] + network.types[0], network.embedding_norm)
     query, key, _ = (stream @ network.qkv[layer].T).split(shape.hidden, -1)
@@ -164,7 +166,7 @@ def test_heads_start_out_by_looking_at_their_neighbours(layer: int, head: int, o
 
 
 def test_export_is_the_same_function() -> None:
-    network = encoder.Encoder(small(), seed=0)
+    network = encoder.EncoderNetwork(small(), seed=0)
     batch = masking.MaskedBatches(0, 1, 128).batch(1, 1.0)
     inside = batch.documents[0] == 0
     alone = masking.MaskedBatch(*(field[:, inside] for field in batch))
@@ -196,8 +198,8 @@ def test_the_mixture_is_held_and_then_settles() -> None:
     assert [recipe.blend_at(step) for step in (0, 10, 20, 30, 40)] == [0, 0, 0.5, 1, 1]
 
 
-def test_the_probe_tells_kinds_and_rules_apart() -> None:
-    shares = encoder_train.probe_encoder(encoder.Encoder(small(), seed=0), rows=1)
+def test_the_probe_reports_kinds_and_rules_separately() -> None:
+    shares = encoder_train.probe_encoder(encoder.EncoderNetwork(small(), seed=0), rows=1)
     assert {*encoder_corpus.KINDS, *encoder_train.RULES} <= set(shares)
     assert "recall?" not in shares
     assert "owners?" in shares

@@ -185,7 +185,7 @@ def test_documents_in_a_row_do_not_see_each_other() -> None:
     total = torch.zeros(())
     for start in starts:
         inside = packed.documents[0] == start
-        alone = batches.Batch(*(field[:, inside] for field in packed))
+        alone = batches.PackedBatch(*(field[:, inside] for field in packed))
         total += small.loss(alone).detach() * alone.weights.sum()
     assert torch.allclose(total / packed.weights.sum(), small.loss(packed).detach(), rtol=1e-3)
 
@@ -194,7 +194,7 @@ def test_export_is_the_same_function() -> None:
     small = network.Network(network.Shape(3, 64, 96, 2, len(tokenizer.vocabulary())), seed=0)
     batch = batches.Batches(0, 1, 112).batch(1, 1.0)
     inside = batch.documents[0] == 0
-    alone = batches.Batch(*(field[:, inside] for field in batch))
+    alone = batches.PackedBatch(*(field[:, inside] for field in batch))
     with torch.inference_mode():
         logits = network.export(small)(alone.inputs).logits
         losses = torch.nn.functional.cross_entropy(logits[0], alone.targets[0], reduction="none")

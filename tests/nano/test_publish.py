@@ -48,9 +48,9 @@ def test_the_models_page_is_what_its_training_and_scores_say(tmp_path: Path) -> 
     for task, metric, score, chance, documents in cells(page):
         value, stderr = (float(number) / 100 for number in score.split(" ± "))
         scores[task] = publish.Score(metric, value, stderr, float(chance) / 100, int(documents))
-    told = re.search(r"standard error over documents.\n(.+)\n", page)
-    assert told is not None
-    path = publish.write_card(scores, told[1], copied(publish.FOLDER, tmp_path / "llama"))
+    environment = re.search(r"standard error over documents.\n(.+)\n", page)
+    assert environment is not None
+    path = publish.write_card(scores, environment[1], copied(publish.FOLDER, tmp_path / "llama"))
     assert path.read_text() == page
 
 
