@@ -6,14 +6,11 @@ the same numbers bit by bit.
 
 from __future__ import annotations
 
-import datetime
-import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from painters import __version__
 from painters.experiment.tuning import Tuning
 from painters.glue.protocols import FineTuner, PlanLogits, ScoringJob
 from painters.glue.records import records
@@ -23,10 +20,10 @@ from painters.models import describe, weights_digest
 from painters.plan import Plan, distinct
 from painters.progress import OnProgress
 from painters.results import Record
+from painters.results.provenance import model_fields, timestamp
 from painters.stack import LayerStack
 
 SEED = 42  # run_glue's own, and the paper's
-_LIBRARIES = ("torch", "transformers", "tokenizers")
 
 
 class Scorer:
@@ -164,29 +161,12 @@ class Scorer:
         """Yield the records of the logits that `compute` yields."""
         what = f"{plans[0] if len(plans) == 1 else f'{len(plans)} plans'} on {job.prepared.name}"
         on_batch = _counter(progress, self._fine_tuner.documents_to_run(len(plans), job), what)
-        settings = {"tuning": job.tuning, "seed": job.seed, "batch_size": job.batch_size}
-        common = self._model_fields() | settings
+        settings = {"kv": "exact", "shots": 0, "tuning": job.tuning, "seed": job.seed, "batch_size": job.batch_size}
+        common = model_fields(self.model, self.num_layers, weights=self.weights) | settings
         computed = compute(plans, job, on_batch)
         for plan, logits, seconds in with_memory_advice(computed, job.tuning, job.batch_size):
             cost = {"plan": str(plan), "layer_runs": plan.layer_runs, "depth": plan.depth, "seconds": seconds}
-            date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-            yield from records(job.prepared, logits, common | cost | {"date": date})
-
-    def _model_fields(self) -> dict[str, Any]:
-        """Return the fields of a record that follow from the model and the libraries."""
-        versions = {library: importlib.metadata.version(library) for library in _LIBRARIES}
-        return {
-            "model": self.name,
-            "revision": self.revision,
-            "weights": self.weights,
-            "num_layers": self.num_layers,
-            "dtype": str(self.model.dtype).removeprefix("torch."),
-            "device": self.model.device.type,
-            "attention": getattr(self.model.config, "_attn_implementation", None),
-            "kv": "exact",
-            "shots": 0,
-            "versions": {"painters": __version__, **versions},
-        }
+            yield from records(job.prepared, logits, common | cost | {"date": timestamp()})
 
 
 def _counter(progress: OnProgress | None, total: int, what: str) -> OnBatch:
