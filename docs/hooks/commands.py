@@ -1,4 +1,4 @@
-"""The reference of the command line, from the commands themselves."""
+"""Generate the reference of the command line from the commands themselves."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ARGUMENTS = "Arguments"  # and options that belong to no panel
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with every command in the place of the mark."""
+    """Return the page with the reference of all commands in place of the mark."""
     return markdown.replace(MARK, "\n".join(reference()))
 
 
 def reference() -> Iterator[str]:
-    """Every command under a heading of its own, in the order of the help."""
+    """Yield the lines of the reference: each command under its own heading, in the order of the help."""
     root: Any = get_command(app)
     for name, command in root.commands.items():
-        text, example = told(command.callback)
+        text, example = summary_and_example(command.callback)
         yield from (f"## painters {name}", "", text, "")
         if example:
             yield from ("```sh", example, "```", "")
@@ -34,24 +34,24 @@ def reference() -> Iterator[str]:
         yield from options(command, context)
 
 
-def told(callback: Any) -> tuple[str, str]:
-    """What a command does, and its example."""
+def summary_and_example(callback: Any) -> tuple[str, str]:
+    """Return what a command does, and its example."""
     text, _, example = inspect.getdoc(callback).partition("\n\n")
     return text.replace("\n", " "), example.strip()
 
 
 def options(command: Any, context: Any) -> Iterator[str]:
-    """A table of the arguments and options, panel by panel."""
+    """Yield the lines of a table of the arguments and options, panel by panel."""
     panels: dict[str, list[tuple[str, str]]] = {}
-    for one in command.params:
-        record = one.get_help_record(context)
+    for parameter in command.params:
+        record = parameter.get_help_record(context)
         if record is not None:
-            panels.setdefault(getattr(one, "rich_help_panel", None) or ARGUMENTS, []).append(record)
+            panels.setdefault(getattr(parameter, "rich_help_panel", None) or ARGUMENTS, []).append(record)
     if panels:
         yield from ("| option | what it does |", "| --- | --- |")
     for panel, records in panels.items():
         if len(panels) > 1:
             yield f"| **{panel}** | |"
-        for called, text in records:
-            yield f"| `{called}` | {text} |".replace("\n", " ")
+        for names, text in records:
+            yield f"| `{names}` | {text} |".replace("\n", " ")
     yield ""

@@ -1,4 +1,4 @@
-"""Pages of the site that lie elsewhere in the repository, sections that pages include, and the links to both."""
+"""Add pages from elsewhere in the repository to the site, include sections, and adapt their links."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
-# They are on the site under the paths that they have here.
+# The site has them under the same paths as the repository.
 PAGES = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -27,7 +27,7 @@ PAGES = (
     "painters/nano/llama/README.md",
     "results/README.md",
 )
-BESIDES = ("results/figures/*.png", "results/figures/*.svg", "notebooks/*.ipynb")
+ASSETS = ("results/figures/*.png", "results/figures/*.svg", "notebooks/*.ipynb")
 
 INCLUDE = re.compile(r"^<!-- include: (\S+?)#(\S+) -->$", re.MULTILINE)
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
@@ -35,42 +35,43 @@ FENCED = re.compile(r"^(```|~~~).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """The files of docs/ and those from elsewhere."""
+    """Return the files of docs/ and those from elsewhere in the repository."""
     from mkdocs.structure.files import File
 
-    for path in (*PAGES, *(str(found.relative_to(ROOT)) for name in BESIDES for found in sorted(ROOT.glob(name)))):
+    for path in (*PAGES, *(str(file.relative_to(ROOT)) for pattern in ASSETS for file in sorted(ROOT.glob(pattern)))):
         files.append(File.generated(config, path, abs_src_path=str(ROOT / path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The page with what it includes, every link to a file of the repository turned to where the site has it."""
-    here = {Path(file.abs_src_path).resolve(): file.src_uri for file in files if file.abs_src_path}
-    return expanded(markdown, Path(page.file.abs_src_path or ""), page.file.src_uri, here)
+    """Return the page with its inclusions, and with links to files as the site has them."""
+    locations = {Path(file.abs_src_path).resolve(): file.src_uri for file in files if file.abs_src_path}
+    return expanded(markdown, Path(page.file.abs_src_path or ""), page.file.src_uri, locations)
 
 
-def expanded(markdown: str, source: Path, uri: str, here: dict[Path, str]) -> str:
-    """The text of the page `uri` out of the file `source`; `here` says where the site has a file."""
-    made = []
-    for place, text in parts(markdown):
-        made.append(linked(text, (source if place is None else place).parent, uri, here))
-    return "".join(made)
+def expanded(markdown: str, source: Path, uri: str, locations: dict[Path, str]) -> str:
+    """Return the text of page `uri` from the file `source`; `locations` maps files to pages of the site."""
+    expanded_parts = []
+    for included, text in parts(markdown):
+        folder = (source if included is None else included).parent
+        expanded_parts.append(linked(text, folder, uri, locations))
+    return "".join(expanded_parts)
 
 
 def parts(markdown: str) -> Iterator[tuple[Path | None, str]]:
-    """The text in its parts: (None, its own), (file, the section of that file that it includes)."""
+    """Yield the parts of the text: (None, own text) and (file, included section of that file), in turn."""
     end = 0
-    for found in INCLUDE.finditer(markdown):
-        yield None, markdown[end : found.start()]
-        yield ROOT / found[1], section(ROOT / found[1], found[2])
-        end = found.end()
+    for match in INCLUDE.finditer(markdown):
+        yield None, markdown[end : match.start()]
+        yield ROOT / match[1], section(ROOT / match[1], match[2])
+        end = match.end()
     yield None, markdown[end:]
 
 
 def section(path: Path, anchor: str) -> str:
-    """What stands below the heading with this anchor, without it, up to the next heading; KeyError if there is none."""
+    """Return the text between the heading with this anchor and the next; KeyError if there is none."""
     text = path.read_text(encoding="utf-8")
-    plain = FENCED.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)  # a comment in code is no heading
+    plain = FENCED.sub(lambda block: re.sub(r"[^\n]", " ", block[0]), text)  # a comment in code is no heading
     headings = list(re.finditer(r"^#+ (.*)\n", plain, re.MULTILINE))
     ends = [heading.start() for heading in headings[1:]] + [len(text)]
     for heading, end in zip(headings, ends, strict=True):
@@ -79,20 +80,20 @@ def section(path: Path, anchor: str) -> str:
     raise KeyError(f"{path} has no heading #{anchor}")
 
 
-def linked(markdown: str, folder: Path, uri: str, here: dict[Path, str]) -> str:
-    """The text of a file in `folder` with its links as they are on the page `uri`."""
+def linked(markdown: str, folder: Path, uri: str, locations: dict[Path, str]) -> str:
+    """Return the text of a file in `folder` with its links as the page `uri` needs them."""
 
-    def turned(found: re.Match[str]) -> str:
-        target = here.get((folder / found[2]).resolve())
-        return found[0] if target is None else found[1] + posixpath.relpath(target, posixpath.dirname(uri)) + found[3]
+    def adapted(link: re.Match[str]) -> str:
+        target = locations.get((folder / link[2]).resolve())
+        return link[0] if target is None else link[1] + posixpath.relpath(target, posixpath.dirname(uri)) + link[3]
 
-    return outside_code(markdown, lambda text: LINK.sub(turned, text))
+    return outside_code(markdown, lambda text: LINK.sub(adapted, text))
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:
-    """The text with `change` made to all of it but blocks of code."""
-    made, end = [], 0
-    for found in FENCED.finditer(markdown):
-        made += [change(markdown[end : found.start()]), found[0]]
-        end = found.end()
-    return "".join([*made, change(markdown[end:])])
+    """Return the text with `change` applied to all of it except blocks of code."""
+    changed, end = [], 0
+    for block in FENCED.finditer(markdown):
+        changed += [change(markdown[end : block.start()]), block[0]]
+        end = block.end()
+    return "".join([*changed, change(markdown[end:])])

@@ -1,4 +1,4 @@
-"""Tables that pages of the site take from the code: variants, limits of plans, modes, and what experiments ask."""
+"""Generate tables of the site from the code: variants, limits, modes, figures and experiments."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ MARK = re.compile(r"^<!-- table: ([\w-]+)(?: (\S+))? -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """The page with its tables; KeyError for one that does not exist."""
-    return MARK.sub(lambda found: "\n".join(TABLES[found[1]](*filter(None, [found[2]]))), markdown)
+    """Return the page with its tables; KeyError for a table that does not exist."""
+    return MARK.sub(lambda mark: "\n".join(TABLES[mark[1]](*filter(None, [mark[2]]))), markdown)
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    """The lines of a table."""
+    """Yield the lines of a table."""
     for cells in (header, ["---" for _ in header], *rows):
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def variants_table() -> Iterator[str]:
-    """A row for each rule, with its plan for twelve layers."""
+    """Return a table of all variants, each with its plan for twelve layers."""
     rows = []
     for variant in variants.VARIANTS.values():
-        given = {name: 4 for name, default in variant.parameters.items() if default is None and name == "layer"}
-        shown = variants.build(variant.name, 12, **given)
+        arguments = {name: 4 for name, default in variant.parameters.items() if default is None and name == "layer"}
+        example = variants.build(variant.name, 12, **arguments)
         options = [f"`--{n}`" if default is None else f"`--{n} {default}`" for n, default in variant.parameters.items()]
-        rows.append([f"`{variant.name}`", variant.summary, ", ".join(options) or "–", variant.paper, f"`{shown}`"])
+        rows.append([f"`{variant.name}`", variant.summary, ", ".join(options) or "–", variant.paper, f"`{example}`"])
     return table(["variant", "what it does", "options, and their defaults", "paper", "of 12 layers"], rows)
 
 
 def windows_table(layers: str) -> Iterator[str]:
-    """A row for each window of a stack of so many layers."""
+    """Return a table of the windows of a stack of so many layers."""
     rows = []
     for start in variants.windows(int(layers)):
         touched = variants.window(int(layers), start)
@@ -49,7 +49,7 @@ def windows_table(layers: str) -> Iterator[str]:
 
 
 def limits_table() -> Iterator[str]:
-    """A row for each limit of a plan."""
+    """Return a table of the limits of plans."""
     rows = [
         ("number of a layer", f"0 to {plan.MAX_LAYERS - 1:,}"),
         ("layer runs, every repeat counted", f"{plan.MAX_LAYER_RUNS:,}"),
@@ -60,45 +60,45 @@ def limits_table() -> Iterator[str]:
 
 
 def modes_table() -> Iterator[str]:
-    """A row for each mode of similarity."""
-    return table(["mode", "what it is"], [(f"`{name}`", told) for name, told in MODES.items()])
+    """Return a table of the modes of similarity."""
+    return table(["mode", "what it is"], [(f"`{name}`", meaning) for name, meaning in MODES.items()])
 
 
 def figures_table() -> Iterator[str]:
-    """A row for each figure: the records that it needs."""
-    rows = [(f"[{one.number}](#figure-{one.number})", one.title, one.needs) for one in FIGURES.values()]
+    """Return a table of the figures and the records that they need."""
+    rows = [(f"[{figure.number}](#figure-{figure.number})", figure.title, figure.needs) for figure in FIGURES.values()]
     return table(["figure", "shows", "needs records of"], rows)
 
 
 def protocol_table(name: str) -> Iterator[str]:
-    """What the experiment of a figure asks, of the bundled models and of the paper's."""
-    both = {
+    """Return a table of the settings of a figure's experiment, for the bundled models and for the paper's."""
+    experiments = {
         "the bundled models": experiment.load(name),
         "the paper's": experiment.load(f"paper/{name}"),
     }
-    told = {where: asked(one) for where, one in both.items()}
-    names = dict.fromkeys(name for fields in told.values() for name in fields)
-    rows = [[name, *(fields.get(name, "–") for fields in told.values())] for name in names]
-    return table(["", *told], rows)
+    columns = {column: settings(loaded) for column, loaded in experiments.items()}
+    names = dict.fromkeys(name for fields in columns.values() for name in fields)
+    rows = [[name, *(fields.get(name, "–") for fields in columns.values())] for name in names]
+    return table(["", *columns], rows)
 
 
-def asked(one: Experiment) -> dict[str, str]:
-    """What an experiment asks, by name."""
+def settings(loaded: Experiment) -> dict[str, str]:
+    """Return the settings of an experiment, by name."""
     fields: dict[str, str] = {}
-    if one.include:
-        fields["cells of"] = ", ".join(f"`{name}`" for name in one.include)
-    for part in () if one.include else one.parts:
+    if loaded.include:
+        fields["cells of"] = ", ".join(f"`{name}`" for name in loaded.include)
+    for part in () if loaded.include else loaded.parts:
         prefix = "encoder: " if isinstance(part, Encoder) else ""
-        fields |= {prefix + name: value for name, value in grid(part).items()}
-    for measured in one.similarities:
-        fields |= similarities(measured)
-    if one.parts:
-        fields["cells in all, with the intact model"] = f"{len(experiment.cells(one, layers_of)):,}"
+        fields |= {prefix + name: value for name, value in grid_settings(part).items()}
+    for similarity in loaded.similarities:
+        fields |= similarity_settings(similarity)
+    if loaded.parts:
+        fields["cells in all, with the intact model"] = f"{len(experiment.cells(loaded, layers_of)):,}"
     return fields
 
 
-def grid(part: Grid) -> dict[str, str]:
-    """What one grid asks, by name."""
+def grid_settings(part: Grid) -> dict[str, str]:
+    """Return the settings of one grid, by name."""
     protocol = part.protocol
     shots = {task.name: protocol.shots if task.shots is None else task.shots for task in part.tasks}
     fields = {
@@ -114,9 +114,9 @@ def grid(part: Grid) -> dict[str, str]:
     }
     if isinstance(part, Encoder):
         fields["fine-tuning"] = "; ".join(
-            f"`{one.protocol}`: {one.epochs} epochs, rate {one.rate:g}, warm-up {one.warmup:g}, batches of "
-            f"{one.batch_size}, at most {one.max_length} tokens"
-            for one in part.tuning
+            f"`{tuning.protocol}`: {tuning.epochs} epochs, rate {tuning.rate:g}, warm-up {tuning.warmup:g}, batches of "
+            f"{tuning.batch_size}, at most {tuning.max_length} tokens"
+            for tuning in part.tuning
         )
         fields["seed of the fine-tuning"] = str(protocol.seed)
     else:
@@ -126,49 +126,52 @@ def grid(part: Grid) -> dict[str, str]:
     return fields
 
 
-def number_type(asked: str, given: Iterable[Model]) -> str:
-    """The number type of the weights, in words: "auto" is float32 for bundled models (`painters.models.load_model`)."""
-    if asked != "auto":
-        return asked
-    return "float32" if all(one.name in bundled.models() for one in given) else "the checkpoint has them"
+def number_type(dtype: str, of_models: Iterable[Model]) -> str:
+    """Return the number type of the weights in words.
+
+    "auto" is float32 for bundled models (`painters.models.load_model`).
+    """
+    if dtype != "auto":
+        return dtype
+    return "float32" if all(model.name in bundled.models() for model in of_models) else "the checkpoint has them"
 
 
 def widths(part: Grid) -> dict[str, str]:
-    """The layers that the windows of a grid touch, where its plans have windows, by name."""
+    """Return the widths of a grid's windows as a row; no row where its plans have no windows."""
     sizes = {layers_of(model) for model in part.models}
     touched = {len(variants.window(size, start)) for size in sizes for start in variants.windows(size)}
     has_windows = any("start" in variant.params for variant in part.variants)
     return {"widths M of the window": ", ".join(map(str, sorted(touched)))} if has_windows else {}
 
 
-def similarities(one: Similarity) -> dict[str, str]:
-    """What is measured of the states, by name."""
+def similarity_settings(similarity: Similarity) -> dict[str, str]:
+    """Return the settings of a measurement of similarity, by name."""
     return {
-        "models": models((*one.models, *one.encoders)),
-        "inputs": f"the first {one.limit} documents of `{one.inputs}`",
-        "modes": ", ".join(f"`{mode}`" for mode in one.modes),
-        "in batches of": str(one.batch_size),
+        "models": models((*similarity.models, *similarity.encoders)),
+        "inputs": f"the first {similarity.limit} documents of `{similarity.inputs}`",
+        "modes": ", ".join(f"`{mode}`" for mode in similarity.modes),
+        "in batches of": str(similarity.batch_size),
     }
 
 
-def models(given: Iterable[Model]) -> str:
-    """The models with their sizes."""
-    return ", ".join(f"{one.name} ({layers_of(one)} layers)" for one in given)
+def models(listed: Iterable[Model]) -> str:
+    """Return the models with their sizes, as text."""
+    return ", ".join(f"{model.name} ({layers_of(model)} layers)" for model in listed)
 
 
 def layers_of(model: Model) -> int:
-    """The layers of a bundled model, or as many as the experiment states."""
+    """Return the number of layers: the experiment's, or that of the bundled model."""
     return model.num_layers or bundled.num_layers(model.name) or 0
 
 
 def rule(variant: Any) -> str:
-    """A variant with the values that are asked of it."""
-    asked = [f"{name} {span(values)}" for name, values in variant.params.items()]
-    return f"{variant.name or variant.plan}" + (f" ({', '.join(asked)})" if asked else "")
+    """Return a variant with the values of its parameters, as text."""
+    parameters = [f"{name} {span(values)}" for name, values in variant.params.items()]
+    return f"{variant.name or variant.plan}" + (f" ({', '.join(parameters)})" if parameters else "")
 
 
 def span(value: Any) -> str:
-    """The values in words: all, 0 to 9, or one by one."""
+    """Return the values in words: "all", "0 to 9", or one by one."""
     if isinstance(value, str) or not isinstance(value, Iterable):
         return str(value)
     numbers = list(value)

@@ -17,7 +17,7 @@ from support.browser import Page
 ROOT = Path(__file__).parents[2]
 API = ROOT / "docs" / "api"
 INSIDE = {"cli", "memory", "nano", "progress"}
-"""Modules without a page: what they do is told where it is used."""
+"""Modules without a page: what they do is described where it is used."""
 COMMAND = browser.find()
 
 needs_mkdocs = pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs pip install -e '.[docs]'")
@@ -56,12 +56,12 @@ def test_the_tables_and_the_commands_are_of_the_code(monkeypatch: pytest.MonkeyP
         assert "<!-- table" not in made
         assert commands.MARK not in made
     assert all(f"| `{name}` |" in "\n".join(tables.variants_table()) for name in VARIANTS)
-    names = [one.name or one.callback.__name__ for one in app.registered_commands if one.callback]
-    told = "\n".join(commands.reference())
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    reference = "\n".join(commands.reference())
     assert names
-    assert all(f"## painters {name}\n" in told for name in names)
-    assert "`--install-completion`" not in told  # of the group, which the page tells in words
-    assert "`--variant <str>`" in told
+    assert all(f"## painters {name}\n" in reference for name in names)
+    assert "`--install-completion`" not in reference  # of the group, which the page describes in words
+    assert "`--variant <str>`" in reference
 
 
 def test_a_link_to_what_the_site_lacks_is_left_to_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
