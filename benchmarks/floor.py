@@ -1,4 +1,4 @@
-"""The floor: what a sweep takes at least, counted in layer executions on token positions and priced by measurement."""
+"""The floor: the least seconds of a sweep, from counted layer executions and their measured cost."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from painters.sharing.trie import Trie
 
 @dataclass(frozen=True)
 class Positions:
-    """What of a task's requests has to be run: token positions with different tokens up to them.
+    """How many token positions of a task's requests have to be run.
 
-    `within` counts them document by document, whose requests share their beginnings; `across` counts also what
-    documents have in common once. `scored` are those from which an answer's token is predicted. `padded` are the
-    positions that lm-eval runs at a batch size.
+    Positions with the same tokens up to them count once: in `within` only if they are of one document, in `across`
+    always. `scored` counts those from which an answer's token is predicted. `padded` counts the positions that lm-eval
+    runs at a batch size.
     """
 
     within: int
@@ -31,7 +31,7 @@ class Positions:
 
     @classmethod
     def of(cls, requests: Iterable[tuple[int, Sequence[int], Sequence[int]]], batch_size: int) -> Positions:
-        """Of (document, tokens of the context, tokens of the answer)."""
+        """Count the positions of requests: (document, tokens of the context, tokens of the answer)."""
         within, across, scored = set(), set(), set()
         rows = set()
         for document, context, answer in requests:
@@ -43,13 +43,13 @@ class Positions:
                     scored.add((document, inputs[:end]))
             rows.add(inputs)
         lengths = sorted(map(len, rows), reverse=True)
-        batches = [lengths[begin : begin + batch_size] for begin in range(0, len(lengths), batch_size)]
+        batches = [lengths[start : start + batch_size] for start in range(0, len(lengths), batch_size)]
         return cls(len(within), len(across), len(scored), sum(len(batch) * batch[0] for batch in batches))
 
 
 def tokenised(tokenizer: Any, requests: Iterable[Any]) -> list[tuple[int, list[int], list[int]]]:
-    """(document, tokens of the context, tokens of the answer) of lm-eval's requests, split as lm-eval splits them."""
-    found = []
+    """Return (document, tokens of the context, tokens of the answer) of requests, split as by lm-eval."""
+    split = []
     for request in requests:
         context, answer = request.args
         spaces = len(context) - len(context.rstrip())
@@ -57,14 +57,16 @@ def tokenised(tokenizer: Any, requests: Iterable[Any]) -> list[tuple[int, list[i
             context, answer = context[:-spaces], context[-spaces:] + answer
         whole = tokenizer.encode(context + answer)
         length = len(tokenizer.encode(context))
-        found.append((request.doc_id, whole[:length], whole[length:]))
-    return found
+        split.append((request.doc_id, whole[:length], whole[length:]))
+    return split
 
 
 @dataclass(frozen=True)
-class Unit:
-    """The seconds of one layer and of the head (final norm, logits and log-softmax) for a token position, each at
-    the shape that is best among those tried."""
+class UnitCost:
+    """The seconds per token position of one layer and of the head, each at its best shape.
+
+    The head is the final norm, the logits and the log-softmax.
+    """
 
     layer: float
     head: float
@@ -73,20 +75,23 @@ class Unit:
 SHAPES = ((8, 32), (16, 32), (32, 32), (64, 32), (8, 64), (16, 64), (32, 64))
 
 
-def unit(model: Any, repeats: int = 5, shapes: Sequence[tuple[int, int]] = SHAPES) -> Unit:
-    """Measured on random streams, all layers in turn, so that each finds the caches as in a forward."""
+def measure_unit_cost(model: Any, repeats: int = 5, shapes: Sequence[tuple[int, int]] = SHAPES) -> UnitCost:
+    """Measure the costs on random streams.
+
+    All layers run in turn, so that each finds the processor's caches as in a forward.
+    """
     base, clock = model.model, timing.clock(model.device)
 
     def cheapest(call: Callable[[torch.Tensor], object], times: int) -> float:
         best = math.inf
         for rows, length in shapes:
             stream = torch.randn(rows, length, model.config.hidden_size, dtype=model.dtype, device=model.device)
-            taken = []
+            costs = []
             for _ in range(repeats + 1):
-                began = clock()
+                start = clock()
                 call(stream)
-                taken.append((clock() - began) / (times * rows * length))
-            best = min(best, statistics.median(taken[1:]))
+                costs.append((clock() - start) / (times * rows * length))
+            best = min(best, statistics.median(costs[1:]))
         return best
 
     def layers(stream: torch.Tensor) -> None:
@@ -98,17 +103,24 @@ def unit(model: Any, repeats: int = 5, shapes: Sequence[tuple[int, int]] = SHAPE
         torch.log_softmax(model.lm_head(base.norm(stream)), dim=-1)
 
     with torch.no_grad():
-        return Unit(cheapest(layers, len(base.layers)), cheapest(head, 1))
+        return UnitCost(cheapest(layers, len(base.layers)), cheapest(head, 1))
 
 
 def floor(
-    plans_by_task: Mapping[str, Sequence[Plan]], positions: Mapping[str, Positions], unit: Unit, *, across: bool = False
+    plans_by_task: Mapping[str, Sequence[Plan]],
+    positions: Mapping[str, Positions],
+    cost: UnitCost,
+    *,
+    across: bool = False,
 ) -> float:
-    """The seconds that a sweep takes at least: every distinct execution of a layer on every distinct position, and the
-    head for every plan where an answer is scored."""
+    """Return the least seconds of a sweep.
+
+    They are those of every distinct execution of a layer on every distinct position, and of the head for every plan at
+    the positions where an answer is scored.
+    """
     seconds = 0.0
     for task, plans in plans_by_task.items():
-        found = positions[task]
-        runs = Trie.of(plans).layer_runs * (found.across if across else found.within)
-        seconds += runs * unit.layer + len(plans) * found.scored * unit.head
+        counts = positions[task]
+        runs = Trie.of(plans).layer_runs * (counts.across if across else counts.within)
+        seconds += runs * cost.layer + len(plans) * counts.scored * cost.head
     return seconds

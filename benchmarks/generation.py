@@ -1,8 +1,8 @@
-"""How fast generation is under a plan: lm-eval's own loop around `model.generate`, and the harness's, in turn.
+"""Measure generation under a plan: lm-eval's loop around `model.generate` and the harness's, in turn.
 
-One process, one thread, processor time. Both are given the same requests, batch size and plan, and the tokens of the
-answers are counted once, so that the ratio of the times is that of the tokens per second. The harness runs twice: with
-nothing known, and with the intact model's answers as drafts, as in every sweep that has scored that one.
+One process, one thread, processor time. Both sides get the same requests, batch size and plan, and the tokens of the
+answers are counted once, so that the ratio of the times is that of the tokens per second. The harness runs twice:
+without drafts, and with the intact model's answers as drafts, as in every sweep that has scored the intact model.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from painters.harness.lm import PaintersLM, language_model
 from painters.harness.tasks import quiet
 
 PLANS = ("0-11", "0-5 7-11", "0-4 6 5 7-11", "0-3 8-11", "1-11", "0-3 {4-7}*3 8-11", "0-3 5*4 8-11")
-"""The intact model, one layer skipped, two swapped, several skipped, the first one, a middle in parallel three times
-over, and one repeated in place of its neighbours."""
+"""In order: the intact model; one layer skipped; two layers swapped; several skipped; the first one skipped; middle
+layers in parallel, three times; one layer repeated in place of its neighbours."""
 
 
 def main(
@@ -33,14 +33,14 @@ def main(
     shots: Annotated[int, typer.Option(help="Examples in front of each question.")] = 0,
     same_shots: Annotated[bool, typer.Option(help="The same examples, the first ones, in front of all.")] = False,
     rounds: Annotated[int, typer.Option(help="How often each side runs, in turn.")] = 5,
-    batch_size: Annotated[list[int] | None, typer.Option(help="Rows at once; several are run in turn.")] = None,
+    batch_size: Annotated[list[int] | None, typer.Option(help="Batch size; several are run in turn.")] = None,
     plan: Annotated[list[str] | None, typer.Option(help="Plans for the 12 layers of nano-llama.")] = None,
 ) -> None:
     """Print a line for each batch size and plan: tokens per second of the three sides, and their ratios."""
     torch.set_num_threads(1)
     model, tokenizer = harness.load_model("nano-llama", device="cpu")
     (task,) = harness.prepare("nano_gsm8k", limit=documents, shots=0 if same_shots else shots)
-    requests = in_front(shots, task) if same_shots else task.requests
+    requests = with_examples(shots, task) if same_shots else task.requests
     kind = "the same shots" if same_shots else "shots"
     print(f"nano_gsm8k, {documents} documents, {shots} {kind}, {rounds} rounds, torch {torch.__version__}")
     print(f"{'batch':>5}  {'plan':20}{'tokens':>7}{'lm-eval':>9}{'painters':>9}{'drafted':>9}  ratios, lowest-highest")
@@ -63,7 +63,7 @@ def main(
 
 
 def answers_of(lm: PaintersLM, requests: list[Any]) -> dict[tuple[int, ...], list[int]]:
-    """The tokens with which the model answers, by prompt."""
+    """Return the tokens with which the model answers, by prompt."""
     lm.known_answers = {}
     lm.generate_until(requests, disable_tqdm=True)
     return lm.known_answers
@@ -72,35 +72,35 @@ def answers_of(lm: PaintersLM, requests: list[Any]) -> dict[tuple[int, ...], lis
 def compared(
     stock: HFLM, lm: PaintersLM, requests: list[Any], intact: dict[tuple[int, ...], list[int]], rounds: int
 ) -> tuple[list[tuple[float, float, float]], list[str]]:
-    """The seconds of lm-eval, of ours and of ours with the intact answers as drafts, in every round, and the texts.
+    """Return the seconds of each round (lm-eval, ours, ours with drafts) and the generated texts.
 
-    Raises RuntimeError where the texts are not the same.
+    Raise RuntimeError where the texts are not the same on all sides.
     """
     turns = []
     for _ in range(rounds):
         theirs, expected = timed(partial(stock.generate_until, requests, disable_tqdm=True))
         lm.known_answers = None
-        ours, found = timed(partial(lm.generate_until, requests, disable_tqdm=True))
+        ours, texts = timed(partial(lm.generate_until, requests, disable_tqdm=True))
         lm.known_answers = dict(intact)
-        drafted, again = timed(partial(lm.generate_until, requests, disable_tqdm=True))
-        if not expected == found == again:
+        drafted, drafted_texts = timed(partial(lm.generate_until, requests, disable_tqdm=True))
+        if not expected == texts == drafted_texts:
             raise RuntimeError("the texts are not the same on all sides")
         turns.append((theirs, ours, drafted))
     return turns, expected
 
 
-def in_front(shots: int, task: harness.Prepared) -> list[Any]:
-    """The task's requests with its first examples in front of each, as tasks with fixed examples have them."""
-    texts, answers = task.task.doc_to_text, task.task.doc_to_target
-    header = "".join(f"{texts(doc)} {answers(doc)}\n\n" for doc in list(task.task.fewshot_docs())[:shots])
+def with_examples(shots: int, task: harness.Prepared) -> list[Any]:
+    """Return the task's requests with the same first examples in front of each."""
+    question, answer = task.task.doc_to_text, task.task.doc_to_target
+    header = "".join(f"{question(doc)} {answer(doc)}\n\n" for doc in list(task.task.fewshot_docs())[:shots])
     return [SimpleNamespace(args=(header + request.args[0], request.args[1])) for request in task.requests]
 
 
 def timed(run: Callable[[], list[str]]) -> tuple[float, list[str]]:
-    """The processor seconds of a run, and what it returns."""
-    began = time.process_time()
+    """Return the processor seconds of a run, and what it returns."""
+    start = time.process_time()
     result = run()
-    return time.process_time() - began, result
+    return time.process_time() - start, result
 
 
 if __name__ == "__main__":

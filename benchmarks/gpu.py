@@ -1,10 +1,12 @@
-"""For a machine with a GPU: sweeps on a model of Llama2-7B's shape with random bfloat16 weights, and, when decoding, a
-parallel group of layers as grouped matrix products against one call per layer.
+"""Benchmarks for a GPU, on a model of Llama2-7B's shape with random bfloat16 weights.
+
+Two things are measured: sweeps of many plans; and, when decoding, a parallel group of layers as grouped matrix products
+against one call per layer.
 
     python benchmarks/gpu.py
     python benchmarks/gpu.py --tiny     # the same code on the CPU in seconds, for a random model of a few layers
 
-On a GPU, seconds are those of the clock, with all work finished; on the CPU they are CPU seconds.
+On a GPU, seconds are those of the clock once all work is finished; on the CPU they are CPU seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 import timing
 import torch
 from rivals import random_llama
-from sweeps import SWEEPS, Part, Sizes, Sweep, show
+from sweeps import SWEEPS, BatchSizes, Part, PreparedSweep, show
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
@@ -44,54 +46,59 @@ TINY = {
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """What was measured: the turns of each sweep, and for every group and batch the ratio of the two ways."""
+    """Measure and print; return the turns of each sweep, and the ratio for every group and batch size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="a few small layers on the CPU")
     parser.add_argument("--limit", type=int, default=200, help="passages")
     parser.add_argument("--turns", type=int, default=3, help="measurements of each sweep")
     parser.add_argument("--sample", type=int, default=4, help="plans that lm-eval scores in a turn")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64], help="each side takes its best")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[16, 32, 64], help="each side takes the fastest of them"
+    )
     parser.add_argument("--members", type=int, nargs="+", default=[2, 4, 8], help="layers in a parallel group")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="rows that are decoded together")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="batch sizes of decoding")
     parser.add_argument("--past", type=int, default=128, help="tokens that were decoded before")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
-    asked = parser.parse_args(arguments)
-    if not asked.tiny and not torch.cuda.is_available():
+    options = parser.parse_args(arguments)
+    if not options.tiny and not torch.cuda.is_available():
         parser.exit(2, "gpu.py: torch finds no CUDA device here; `--tiny` runs the same code on the CPU\n")
     torch.set_num_threads(1)
-    place, dtype = ("cpu", torch.float32) if asked.tiny else ("cuda", torch.bfloat16)
-    model = random_llama(**(TINY if asked.tiny else LLAMA2_7B), device=place, dtype=dtype)
-    found: dict[str, Any] = {"machine": timing.machine(), "sweeps": [], "groups": []}
-    if not asked.tiny:
-        found["machine"]["device"] = torch.cuda.get_device_name()
+    device, dtype = ("cpu", torch.float32) if options.tiny else ("cuda", torch.bfloat16)
+    model = random_llama(**(TINY if options.tiny else LLAMA2_7B), device=device, dtype=dtype)
+    measured: dict[str, Any] = {"machine": timing.machine(), "sweeps": [], "groups": []}
+    if not options.tiny:
+        measured["machine"]["device"] = torch.cuda.get_device_name()
     with tempfile.TemporaryDirectory() as folder:
         task = str(lambada_like(Path(folder)))
         _, tokenizer = load_model("nano-llama", device="cpu")
-        sizes = Sizes.best(model, tokenizer, [task], asked.batch_sizes, asked.limit)
+        sizes = BatchSizes.best(model, tokenizer, [task], options.batch_sizes, options.limit)
         for name in ("fig2", "fig10"):
             plans = tuple(dict.fromkeys(SWEEPS[name](model.config.num_hidden_layers)))
-            sweep = Sweep(model, tokenizer, [Part(plans, (task,))], sizes, asked.limit, exact=False)
-            found["sweeps"].append(sweep.measured(name, "passages", asked.turns, asked.sample))
-            show(found["sweeps"][-1])
-            timing.write(asked.json, found)
-    for members in asked.members:
+            sweep = PreparedSweep(model, tokenizer, [Part(plans, (task,))], sizes, options.limit, exact=False)
+            measured["sweeps"].append(sweep.measured(name, "passages", options.turns, options.sample))
+            show(measured["sweeps"][-1])
+            timing.write(options.json, measured)
+    for members in options.members:
         if members > model.config.num_hidden_layers:
             continue
-        for batch in asked.batches:
-            ratio = grouped_over_separate(model, members, batch, asked.past, asked.rounds)
-            found["groups"].append({"members": members, "batch": batch, **vars(ratio), "text": str(ratio)})
+        for batch in options.batches:
+            ratio = grouped_over_separate(model, members, batch, options.past, options.rounds)
+            measured["groups"].append({"members": members, "batch": batch, **vars(ratio), "text": str(ratio)})
     timing.show(
         "One token through a parallel group: seconds as grouped products over those as one call per layer",
         ["layers", "rows", "ratio (quartiles of the rounds)"],
-        [[group["members"], group["batch"], group["text"]] for group in found["groups"]],
+        [[group["members"], group["batch"], group["text"]] for group in measured["groups"]],
     )
-    timing.write(asked.json, found)
-    return found
+    timing.write(options.json, measured)
+    return measured
 
 
 def lambada_like(folder: Path) -> Path:
-    """A task like nano_lambada in `folder`, of passages as long as LAMBADA's: two of the bundled ones each."""
+    """Write a task like nano_lambada with passages as long as LAMBADA's into `folder`; return its path.
+
+    A passage is made of two of the bundled ones.
+    """
     bundled = tasks.bundled()["nano_lambada"]
     lines = (bundled.parent / "test.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(line)["text"] for line in lines]
@@ -107,8 +114,11 @@ def lambada_like(folder: Path) -> Path:
 
 
 def grouped_over_separate(model: Any, members: int, batch: int, past: int, rounds: int) -> timing.Ratio:
-    """How many times the seconds of one call per layer the grouped products take, for one token in each of `batch` rows
-    with `past` tokens before it; AssertionError where the two differ by more than rounding."""
+    """Return the seconds of grouped products over those of one call per layer.
+
+    Both decode one token in each of `batch` rows, after `past` tokens. Raise AssertionError where their outputs differ
+    by more than rounding.
+    """
     layers = list(model.model.layers)[:members]
     config, weight = model.config, layers[0].mlp.up_proj.weight
     torch.manual_seed(0)
@@ -119,34 +129,34 @@ def grouped_over_separate(model: Any, members: int, batch: int, past: int, round
     grouped = GroupedLayers(layers)
 
     def by_layer() -> Tensor:
-        kept = Past(keys, values)
-        outputs = [layer(hidden, None, None, kept, position_embeddings=rotary) for layer in layers]
+        cache = FixedCache(keys, values)
+        outputs = [layer(hidden, None, None, cache, position_embeddings=rotary) for layer in layers]
         return torch.stack(outputs).mean(0)
 
     def at_once() -> Tensor:
         return grouped(hidden, rotary, keys, values)
 
     with torch.no_grad():
-        slack = 1e-4 if weight.dtype == torch.float32 else 5e-2
-        torch.testing.assert_close(at_once(), by_layer(), rtol=slack, atol=slack)
-    ready = {"grouped": timing.ready(at_once), "separate": timing.ready(by_layer)}
-    timings = timing.in_turn(ready, rounds=rounds, number=10, clock=timing.clock(model.device))
+        tolerance = 1e-4 if weight.dtype == torch.float32 else 5e-2
+        torch.testing.assert_close(at_once(), by_layer(), rtol=tolerance, atol=tolerance)
+    alternatives = {"grouped": timing.ready(at_once), "separate": timing.ready(by_layer)}
+    timings = timing.in_turn(alternatives, rounds=rounds, number=10, clock=timing.clock(model.device))
     return timings["grouped"].over(timings["separate"])
 
 
-class Past:
-    """What attention needs of a cache: the keys and values from before, and nothing kept of the new ones."""
+class FixedCache:
+    """A cache that holds keys and values of earlier tokens and stores none of the new ones."""
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self._keys, self._values = keys, values
 
     def update(self, keys: Tensor, values: Tensor, layer: int, **_: Any) -> tuple[Tensor, Tensor]:
-        """Those from before and the new ones, [batch, heads, seq, head size]."""
+        """Return the earlier and the new ones together, `[batch, heads, seq, head size]`."""
         return torch.cat([self._keys[layer], keys], -2), torch.cat([self._values[layer], values], -2)
 
 
 class GroupedLayers:
-    """Llama layers that run side by side on one token per row, their weights stacked: four matrix products in all."""
+    """Llama layers that run in parallel on one token per row, with four stacked matrix products in all."""
 
     def __init__(self, layers: Sequence[Any]) -> None:
         attentions, mlps = [layer.self_attn for layer in layers], [layer.mlp for layer in layers]
@@ -160,8 +170,10 @@ class GroupedLayers:
         self._config, self._activation = attentions[0].config, mlps[0].act_fn
 
     def __call__(self, hidden: Tensor, rotary: tuple[Tensor, Tensor], keys: Tensor, values: Tensor) -> Tensor:
-        """The mean of the layers' outputs on `hidden` [batch, 1, hidden]; `keys` and `values` are those of the tokens
-        before, [layers, batch, heads, seq, head size]."""
+        """Return the mean of the layers' outputs on `hidden` `[batch, 1, hidden]`.
+
+        `keys` and `values` are those of earlier tokens, `[layers, batch, heads, seq, head size]`.
+        """
         members, batch, heads, past, size = keys.shape
         queries = self._config.num_attention_heads
         stream = hidden[:, 0].expand(members, batch, -1)
@@ -187,8 +199,8 @@ class GroupedLayers:
 
 
 def _stacked(projections: Sequence[Sequence[nn.Linear]]) -> Tensor:
-    """[layers, in, out]: for each layer its projections of the same input beside one another."""
-    return torch.stack([torch.cat([p.weight for p in of], 0).T.contiguous() for of in projections]).detach()
+    """Return weights `[layers, in, out]`: for each layer its projections of one input, concatenated."""
+    return torch.stack([torch.cat([p.weight for p in layer], 0).T.contiguous() for layer in projections]).detach()
 
 
 if __name__ == "__main__":

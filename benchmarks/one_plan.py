@@ -1,5 +1,7 @@
-"""One plan at a time: a forward under `painters.surgery` against the plain model, a list of layers edited by hand, and
-nnsight and TransformerLens where they are installed and can follow the plan.
+"""Measure one plan at a time: a forward under `painters.surgery` against the alternatives.
+
+These are the plain model, a list of layers edited by hand, and nnsight and TransformerLens where they are installed and
+can follow the plan.
 
     python benchmarks/one_plan.py
 """
@@ -22,10 +24,10 @@ from painters import Plan, surgery
 from painters.models import load_model
 
 PLANS = ("0-11", "0-5 7-11", "0-4 6 5 7-11", "0-3 8-4 9-11", "0-3 6*5 9-11", "0-3 {4-8} 9-11", "0-3 {4-8}*3 9-11")
-"""Of twelve layers: the identity, one skip, a swap, and for a window of five: reversed, the middle layer repeated, side
-by side, and that three times."""
+"""Plans of twelve layers: the identity, one skip, a swap, and for a window of five: reversed, the middle layer
+repeated, in parallel, and in parallel three times."""
 INPUTS = {"8 x 128 tokens": (8, 128, 1), "1 x 16 tokens": (1, 16, 10)}
-"""Name -> rows, tokens in a row, and the calls that one measurement takes."""
+"""Name -> rows, tokens in a row, and calls per measurement."""
 RIVALS = {"nnsight": "nnsight", "transformer_lens": "transformer-lens"}
 """Module -> package."""
 PLAIN = "plain forward"
@@ -33,7 +35,7 @@ LENS = "TransformerLens"
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """What was measured: for every model, input and plan the ratios to the plain forward."""
+    """Measure and print; return for every model, input and plan the ratios to the plain forward."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--threads", type=int, default=1)
@@ -41,33 +43,33 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=list(INPUTS))
     parser.add_argument("--plans", nargs="+", default=list(PLANS))
     parser.add_argument("--json", type=Path, help="where to write the numbers")
-    asked = parser.parse_args(arguments)
-    torch.set_num_threads(asked.threads)
-    found: dict[str, Any] = {"machine": timing.machine("nnsight", "transformer-lens"), "ratios": []}
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    report: dict[str, Any] = {"machine": timing.machine("nnsight", "transformer-lens"), "ratios": []}
     for module, package in RIVALS.items():
         if not importlib.util.find_spec(module):
             print(f"{package} is not installed and is left out: pip install {package}")
-    for name in asked.models:
-        model = model_called(name)
-        for given in asked.inputs:
-            rows, length, number = INPUTS[given]
+    for name in options.models:
+        model = model_named(name)
+        for inputs in options.inputs:
+            rows, length, number = INPUTS[inputs]
             ids = torch.randint(3, model.config.vocab_size, (rows, length), generator=torch.Generator().manual_seed(0))
-            ratios = {plan: compare(model, Plan.parse(plan), ids, asked.rounds, number) for plan in asked.plans}
-            found["ratios"] += [
-                {"model": name, "inputs": given, "plan": plan, "side": side, **vars(ratio)}
+            ratios = {plan: compare(model, Plan.parse(plan), ids, options.rounds, number) for plan in options.plans}
+            report["ratios"] += [
+                {"model": name, "inputs": inputs, "plan": plan, "side": side, **vars(ratio)}
                 for plan, sides in ratios.items()
                 for side, ratio in sides.items()
             ]
             columns = list(dict.fromkeys(side for sides in ratios.values() for side in sides))
             cells = [[plan, *(sides.get(side, "") for side in columns)] for plan, sides in ratios.items()]
-            title = f"{name}, {given}: CPU seconds over those of a {PLAIN}, medians of {asked.rounds} rounds"
+            title = f"{name}, {inputs}: CPU seconds over those of a {PLAIN}, medians of {options.rounds} rounds"
             timing.show(f"{title} (quartiles of the rounds)", ["plan", *columns], cells)
-    timing.write(asked.json, found)
-    return found
+    timing.write(options.json, report)
+    return report
 
 
-def model_called(name: str) -> Any:
-    """`nano-llama`, or `random-256` for a random Llama of twelve layers with that hidden size."""
+def model_named(name: str) -> Any:
+    """Return a bundled model, or for `random-256` a random Llama of twelve layers with that hidden size."""
     if name.startswith("random-"):
         return random_llama(12, int(name.removeprefix("random-")))
     model, _ = load_model(name)
@@ -75,14 +77,16 @@ def model_called(name: str) -> Any:
 
 
 def compare(model: Any, plan: Plan, ids: Tensor, rounds: int, number: int) -> dict[str, timing.Ratio]:
-    """Each side's ratio to the plain forward of the model, all without a cache but the one that says so."""
+    """Return each side's ratio to the plain forward; no side has a cache unless its name says so."""
     sides = _sides(model, plan, ids)
     _check(sides, plan)
     timings = timing.in_turn(sides, rounds=rounds, number=number)
-    return {name: taken.over(timings[PLAIN]) for name, taken in timings.items() if name != PLAIN}
+    return {name: side.over(timings[PLAIN]) for name, side in timings.items() if name != PLAIN}
 
 
-def _sides(model: Any, plan: Plan, ids: Tensor) -> dict[str, timing.Entered]:
+def _sides(model: Any, plan: Plan, ids: Tensor) -> dict[str, timing.Alternative]:
+    """Return the alternatives to measure, by name."""
+
     def forward() -> Tensor:
         logits: Tensor = model(input_ids=ids, use_cache=False).logits
         return logits
@@ -95,7 +99,7 @@ def _sides(model: Any, plan: Plan, ids: Tensor) -> dict[str, timing.Entered]:
         with surgery(model, plan):
             return forward()
 
-    def under(context: Callable[[], Any], call: Callable[[], Tensor]) -> timing.Entered:
+    def under(context: Callable[[], Any], call: Callable[[], Tensor]) -> timing.Alternative:
         @contextlib.contextmanager
         def enter() -> Iterator[Callable[[], object]]:
             with context():
@@ -122,16 +126,16 @@ def _sides(model: Any, plan: Plan, ids: Tensor) -> dict[str, timing.Entered]:
     return sides
 
 
-def _check(sides: dict[str, timing.Entered], plan: Plan) -> None:
-    """Nothing; AssertionError where a side computes something else than the list edited by hand."""
+def _check(sides: dict[str, timing.Alternative], plan: Plan) -> None:
+    """Raise AssertionError where a side computes something else than the list edited by hand."""
     with torch.no_grad():
         with sides["list edited"]() as call:
             expected = call()
         for name, enter in sides.items():
             if not name.startswith("plain"):
-                slack = 1e-4 if name == LENS else 0  # its attention is put together from other operations
+                tolerance = 1e-4 if name == LENS else 0  # its attention is made of other operations
                 with enter() as call:
-                    torch.testing.assert_close(call(), expected, rtol=0, atol=slack, msg=f"{name}, {plan}: others")
+                    torch.testing.assert_close(call(), expected, rtol=0, atol=tolerance, msg=f"{name}, {plan}: others")
 
 
 if __name__ == "__main__":

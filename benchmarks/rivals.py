@@ -1,5 +1,4 @@
-"""What one would do without painters: edit the list of layers by hand, trace the model with nnsight, or hook it with
-TransformerLens."""
+"""Follow plans without painters: by an edited list of layers, with nnsight, or with TransformerLens."""
 
 from __future__ import annotations
 
@@ -26,7 +25,7 @@ def random_llama(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Any:
-    """A Llama with random weights, in evaluation mode."""
+    """Return a Llama with random weights, in evaluation mode."""
     torch.manual_seed(0)
     config = LlamaConfig(
         num_hidden_layers=num_layers,
@@ -41,32 +40,33 @@ def random_llama(
 
 
 class SideBySide(nn.Module):
-    """A parallel group in a list of layers: its branches on the same stream, and the mean of what they return."""
+    """A parallel group in a list of layers: runs its branches on one stream, returns the mean of outputs."""
 
     def __init__(self, branches: list[list[nn.Module]]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(nn.ModuleList(branch) for branch in branches)
 
-    def forward(self, hidden: Tensor, **given: Any) -> Tensor:
+    def forward(self, hidden: Tensor, **kwargs: Any) -> Tensor:
+        """Return the mean of the branches' outputs on `hidden`."""
         outputs = []
         for branch in self.branches:
             stream = hidden
             for layer in branch:  # type: ignore[attr-defined]
-                stream = layer(stream, **given)
+                stream = layer(stream, **kwargs)
             outputs.append(stream)
         return torch.stack(outputs).mean(0)
 
 
 @contextmanager
 def edited(model: Any, plan: Plan) -> Iterator[Any]:
-    """The Llama-like `model`, its list of layers edited by hand to follow `plan`.
+    """Edit the list of layers of a Llama-like model to follow `plan`; restore it on leaving.
 
-    Its configuration says that no cache is to be filled: with one, a layer that runs twice would go silently wrong.
+    The cache is turned off in its configuration: with one, a layer that runs twice would be silently wrong.
     """
     base, config = model.model, model.config
     before = base.layers, config.num_hidden_layers, config.use_cache
-    edited = nn.ModuleList(_module(step, list(base.layers)) for step in plan.steps)
-    base.layers, config.num_hidden_layers, config.use_cache = edited, len(edited), False
+    layers = nn.ModuleList(_module(step, list(base.layers)) for step in plan.steps)
+    base.layers, config.num_hidden_layers, config.use_cache = layers, len(layers), False
     try:
         yield model
     finally:
@@ -74,20 +74,24 @@ def edited(model: Any, plan: Plan) -> Iterator[Any]:
 
 
 def _module(step: Step, layers: list[nn.Module]) -> nn.Module:
+    """Return the layer of a step, or the module of its parallel group."""
     if isinstance(step, Layer):
         return layers[step.index]
     return SideBySide([[_module(inner, layers) for inner in branch] for branch in step.branches])
 
 
 def sharing_weights(model: Any) -> Any:
-    """A copy of the model with the same parameters, for tools that leave wrappers or hooks in what they are given."""
-    kept = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    return copy.deepcopy(model, kept)
+    """Return a copy with the same parameters, for tools that leave wrappers or hooks in a model."""
+    shared = {id(tensor): tensor for tensor in [*model.parameters(), *model.buffers()]}
+    return copy.deepcopy(model, shared)
 
 
 def traced(wrapped: Any, plan: Plan, ids: Tensor) -> Callable[[], Tensor]:
-    """A call that gives the logits under `plan` by nnsight: what the plan leaves as it is runs as it is, and the layers
-    between are skipped for a stream that their like made, called out of order."""
+    """Return a call that computes the logits under `plan` with nnsight.
+
+    Layers that the plan leaves alone run as usual. Those in between are skipped; their output is replaced by a stream
+    for which layers are called in the plan's order.
+    """
     layers = wrapped.model.layers
     first, stop, middle = _difference(plan, len(layers))
 
@@ -97,10 +101,10 @@ def traced(wrapped: Any, plan: Plan, ids: Tensor) -> Callable[[], Tensor]:
                 logits = wrapped.output.logits.save()
             return logits  # noqa: RET504 (nnsight runs the block elsewhere: nothing can return from within)
         with wrapped.trace(input_ids=ids, use_cache=False):
-            args, given = layers[first].inputs
+            args, kwargs = layers[first].inputs
             stream = args[0]
             for step in middle:
-                stream = follow(step, stream, given, layers)
+                stream = follow(step, stream, kwargs, layers)
             for i in range(first, stop):
                 layers[i].skip(stream)
             logits = wrapped.output.logits.save()
@@ -109,22 +113,22 @@ def traced(wrapped: Any, plan: Plan, ids: Tensor) -> Callable[[], Tensor]:
     return call
 
 
-def follow(step: Step, stream: Tensor, given: dict[str, Any], layers: Any) -> Tensor:
-    """The stream after one step, whose layers are called with the arguments `given`."""
+def follow(step: Step, stream: Tensor, kwargs: dict[str, Any], layers: Any) -> Tensor:
+    """Return the stream after one step, whose layers are called with `kwargs`."""
     if isinstance(step, Layer):
-        output: Tensor = layers[step.index](stream, **given)
+        output: Tensor = layers[step.index](stream, **kwargs)
         return output
     outputs = []
     for branch in step.branches:
         hidden = stream
         for inner in branch:
-            hidden = follow(inner, hidden, given, layers)
+            hidden = follow(inner, hidden, kwargs, layers)
         outputs.append(hidden)
     return torch.stack(outputs).mean(0)
 
 
 def bridged(model: Any, tokenizer: Any) -> Any:
-    """TransformerLens' bridge around a copy of the model with the same parameters; it wants some tokenizer."""
+    """Return TransformerLens' bridge around a copy with the same parameters; it needs any tokenizer."""
     from transformer_lens.model_bridge import TransformerBridge
 
     return TransformerBridge.boot_transformers(
@@ -133,38 +137,39 @@ def bridged(model: Any, tokenizer: Any) -> Any:
 
 
 def hooked(bridge: Any, plan: Plan, ids: Tensor) -> Callable[[], Tensor] | None:
-    """A call that gives the logits under `plan` by TransformerLens: a layer that the plan skips runs, and a hook puts
-    the stream from before it in the place of its output. None for plans that do more than skip.
+    """Return a call that computes the logits under `plan` with TransformerLens.
+
+    Return None for a plan that does more than skip. A skipped layer runs, and a hook replaces its output by its input.
     """
     executed = [step.index for step in plan.steps if isinstance(step, Layer)]
     if len(executed) < len(plan.steps) or executed != sorted(set(executed)):
         return None
     skipped = sorted(set(range(bridge.cfg.n_layers)) - set(executed))
-    kept: dict[int, Tensor] = {}
+    inputs: dict[int, Tensor] = {}
 
     def hooks(layer: int) -> list[tuple[str, Callable[..., Any]]]:
         def keep(stream: Tensor, hook: Any) -> None:
-            kept[layer] = stream
+            inputs[layer] = stream
 
-        def put(stream: Tensor, hook: Any) -> Tensor:
-            return kept[layer]
+        def replace(stream: Tensor, hook: Any) -> Tensor:
+            return inputs[layer]
 
-        return [(f"blocks.{layer}.hook_in", keep), (f"blocks.{layer}.hook_out", put)]
+        return [(f"blocks.{layer}.hook_in", keep), (f"blocks.{layer}.hook_out", replace)]
 
-    both = [pair for layer in skipped for pair in hooks(layer)]
+    all_hooks = [pair for layer in skipped for pair in hooks(layer)]
 
     def call() -> Tensor:
-        logits: Tensor = bridge.run_with_hooks(ids, fwd_hooks=both) if both else bridge(ids)
+        logits: Tensor = bridge.run_with_hooks(ids, fwd_hooks=all_hooks) if all_hooks else bridge(ids)
         return logits
 
     return call
 
 
 def _difference(plan: Plan, num_layers: int) -> tuple[int, int, tuple[Step, ...]]:
-    """The layers [first, stop) that the plan runs otherwise, and the steps that it has in their place.
+    """Return the range [first, stop) of layers that the plan changes, and the steps that replace them.
 
-    A plan that only adds steps is read as replacing one layer by itself and them, for nnsight can begin only at a
-    layer.
+    A plan that only adds steps is read as replacing one layer by itself and the added steps, because nnsight can only
+    start at a layer.
     """
     identity = Plan.identity(num_layers).steps
     steps = plan.steps

@@ -1,10 +1,12 @@
-"""Sweeps of many plans: `score_together` against lm-eval's own `hf` model with the list of layers edited by hand, one
-evaluation per plan, and against the floor, the work that no order of running can avoid.
+"""Measure sweeps of many plans: `score_together` against lm-eval by hand, and against the floor.
+
+*By hand* is lm-eval's own `hf` model with an edited list of layers, one evaluation per plan. The *floor* is the work
+that no order of running can avoid.
 
     python benchmarks/sweeps.py fig2 windows fig10 all --tasks mc ll
 
 Where lm-eval's side is sampled (`--sample`), the seconds of a whole sweep come from a line through the plans that were
-measured, seconds = fixed + per layer run x layer runs, and both the line and what it missed by are printed.
+measured, seconds = fixed + per layer run x layer runs. Its largest error is printed.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 import timing
 import torch
 from by_hand import ByHand, Line, sample
-from floor import Positions, floor, tokenised, unit
+from floor import Positions, floor, measure_unit_cost, tokenised
 
 from painters import Plan, experiment, variants
 from painters.harness import load_model, prepare, score_together
@@ -35,14 +37,14 @@ TASKS = {
 
 @dataclass(frozen=True)
 class Part:
-    """Plans that the same tasks are asked of."""
+    """Plans, and the tasks that all of them are scored on."""
 
     plans: tuple[Plan, ...]
     tasks: tuple[str, ...]
 
 
 def fig2(num_layers: int) -> list[Plan]:
-    """Every layer skipped, and every two neighbours swapped."""
+    """Return the plans of figure 2: every layer skipped, and every two neighbours swapped."""
     return [
         *(variants.skip_layer(num_layers=num_layers, layer=layer) for layer in range(num_layers)),
         *(variants.swap(num_layers=num_layers, layer=layer) for layer in range(num_layers - 1)),
@@ -50,7 +52,7 @@ def fig2(num_layers: int) -> list[Plan]:
 
 
 def windows(num_layers: int) -> list[Plan]:
-    """Figures 4 to 9: every window skipped, repeated, reversed, shuffled, side by side, and that three times."""
+    """Return the plans of figures 4 to 9: all rules on every window, the parallel one also three times."""
     return [
         plan
         for start in variants.windows(num_layers)
@@ -66,7 +68,7 @@ def windows(num_layers: int) -> list[Plan]:
 
 
 def fig10(num_layers: int) -> list[Plan]:
-    """Every window side by side, 1 to 16 times."""
+    """Return the plans of figure 10: every window in parallel, 1 to 16 times."""
     return [
         variants.parallel(num_layers=num_layers, start=start, loops=loops)
         for start in variants.windows(num_layers)
@@ -77,34 +79,42 @@ def fig10(num_layers: int) -> list[Plan]:
 SWEEPS: dict[str, Callable[[int], list[Plan]]] = {"fig2": fig2, "windows": windows, "fig10": fig10}
 
 
-def parts_of(sweep: str, wanted: Sequence[str], num_layers: int) -> list[Part]:
-    """The plans of a sweep with their tasks; `all` is every cell of the figures 2 to 11, grouped by its tasks."""
+def parts_of(sweep: str, tasks: Sequence[str], num_layers: int) -> list[Part]:
+    """Return the plans of a sweep with their tasks; `all` is every cell of figures 2 to 11."""
     if sweep != "all":
-        return [Part(tuple(dict.fromkeys(SWEEPS[sweep](num_layers))), tuple(wanted))]
+        return [Part(tuple(dict.fromkeys(SWEEPS[sweep](num_layers))), tuple(tasks))]
     figures = [experiment.load(experiment.find(f"fig{number}")) for number in range(2, 12)]
-    asked: dict[Plan, list[str]] = {}
+    tasks_of: dict[Plan, list[str]] = {}
     for cell in experiment.cells(figures, lambda model: num_layers):
-        if cell.model == "nano-llama" and cell.task in wanted:
-            asked.setdefault(cell.plan, []).append(cell.task)
+        if cell.model == "nano-llama" and cell.task in tasks:
+            tasks_of.setdefault(cell.plan, []).append(cell.task)
     parts: dict[tuple[str, ...], list[Plan]] = {}
-    for plan, its in asked.items():
-        parts.setdefault(tuple(task for task in wanted if task in its), []).append(plan)
-    return [Part(tuple(plans), its) for its, plans in parts.items()]
+    for plan, its_tasks in tasks_of.items():
+        parts.setdefault(tuple(task for task in tasks if task in its_tasks), []).append(plan)
+    return [Part(tuple(plans), shared_tasks) for shared_tasks, plans in parts.items()]
 
 
 def plans_by_task(parts: Iterable[Part]) -> dict[str, list[Plan]]:
-    """Task -> its distinct plans, in order."""
-    found: dict[str, dict[Plan, None]] = {}
+    """Return the distinct plans of each task, in order."""
+    by_task: dict[str, dict[Plan, None]] = {}
     for part in parts:
         for task in part.tasks:
-            found.setdefault(task, {}).update(dict.fromkeys(part.plans))
-    return {task: list(plans) for task, plans in found.items()}
+            by_task.setdefault(task, {}).update(dict.fromkeys(part.plans))
+    return {task: list(plans) for task, plans in by_task.items()}
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One measurement of a sweep, everything in seconds: ours for all plans, lm-eval's for those sampled and, by
-    its line, for all; the floor within documents and across them."""
+    """One measurement of a sweep, in seconds.
+
+    Attributes:
+        ours: The seconds of all plans with `score_together`.
+        by_hand_measured: lm-eval's seconds for the sampled plans.
+        by_hand: lm-eval's seconds for all plans, by the line.
+        fit_error: The line's largest error, as a share.
+        floor: The floor with positions shared within documents.
+        floor_across: The floor with positions shared across documents too.
+    """
 
     ours: float
     by_hand_measured: float
@@ -114,15 +124,15 @@ class Turn:
     floor_across: float
 
 
-class Sweep:
-    """A sweep made ready on both sides, with what it has to run counted."""
+class PreparedSweep:
+    """A sweep that is prepared on both sides, with its layer runs and positions counted."""
 
     def __init__(
-        self, model: Any, tokenizer: Any, parts: Sequence[Part], sizes: Sizes, limit: int | None, exact: bool
+        self, model: Any, tokenizer: Any, parts: Sequence[Part], sizes: BatchSizes, limit: int | None, exact: bool
     ) -> None:
         self._model, self._tokenizer, self._parts, self._exact = model, tokenizer, parts, exact
         self._sizes, self._limit = sizes, limit
-        # Other batches add up in another order, and half a precision rounds at other places.
+        # Other batches add up in another order, and half precision rounds differently.
         self._rounding = 0.1 if model.dtype != torch.float32 else 1e-5 if exact else 0.01
         self.plans_by_task = plans_by_task(parts)
         self._by_hand = ByHand(model, tokenizer, list(self.plans_by_task), sizes.by_hand)
@@ -134,21 +144,21 @@ class Sweep:
 
     @property
     def counted(self) -> dict[str, int]:
-        """Plans, cells, layer runs alone and shared (over all tasks), and token positions (over all tasks)."""
-        asked = self.plans_by_task.values()
+        """The plans and cells, and over all tasks the layer runs, alone and shared, and token positions."""
+        plans_of_tasks = self.plans_by_task.values()
         return {
-            "plans": len({plan for plans in asked for plan in plans}),
-            "cells": sum(map(len, asked)),
-            "layer_runs_alone": sum(plan.layer_runs for plans in asked for plan in plans),
-            "layer_runs_shared": sum(Trie.of(plans).layer_runs for plans in asked),
+            "plans": len({plan for plans in plans_of_tasks for plan in plans}),
+            "cells": sum(map(len, plans_of_tasks)),
+            "layer_runs_alone": sum(plan.layer_runs for plans in plans_of_tasks for plan in plans),
+            "layer_runs_shared": sum(Trie.of(plans).layer_runs for plans in plans_of_tasks),
             **{
-                f"positions_{kind}": sum(getattr(part, kind) for part in self._positions.values())
+                f"positions_{kind}": sum(getattr(positions, kind) for positions in self._positions.values())
                 for kind in ("padded", "within", "across", "scored")
             },
         }
 
     def measured(self, name: str, tasks: str, turns: int, count: int) -> dict[str, Any]:
-        """What `turns` measurements found, for the record: `name` is the sweep's, `tasks` that of its tasks."""
+        """Measure `turns` times; return a report with the names of the sweep and of its tasks."""
         return {
             "sweep": name,
             "tasks": tasks,
@@ -159,7 +169,7 @@ class Sweep:
         }
 
     def turn(self, count: int, seed: int) -> Turn:
-        """Both sides and the floor, one after the other; `count` plans of each part are scored by lm-eval."""
+        """Measure both sides and the floor in turn; lm-eval scores `count` plans of each part."""
         measured = total = 0.0
         errors, scores = [], {}
         for part in self._parts:
@@ -177,55 +187,57 @@ class Sweep:
         )
         documents = {task.name: task.documents for task in self._prepared.values()}
         check(scores, values, documents, self._rounding)
-        cost = unit(self._model)
+        cost = measure_unit_cost(self._model)
         lower = floor(self.plans_by_task, self._positions, cost)
         lowest = floor(self.plans_by_task, self._positions, cost, across=True)
         return Turn(ours, measured, total, max(errors), lower, lowest)
 
 
 @dataclass(frozen=True)
-class Sizes:
+class BatchSizes:
     """The batch size at which each side is fastest."""
 
     by_hand: int
     ours: int
 
     @classmethod
-    def best(cls, model: Any, tokenizer: Any, names: Sequence[str], tried: Sequence[int], limit: int | None) -> Sizes:
-        """Each found on the intact model, among those tried."""
+    def best(
+        cls, model: Any, tokenizer: Any, names: Sequence[str], tried: Sequence[int], limit: int | None
+    ) -> BatchSizes:
+        """Return the sizes among `tried` that are fastest on the intact model."""
         if len(tried) == 1:
             return cls(tried[0], tried[0])
         identity = Plan.identity(model.config.num_hidden_layers)
-        ready = prepared(names, limit)
+        tasks = prepared(names, limit)
         by_hand, ours = {}, {}
         for size in tried:
             by_hand[size], _ = ByHand(model, tokenizer, names, size).score(identity, names, limit)
-            asked = {name: [identity] for name in names}
-            ours[size], _ = together(model, tokenizer, asked, ready, size, exact=False)
+            plans = {name: [identity] for name in names}
+            ours[size], _ = together(model, tokenizer, plans, tasks, size, exact=False)
         return cls(min(by_hand, key=by_hand.__getitem__), min(ours, key=ours.__getitem__))
 
 
 def prepared(names: Iterable[str], limit: int | None) -> dict[str, Any]:
-    """Each name, of a bundled task or the path of another, with its task."""
+    """Return the prepared tasks by name; a name is that of a bundled task, or the path of another."""
     return dict(zip(names, prepare(list(names), limit=limit), strict=True))
 
 
 def together(
     model: Any,
     tokenizer: Any,
-    asked: Mapping[str, Sequence[Plan]],
-    ready: Mapping[str, Any],
+    plans_by_task: Mapping[str, Sequence[Plan]],
+    tasks: Mapping[str, Any],
     batch_size: int,
     exact: bool,
 ) -> tuple[float, dict[tuple[str, str, str], float | None]]:
-    """The seconds of all plans on their tasks, and (plan, task, metric) -> value."""
+    """Return the seconds of all plans on their tasks, and the values by (plan, task, metric)."""
     values = {}
     clock = timing.clock(model.device)
-    began = clock()
-    for task, plans in asked.items():
-        for record in score_together(model, tokenizer, plans, ready[task], batch_size=batch_size, exact_batching=exact):
+    start = clock()
+    for task, plans in plans_by_task.items():
+        for record in score_together(model, tokenizer, plans, tasks[task], batch_size=batch_size, exact_batching=exact):
             values[record.plan, record.task, record.metric] = record.value
-    return clock() - began, values
+    return clock() - start, values
 
 
 def check(
@@ -234,47 +246,51 @@ def check(
     documents: Mapping[str, int],
     share: float,
 ) -> None:
-    """Nothing; AssertionError where a score differs by more than `share` of it and of the documents."""
+    """Raise AssertionError where a score differs by more than `share` of it and of the documents."""
     for (plan, task, metric), value in by_hand.items():
-        mine = ours[plan, task, metric]
-        if mine is None:
+        our_value = ours[plan, task, metric]
+        if our_value is None:
             continue  # a perplexity that is not finite
-        slack = max(share * abs(value), math.floor(share * documents[task] + 0.5) / documents[task])
-        assert abs(mine - value) <= slack + 1e-9, f"{metric} of {task} under {plan}: {mine} here, {value} by lm-eval"
+        tolerance = max(share * abs(value), math.floor(share * documents[task] + 0.5) / documents[task])
+        assert abs(our_value - value) <= tolerance + 1e-9, (
+            f"{metric} of {task} under {plan}: {our_value} here, {value} by lm-eval"
+        )
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """What was measured: for every sweep and set of tasks the turns and the counts."""
+    """Measure and print; return for every sweep and set of tasks the turns and the counts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweeps", nargs="*", default=["fig2", "windows", "fig10"], help="fig2, windows, fig10, all")
     parser.add_argument("--tasks", nargs="+", default=["mc", "ll"], choices=list(TASKS))
     parser.add_argument("--limit", type=int, default=100, help="documents of each task")
     parser.add_argument("--turns", type=int, default=3, help="measurements of each sweep")
     parser.add_argument("--sample", type=int, default=5, help="plans that lm-eval scores in a turn")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[16, 32, 64], help="each side takes its best")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[16, 32, 64], help="each side takes the fastest of them"
+    )
     parser.add_argument("--exact-batching", action="store_true", help="ours in lm-eval's batches, to the last digit")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="where to write the numbers")
-    asked = parser.parse_args(arguments)
-    torch.set_num_threads(asked.threads)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
     model, tokenizer = load_model("nano-llama")
-    found: dict[str, Any] = {"machine": timing.machine(), "limit": asked.limit, "sweeps": []}
+    report: dict[str, Any] = {"machine": timing.machine(), "limit": options.limit, "sweeps": []}
     sizes = {
-        name: Sizes.best(model, tokenizer, TASKS[name], asked.batch_sizes, asked.limit)
-        for name in dict.fromkeys(asked.tasks)
+        name: BatchSizes.best(model, tokenizer, TASKS[name], options.batch_sizes, options.limit)
+        for name in dict.fromkeys(options.tasks)
     }
-    for sweep in asked.sweeps:
+    for sweep in options.sweeps:
         for name, size in sizes.items():
             parts = parts_of(sweep, TASKS[name], model.config.num_hidden_layers)
-            ready = Sweep(model, tokenizer, parts, size, asked.limit, asked.exact_batching)
-            found["sweeps"].append(ready.measured(sweep, name, asked.turns, asked.sample))
-            timing.write(asked.json, found)
-            show(found["sweeps"][-1])
-    return found
+            ready = PreparedSweep(model, tokenizer, parts, size, options.limit, options.exact_batching)
+            report["sweeps"].append(ready.measured(sweep, name, options.turns, options.sample))
+            timing.write(options.json, report)
+            show(report["sweeps"][-1])
+    return report
 
 
 def show(sweep: dict[str, Any]) -> None:
-    """Nothing; prints what one sweep took."""
+    """Print the times and counts of one sweep."""
     turns, counted = sweep["turns"], sweep["counted"]
 
     def spread(values: list[float]) -> str:
@@ -283,8 +299,8 @@ def show(sweep: dict[str, Any]) -> None:
     def seconds(name: str) -> str:
         return spread([turn[name] for turn in turns])
 
-    def over(one: str, other: str) -> str:
-        return spread([turn[one] / turn[other] for turn in turns])
+    def over(name: str, base: str) -> str:
+        return spread([turn[name] / turn[base] for turn in turns])
 
     batching = "lm-eval's batches" if sweep["exact"] else "token trees"
     timing.show(
@@ -298,7 +314,7 @@ def show(sweep: dict[str, Any]) -> None:
             ["batch size by hand, ours", "{by_hand}, {ours}".format(**sweep["batch_sizes"])],
             ["by hand, plans measured (s)", seconds("by_hand_measured")],
             ["by hand, all plans by the line (s)", seconds("by_hand")],
-            ["what the line misses by", f"{max(turn['fit_error'] for turn in turns):.1%} at most"],
+            ["largest error of the line", f"{max(turn['fit_error'] for turn in turns):.1%} at most"],
             ["ours (s)", seconds("ours")],
             ["floor (s)", seconds("floor")],
             ["by hand / ours", over("by_hand", "ours")],

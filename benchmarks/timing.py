@@ -1,4 +1,4 @@
-"""Alternatives measured in turn in one process, their ratios with the spread, and the machine that they hold for."""
+"""Measure alternatives in turn in one process; report ratios with their spread, and the machine."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-Entered = Callable[[], AbstractContextManager[Callable[[], object]]]
-"""Makes everything ready and gives what is to be timed; leaving the context takes it down. Neither is timed."""
+Alternative = Callable[[], AbstractContextManager[Callable[[], object]]]
+"""Enters a context that yields the call to time. Entering and leaving are not timed."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The seconds of one alternative for one call, round by round."""
+    """The seconds per call of one alternative, round by round."""
 
     seconds: tuple[float, ...]
 
     @property
     def median(self) -> float:
+        """The median of the rounds."""
         return statistics.median(self.seconds)
 
     def over(self, base: Timing) -> Ratio:
-        """How many times the seconds of `base`, whose rounds lie beside these."""
+        """Return the ratio to `base`, which was measured in the same rounds."""
         rounds = [mine / other for mine, other in zip(self.seconds, base.seconds, strict=True)]
         low, high = quartiles(rounds)
         return Ratio(self.median / base.median, low, high)
@@ -52,7 +53,7 @@ class Ratio:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """The first and the third quartile; of a single value, that value twice."""
+    """Return the first and the third quartile; of a single value, that value twice."""
     if len(values) < 2:
         return values[0], values[0]
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
@@ -60,7 +61,7 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def clock(device: torch.device) -> Callable[[], float]:
-    """What tells the seconds: of this process on the CPU, or of the wall with all work of the GPU finished."""
+    """Return a clock: CPU seconds of this process, or with a GPU wall seconds once its work is done."""
 
     def finished() -> float:
         torch.cuda.synchronize(device)
@@ -69,18 +70,22 @@ def clock(device: torch.device) -> Callable[[], float]:
     return finished if device.type == "cuda" else time.process_time
 
 
-def ready(call: Callable[[], object]) -> Entered:
-    """A call that needs nothing around it."""
+def ready(call: Callable[[], object]) -> Alternative:
+    """Return the alternative of a call that needs no context."""
     return lambda: nullcontext(call)
 
 
 def in_turn(
-    alternatives: Mapping[str, Entered], *, rounds: int, number: int = 1, clock: Callable[[], float] = time.process_time
+    alternatives: Mapping[str, Alternative],
+    *,
+    rounds: int,
+    number: int = 1,
+    clock: Callable[[], float] = time.process_time,
 ) -> dict[str, Timing]:
-    """The seconds of each alternative for `number` calls, `rounds` times, after a round that is not counted.
+    """Return the seconds per call of each alternative in `rounds` rounds, after one that is not counted.
 
-    A round calls every alternative once, and every round begins with another one, so that what a machine does beside
-    them meets all alike.
+    A round calls every alternative `number` times in turn. Every round starts with another alternative, so that other
+    work of the machine affects all alike.
     """
     names = list(alternatives)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -89,17 +94,17 @@ def in_turn(
             first = turn % len(names)
             for name in names[first:] + names[:first]:
                 with alternatives[name]() as call:
-                    began = clock()
+                    start = clock()
                     for _ in range(number):
                         call()
-                    taken = (clock() - began) / number
+                    per_call = (clock() - start) / number
                 if turn >= 0:
-                    seconds[name].append(taken)
-    return {name: Timing(tuple(taken)) for name, taken in seconds.items()}
+                    seconds[name].append(per_call)
+    return {name: Timing(tuple(per_round)) for name, per_round in seconds.items()}
 
 
 def machine(*more: str) -> dict[str, Any]:
-    """The processor, the cores, the threads used, and the versions of the libraries, `more` among them."""
+    """Return the processor, its cores, the threads used, and versions of libraries, including `more`."""
     libraries = ("torch", "transformers", "lm_eval", *more)
     return {
         "processor": _processor(),
@@ -111,7 +116,7 @@ def machine(*more: str) -> dict[str, Any]:
 
 
 def version_of(library: str) -> str | None:
-    """The version of an installed library; None where it is not installed."""
+    """Return the version of an installed library; None where it is not installed."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
@@ -127,7 +132,7 @@ def _processor() -> str:
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Nothing; prints a table, its first column to the left and the others to the right."""
+    """Print a table whose first column is aligned left and the others right."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
@@ -137,7 +142,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
     Console(width=terminal.width if terminal.is_terminal else 140).print(table)
 
 
-def write(path: Path | None, found: Mapping[str, Any]) -> None:
-    """Nothing; the numbers are in the file `path`, if there is to be one."""
+def write(path: Path | None, report: Mapping[str, Any]) -> None:
+    """Write the numbers to the file `path`, if one is given."""
     if path is not None:
-        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

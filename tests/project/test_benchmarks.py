@@ -1,4 +1,4 @@
-"""The benchmarks run, on the tiniest settings, and count and compute what they say."""
+"""The benchmarks run on tiny settings, and their counts and computations are right."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_alternatives_take_turns(script: Any) -> None:
         return enter
 
     clock = iter(range(1000))
-    taken = script("timing").in_turn(
+    timings = script("timing").in_turn(
         {name: alternative(name) for name in "ab"}, rounds=2, number=3, clock=lambda: float(next(clock))
     )
     first, second = ["(a", "a", "a", "a", ")"], ["(b", "b", "b", "b", ")"]
     assert order == [*second, *first, *first, *second, *second, *first]
-    assert {name: timing.seconds for name, timing in taken.items()} == {"a": (1 / 3, 1 / 3), "b": (1 / 3, 1 / 3)}
+    assert {name: timing.seconds for name, timing in timings.items()} == {"a": (1 / 3, 1 / 3), "b": (1 / 3, 1 / 3)}
 
 
 @pytest.mark.parametrize("text", ["0-5", "0-2 4-5", "0 2 1 3-5", "0 {1-4}*3 5", "{(0 1) 2} 3 3", "5 4", "0 {1 {2 3}}"])
@@ -95,11 +95,11 @@ def test_sweeps_are_the_plans_of_the_figures(script: Any) -> None:
     (part,) = sweeps.parts_of("windows", ("nano_arc",), 12)
     assert len(part.plans) == 33  # a window of one layer: reversed, shuffled and side by side are the identity
     parts = sweeps.parts_of("all", sweeps.TASKS["ll"], 12)
-    asked = sweeps.plans_by_task(parts)
-    assert set(asked) == set(sweeps.TASKS["ll"])
-    assert {variants.swap(num_layers=12, layer=3)} <= set(asked["nano_lambada"]) - set(asked["nano_arc"])
-    assert variants.parallel(num_layers=12, start=2, loops=16) in asked["nano_arc"]
-    assert variants.shuffle(num_layers=12, start=1, seed=9) in asked["nano_hellaswag"]
+    by_task = sweeps.plans_by_task(parts)
+    assert set(by_task) == set(sweeps.TASKS["ll"])
+    assert {variants.swap(num_layers=12, layer=3)} <= set(by_task["nano_lambada"]) - set(by_task["nano_arc"])
+    assert variants.parallel(num_layers=12, start=2, loops=16) in by_task["nano_arc"]
+    assert variants.shuffle(num_layers=12, start=1, seed=9) in by_task["nano_hellaswag"]
 
 
 def test_a_sample_is_spread_over_layer_runs(script: Any) -> None:
@@ -129,9 +129,9 @@ def test_the_floor_counts_what_no_order_avoids(script: Any) -> None:
     # document 0: 1, 1 2, 1 2 4; document 1: 1, 1 6. Scored: after 1 2, after 1 2 4, after 1 6.
     assert positions == floor.Positions(within=5, across=4, scored=3, padded=3 * 2 + 2)
     plans = {"task": [Plan.parse("0-3"), Plan.parse("0-1 3")]}  # five distinct runs: 0 1 2 3, and 3 after 1
-    unit = floor.Unit(layer=10.0, head=1.0)
-    assert floor.floor(plans, {"task": positions}, unit) == 5 * 5 * 10 + 2 * 3
-    assert floor.floor(plans, {"task": positions}, unit, across=True) == 5 * 4 * 10 + 2 * 3
+    cost = floor.UnitCost(layer=10.0, head=1.0)
+    assert floor.floor(plans, {"task": positions}, cost) == 5 * 5 * 10 + 2 * 3
+    assert floor.floor(plans, {"task": positions}, cost, across=True) == 5 * 4 * 10 + 2 * 3
 
 
 def test_positions_are_those_of_lm_eval(script: Any) -> None:
@@ -183,13 +183,15 @@ def test_grouped_products_are_the_layers(script: Any) -> None:
     hidden, past = torch.randn(2, 1, 64), torch.randn(3, 2, 4, 5, 16)
     rotary = model.model.rotary_emb(hidden, torch.full((1, 1), 5))
     with torch.no_grad():
-        outputs = [layer(hidden, None, None, gpu.Past(past, past), position_embeddings=rotary) for layer in layers]
+        outputs = [
+            layer(hidden, None, None, gpu.FixedCache(past, past), position_embeddings=rotary) for layer in layers
+        ]
         assert not torch.allclose(grouped(hidden, rotary, past, past), torch.stack(outputs).mean(0))
 
 
 def test_one_plan_runs(script: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    written = tmp_path / "found.json"
-    found = script("one_plan").main(
+    written = tmp_path / "report.json"
+    report = script("one_plan").main(
         [
             "--rounds",
             "2",
@@ -203,15 +205,28 @@ def test_one_plan_runs(script: Any, tmp_path: Path, capsys: pytest.CaptureFixtur
             str(written),
         ]
     )
-    assert {ratio["side"] for ratio in found["ratios"]} >= {"painters", "entered each time", "list edited"}
+    assert {ratio["side"] for ratio in report["ratios"]} >= {"painters", "entered each time", "list edited"}
     assert json.loads(written.read_text())["machine"]["threads"] == 1
     assert "0-5 7-11" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("batching", [[], pytest.param(["--exact-batching"], marks=pytest.mark.slow)])
 def test_sweeps_run(script: Any, batching: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["fig2", "--tasks", "mc", "--limit", "2", "--turns", "1", "--sample", "2", "--batch-sizes", "8", *batching]
-    (sweep,) = script("sweeps").main(asked)["sweeps"]
+    arguments = [
+        "fig2",
+        "--tasks",
+        "mc",
+        "--limit",
+        "2",
+        "--turns",
+        "1",
+        "--sample",
+        "2",
+        "--batch-sizes",
+        "8",
+        *batching,
+    ]
+    (sweep,) = script("sweeps").main(arguments)["sweeps"]
     assert sweep["exact"] == bool(batching)
     assert sweep["counted"]["layer_runs_shared"] == 2 * 143 < sweep["counted"]["layer_runs_alone"] == 2 * 264
     (turn,) = sweep["turns"]
@@ -223,16 +238,16 @@ def test_sweeps_run(script: Any, batching: list[str], capsys: pytest.CaptureFixt
 @pytest.mark.slow
 def test_memory_runs(script: Any) -> None:
     """The formula holds within a sixth, and a sweep keeps a fraction of what its plans would."""
-    found = script("memory").main(["--plans", "30", "--limit", "32"])["nano"]
-    for case in found.values():
+    report = script("memory").main(["--plans", "30", "--limit", "32"])["nano"]
+    for case in report.values():
         assert case["peak"] == pytest.approx(case["tensors"], rel=1 / 6)
 
 
 def test_gpu_runs_on_the_cpu(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["--tiny", "--limit", "2", "--turns", "1", "--sample", "2", "--batch-sizes", "8", "--rounds", "1"]
-    found = script("gpu").main([*asked, "--members", "2", "8"])
-    assert [sweep["sweep"] for sweep in found["sweeps"]] == ["fig2", "fig10"]
-    assert [(group["members"], group["batch"]) for group in found["groups"]] == [(2, 1), (2, 16)]
+    arguments = ["--tiny", "--limit", "2", "--turns", "1", "--sample", "2", "--batch-sizes", "8", "--rounds", "1"]
+    report = script("gpu").main([*arguments, "--members", "2", "8"])
+    assert [sweep["sweep"] for sweep in report["sweeps"]] == ["fig2", "fig10"]
+    assert [(group["members"], group["batch"]) for group in report["groups"]] == [(2, 1), (2, 16)]
     if not torch.cuda.is_available():
         with pytest.raises(SystemExit):
             script("gpu").main([])
