@@ -13,7 +13,7 @@ from support.nano_samples import documents, llama, tokenizer, write_tasks
 from transformers import BertConfig, BertForMaskedLM
 
 from painters import harness, models, tasks
-from painters.harness import records as _harness_records
+from painters.harness import records as harness_records
 from painters.models import ModelError
 from painters.tasks import TaskError
 
@@ -79,7 +79,7 @@ def test_knowing_everything_scores_one(name: str, tmp_path: Path) -> None:
     (task,) = harness.prepare(write_tasks(tmp_path)[name])
     right_answers(task, name)
     task.task.apply_filters()
-    outcomes = _harness_records.outcomes_of(task)
+    outcomes = harness_records.outcomes_of(task)
     for (metric, _), values in outcomes.items():
         assert values == [-0.5 if metric == "perplexity" else 1] * task.documents
 
@@ -94,7 +94,7 @@ def test_sums_are_read_off_behind_the_marks(answer: str, right: int, tmp_path: P
     (task,) = harness.prepare(str(tmp_path / "nano_gsm8k" / "nano_gsm8k.yaml"))
     task.requests[0].resps = [answer]
     task.task.apply_filters()
-    assert _harness_records.outcomes_of(task)["exact_match", "strict-match"] == [right]
+    assert harness_records.outcomes_of(task)["exact_match", "strict-match"] == [right]
 
 
 def test_tasks_resolve_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,10 +108,10 @@ def test_tasks_resolve_from_any_working_directory(tmp_path: Path, monkeypatch: p
 
 
 def test_lm_evals_own_task_is_found_without_its_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    from painters.harness import tasks as _harness_tasks
+    from painters.harness import tasks as harness_tasks
 
     for name in ("arc_challenge", "hellaswag", "gsm8k", "winogrande", "lambada_openai"):
-        path = _harness_tasks._file_of(name)
+        path = harness_tasks._file_of(name)
         assert path is not None
         assert path.is_relative_to(Path(lm_eval.tasks.__file__).parent)
 
@@ -131,9 +131,9 @@ class FakeIndex:
 
 
 def test_an_unknown_task_names_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    from painters.harness import tasks as _harness_tasks
+    from painters.harness import tasks as harness_tasks
 
-    monkeypatch.setattr(_harness_tasks, "_index", FakeIndex)  # the real one takes many seconds
+    monkeypatch.setattr(harness_tasks, "_index", FakeIndex)  # the real one takes many seconds
     with pytest.raises(TaskError, match=r"neither bundled .*; did you mean nano_winogrande or winogrande"):
         harness.prepare("nano_winograd")
     with pytest.raises(TaskError, match="`lm_eval ls tasks` lists"):

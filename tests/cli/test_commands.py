@@ -17,7 +17,7 @@ from support.outcome import Outcome
 from support.terminal import shown
 
 from painters import cli, figures, tasks, variants
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._errors import EXIT_CODES
 from painters.similarity import MODES
 
@@ -196,7 +196,7 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
 
 def completed(words: str, monkeypatch: pytest.MonkeyPatch, painters: Callable[..., Outcome]) -> list[str]:
     """What bash offers for the last of the words."""
-    monkeypatch.setenv(_cli_complete.VARIABLE, "complete_bash")
+    monkeypatch.setenv(_complete.VARIABLE, "complete_bash")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
     return painters().out.split()
@@ -232,7 +232,7 @@ def test_values_are_completed(
 def test_shells_get_their_script(painters: Callable[..., Outcome], shell: str) -> None:
     found = painters("--show-completion", shell)
     assert found.code == 0
-    assert f"{_cli_complete.VARIABLE}=complete_{shell}" in found.out
+    assert f"{_complete.VARIABLE}=complete_{shell}" in found.out
     assert painters("--show-completion", "tcsh").code == 2
 
 

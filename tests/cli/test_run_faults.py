@@ -21,8 +21,7 @@ from support.outcome import Outcome
 from support.sweeps import CELLS, GRID, content, counts
 
 from painters import harness, sweep
-from painters.cli import _progress as _cli_progress
-from painters.cli import _stop as _cli_stop
+from painters.cli import _progress, _stop
 from painters.experiment import Experiment, load
 from painters.models import hub
 from painters.ranks import LostProcessError, Ranks
@@ -61,14 +60,14 @@ def hearing() -> Iterator[None]:
 def test_a_signal_ends_a_run_and_says_what_is_kept(
     painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
-    report = _cli_progress.TaskProgress.__call__
+    report = _progress.TaskProgress.__call__
 
     def send(self: Any, done: int, total: int, what: str) -> None:
         report(self, done, total, what)
         if "lambada" in what:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(_cli_progress.TaskProgress, "__call__", send)
+    monkeypatch.setattr(_progress.TaskProgress, "__call__", send)
     before = {number: signal.getsignal(number) for number, _ in SIGNALS}
     tasks = [f"{folder}/tasks/{name}/{name}.yaml" for name in ("nano_arc", "nano_lambada")]
     asked = ("run", "--model", f"{folder}/model", "--plan", "0-2 4-5", "--tasks", ",".join(tasks), "--limit", "2")
@@ -103,14 +102,14 @@ def test_a_signal_that_python_drops_is_heard_at_the_next_answer(monkeypatch: pyt
             os.kill(os.getpid(), signal.SIGTERM)
 
     def work() -> None:
-        with _cli_stop.stoppable("All is kept") as stops:
+        with _stop.stoppable("All is kept") as stops:
             one = Tidied()
             del one
             done.append("went on")
             stops.watching(None)()
             done.append("never")
 
-    with pytest.raises(_cli_stop.Terminated):
+    with pytest.raises(_stop.Terminated):
         work()
     assert done == ["KeyboardInterrupt", "went on"]
 
@@ -119,7 +118,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with _cli_stop.stoppable():
+        with _stop.stoppable():
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
@@ -131,10 +130,10 @@ def test_of_several_processes_the_main_one_speaks(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("WORLD_SIZE", "2")
 
     def work() -> None:
-        with _cli_stop.stoppable("All is kept"):
+        with _stop.stoppable("All is kept"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    with pytest.raises(_cli_stop.Terminated, match="accelerate launch --num_processes 2 -m painters sweep fig4"):
+    with pytest.raises(_stop.Terminated, match="accelerate launch --num_processes 2 -m painters sweep fig4"):
         work()
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as silent:
@@ -444,9 +443,9 @@ def test_fail_fast_ends_at_the_first_failure(painters: Call, folder: Path, first
 
 def test_an_interrupt_without_a_signal_is_ctrl_c() -> None:
     def work() -> None:
-        with _cli_stop.stoppable("All is kept"):
+        with _stop.stoppable("All is kept"):
             raise KeyboardInterrupt
 
-    with pytest.raises(_cli_stop.Stopped, match="All is kept") as stopped:
+    with pytest.raises(_stop.Stopped, match="All is kept") as stopped:
         work()
     assert stopped.value.exit_code == 130

@@ -22,8 +22,8 @@ from support.printing import printed
 from support.sweeps import CELLS, GRID, content
 
 from painters import sweep
-from painters.cli import _progress as _cli_progress
-from painters.cli import sweep as _cli_sweep
+from painters.cli import _progress
+from painters.cli import sweep as sweep_command
 from painters.experiment import Experiment, ExperimentError, load
 from painters.results import Store
 from painters.sweep import Progress
@@ -115,7 +115,7 @@ def test_what_did_not_count_is_reported() -> None:
     summary.refused["m: scored with other weights (a; here b)"] = 1
     summary.unchecked["t"] = "it is gone"
     summary.notes.update({"A worker was lost and replaced": 2, "A worker was given up: no": 1})
-    text = printed(_cli_sweep.summary_table(summary, [load("fig4"), load("fig2")]))
+    text = printed(sweep_command.summary_table(summary, [load("fig4"), load("fig2")]))
     assert "1 scoring in the store did not count: m: scored with other weights (a; here b)" in text
     assert "The records of t were not checked against the model and task at hand: it is gone" in text
     assert "A worker was lost and replaced (2 times)\nA worker was given up: no\n" in re.sub(" +\n", "\n", text)
@@ -287,14 +287,14 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr("painters.sweep.eta.EVERY", -1.0)
     monkeypatch.setattr("painters.sweep.chunks.FIRST", 4)
-    report = _cli_progress._Lines.__call__
+    report = _progress._Lines.__call__
 
     def send(self: Any, now: Progress) -> None:
         report(self, now)
         if now.done == 4 and now.share > 0:
             os.kill(os.getpid(), number)
 
-    monkeypatch.setattr(_cli_progress._Lines, "__call__", send)
+    monkeypatch.setattr(_progress._Lines, "__call__", send)
     handler = signal.getsignal(signal.SIGTERM)
     found = painters("sweep", f"{folder}/grid.yaml", "--out", "a store")
     assert found.code == code
@@ -302,7 +302,7 @@ def test_a_signal_ends_cleanly_and_says_how_to_go_on(
     assert "kept in a store; to go on:" in found.err
     assert f"painters sweep {folder}/grid.yaml --out 'a store'" in found.err
     assert signal.getsignal(signal.SIGTERM) == handler
-    monkeypatch.setattr(_cli_progress._Lines, "__call__", report)
+    monkeypatch.setattr(_progress._Lines, "__call__", report)
     again = painters("sweep", f"{folder}/grid.yaml", "--out", "a store")
     assert (rows(again.out)["found"], rows(again.out)["done"]) == ("4", "8")
     painters("sweep", f"{folder}/grid.yaml", "--out", "whole")
@@ -356,7 +356,7 @@ def test_lines_of_progress_are_few(capsys: pytest.CaptureFixture[str], monkeypat
 
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    with _cli_progress.showing(Console(width=20)) as on_progress:
+    with _progress.showing(Console(width=20)) as on_progress:
         assert on_progress is not None
         for done in range(200):
             now[0] += 1
@@ -381,13 +381,13 @@ def test_a_bar_in_a_terminal() -> None:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), force_terminal=True, width=120)
-    with _cli_progress.showing(console) as on_progress:
+    with _progress.showing(console) as on_progress:
         assert on_progress is not None
         on_progress(Progress(3, 12, "skip start=1 on nano_arc", 0.5, 7.0, 61.0))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("skip start=1 on nano_arc", "3/12 cells", "about 0:01:01 left"):
         assert words in text
-    with _cli_progress.showing(None) as silent:
+    with _progress.showing(None) as silent:
         assert silent is None
 
 

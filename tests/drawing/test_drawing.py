@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from support.strategies import plans
+from support.plan_strategies import plans
 
 from painters.drawing import plan_figure, plan_text, save_plan
 from painters.plan import Layer, Parallel, Plan, PlanError

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from support.fake_records import LAYERS, record, records
-from support.strategies import plans
+from support.plan_strategies import plans
 from tqdm import tqdm
 
 from painters import progress, results, variants

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from support import reference
-from support.cases import FEW, every_plan, few_plans
 from support.models import CACHE, DECODERS, PAD, make_model, prompts, shared_model, tokens
+from support.plan_cases import FEW, every_plan, few_plans
 from support.reference import assert_same
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, StaticCache

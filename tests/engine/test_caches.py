@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from support.cache_rows import CACHES, LAYERS, MODES, PAGE, PLANS, REFUSED, Row, batch, model_of, page, single
+from support.cache_cases import CACHES, LAYERS, MODES, PAGE, PLANS, REFUSED, Row, batch, model_of, page, single
 from support.models import CACHE, SIZE, TOKENS, make_model, prompts, shared_model, tokens
 from support.unrolled import unrolled
 from torch import Tensor
@@ -21,7 +21,7 @@ PATHS = {"llama": "model.layers", "mistral": "model.layers", "gpt2": "transforme
 
 
 def test_the_page_is_up_to_date() -> None:
-    assert PAGE.read_text() == page(PAGE.read_text()), "run `PYTHONPATH=tests python tests/support/cache_rows.py`"
+    assert PAGE.read_text() == page(PAGE.read_text()), "run `PYTHONPATH=tests python tests/support/cache_cases.py`"
 
 
 @pytest.mark.filterwarnings("ignore:.*mark_static_address:UserWarning")

@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from support import reference
-from support.cases import every_plan, few_plans
 from support.layer_lists import find_layers
 from support.models import ARCHITECTURES, make_model, padded_batch, shared_model, tokens
+from support.plan_cases import every_plan, few_plans
+from support.plan_strategies import plans
 from support.reference import assert_same
-from support.strategies import plans
 from torch import Tensor, nn
 
 from painters import Plan, surgery

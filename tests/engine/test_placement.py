@@ -10,8 +10,8 @@ import pytest
 import torch
 from accelerate import cpu_offload, disk_offload, dispatch_model
 from support import reference
-from support.cases import few_plans
 from support.models import ARCHITECTURES, make_model, padded_batch, prompts, shared_model
+from support.plan_cases import few_plans
 from support.reference import assert_same
 from support.second_device import There, TwoDevices, split
 

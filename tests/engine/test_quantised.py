@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from support import reference
-from support.cases import few_plans
 from support.models import GROUPED, make_model, padded_batch, prompts
+from support.plan_cases import few_plans
 from support.reference import assert_same
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, dynamic_module_utils
 import painters
 from painters import Plan, SurgeryError, surgery, variants
 from painters.export import ExportError, stored_dtype
-from painters.export import build as _export_build
+from painters.export import build as export_build
 from painters.export.config import reordered
 from painters.export.verify import difference, probe
 from painters.models import load_model
@@ -266,7 +266,7 @@ def test_what_no_configuration_can_say(make: Any, plan: str, words: tuple[str, .
         assert word in str(refused.value)
     assert list(tmp_path.iterdir()) == []
     painters.export(source, plan, tmp_path / "out", with_code=True)
-    auto = getattr(transformers, _export_build.auto_class(source))
+    auto = getattr(transformers, export_build.auto_class(source))
     found = auto.from_pretrained(tmp_path / "out", trust_remote_code=True).eval()
     ids, mask = padded_batch()
     with torch.no_grad(), surgery(source, plan):
@@ -275,21 +275,21 @@ def test_what_no_configuration_can_say(make: Any, plan: str, words: tuple[str, .
 
 def test_what_computes_otherwise_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The tensors in the source's order under the plan's configuration, or one of them damaged on the way."""
-    whole, write = _export_build._rearranged, _export_build.Checkpoint.write
+    whole, write = export_build._rearranged, export_build.Checkpoint.write
     with monkeypatch.context() as wrong:
-        wrong.setattr(_export_build, "_rearranged", lambda model, path, order: whole(model, path, range(len(order))))
+        wrong.setattr(export_build, "_rearranged", lambda model, path, order: whole(model, path, range(len(order))))
         with pytest.raises(
             ExportError, match=r"loaded again, its outputs for a batch of tokens are off by .*--with-code"
         ):
             painters.export(shared_model("llama", N), "5-0", tmp_path / "out")
 
-    def damaged(self: _export_build.Checkpoint, folder: Path, max_shard_size: int | str) -> None:
+    def damaged(self: export_build.Checkpoint, folder: Path, max_shard_size: int | str) -> None:
         write(self, folder, max_shard_size)
         tensors = load_file(folder / "model.safetensors")
         tensors["model.norm.weight"][3] += 1
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
 
-    monkeypatch.setattr(_export_build.Checkpoint, "write", damaged)
+    monkeypatch.setattr(export_build.Checkpoint, "write", damaged)
     with pytest.raises(ExportError, match=r"loaded again, its tensor model\.norm\.weight is not that of the source"):
         painters.export(shared_model("llama", N), "5-0", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

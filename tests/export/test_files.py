@@ -23,16 +23,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from support.exports import NAMES, N
-from support.exports import SEQUENCES as PLANS
+from support.export_cases import NAMES, N
+from support.export_cases import SEQUENCES as PLANS
 from support.models import make_model, shared_model
 from support.outcome import Outcome
 from transformers import PreTrainedModel
 
 import painters
 from painters.export import ExportError, readable
-from painters.export import build as _export_build
-from painters.export import files as _export_files
+from painters.export import build as export_build
+from painters.export import files as export_files
 from painters.export.card import MERGEKIT, recipe
 from painters.models import bundled
 
@@ -122,8 +122,8 @@ def test_nothing_half_written_is_left(
     def verify(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr(_export_build.Checkpoint, "write", write)
-    monkeypatch.setattr(_export_build, "verify", verify)
+    monkeypatch.setattr(export_build.Checkpoint, "write", write)
+    monkeypatch.setattr(export_build, "verify", verify)
     there = no_code(tmp_path / "out")
     with pytest.raises(type(error) if words is None else ExportError, match=words):
         painters.export(model(), PLAN, there, force=True)
@@ -149,7 +149,7 @@ def test_the_old_folder_stays_if_the_new_one_cannot_come(tmp_path: Path, monkeyp
 
 def test_a_disk_without_room_is_seen_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(_export_files.shutil, "disk_usage", lambda path: usage(9, 0, 2_000_000))
+    monkeypatch.setattr(export_files.shutil, "disk_usage", lambda path: usage(9, 0, 2_000_000))
     with pytest.raises(ExportError, match=r"the weights take .* kB, and 2\.0 MB are free"):
         painters.export(model(), PLAN, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
@@ -391,7 +391,7 @@ def test_ctrl_c_leaves_nothing(
     def verify(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_export_build, "verify", verify)
+    monkeypatch.setattr(export_build, "verify", verify)
     found = painters("export", "--plan", "0-4", "--to", "out")
     assert found.code == 130
     assert "Traceback" not in found.err

@@ -35,10 +35,10 @@ def main(names: list[str]) -> int:
 def _kills(folder: Path) -> bool:
     """Writers on what this process has imported, so that kills fall into loading, scoring and writing."""
     from painters.results import Store
-    from painters.sweep import chunks as _sweep_chunks
+    from painters.sweep import chunks
 
     # Sixty small cells would be done in four chunks; kept by twos they are written in thirty.
-    _sweep_chunks.FIRST, _sweep_chunks.SECONDS = 2, 0.0
+    chunks.FIRST, chunks.SECONDS = 2, 0.0
     work = _command(folder)
     print(f"An undisturbed sweep, then {KILLS} kills of {WRITERS} writers at a time (SIGKILL and SIGTERM)", flush=True)
     began = time.monotonic()

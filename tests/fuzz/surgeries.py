@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from support import reference
-from support.cache_rows import rounded_cache
+from support.cache_cases import rounded_cache
 from support.models import ARCHITECTURES, CACHE, PAD, VOCABULARY, make_model
 from support.unrolled import unrolled
 from torch import Tensor

@@ -10,15 +10,15 @@ import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
 from support import reference
-from support.cases import FEW, every_plan, few_plans
 from support.models import CACHE, DECODERS, make_model, shared_model, tokens
 from support.nano_samples import NUM_LAYERS, llama, tokenizer, write_tasks
+from support.plan_cases import FEW, every_plan, few_plans
 from torch import Tensor, nn
 
 from painters import Plan, generation, harness, surgery
 from painters.experiment import ScoringProtocol
 from painters.generation.cache import cache_name
-from painters.harness import generation as _harness_generation
+from painters.harness import generation as harness_generation
 from painters.harness.lm import PaintersLM, language_model
 from painters.harness.progress import CountingCacheHook
 from painters.harness.tasks import quiet
@@ -310,7 +310,7 @@ def same_texts(model: Any, words: Any, plan: str, requests: list[Any], batch_siz
     count: list[int] = []
     with quiet(), language_model(PaintersLM, model, words, batch_size) as lm, surgery(model, plan):
         lm.exact_batching = False
-        assert _harness_generation.can_answer(lm, requests)
+        assert harness_generation.can_answer(lm, requests)
         lm.set_cache_hook(CountingCacheHook(lambda: count.append(1)))
         found = lm.generate_until(requests, disable_tqdm=True)
         assert found == stock.generate_until(requests, disable_tqdm=True)
@@ -369,13 +369,13 @@ def test_no_drafts_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     model, words = harness.load_model("nano-llama", device="cpu", dtype="bfloat16")
     (task,) = harness.prepare("nano_gsm8k", limit=2)
     given: list[Any] = []
-    own = _harness_generation.greedy
+    own = harness_generation.greedy
 
     def greedy(*args: Any, **options: Any) -> Any:
         given.append(options["drafts"])
         return own(*args, **options)
 
-    monkeypatch.setattr(_harness_generation, "greedy", greedy)
+    monkeypatch.setattr(harness_generation, "greedy", greedy)
     protocol = ScoringProtocol(batch_size=2)
     list(harness.Scorer(model, words).score([Plan.parse("0-11"), Plan.parse("0-10")], task, protocol))
     assert given == [[[], []]] * 2
@@ -474,7 +474,7 @@ def test_what_lm_eval_answers_itself(task: Any, monkeypatch: pytest.MonkeyPatch)
     def refuse(*args: Any) -> Any:
         raise AssertionError("not lm-eval's own loop")
 
-    monkeypatch.setattr(_harness_generation, "answer", refuse)
+    monkeypatch.setattr(harness_generation, "answer", refuse)
     with language_model(PaintersLM, model, words, 2) as lm, quiet(), surgery(model, "0-5"):
         lm.exact_batching = False
         with pytest.raises(AssertionError, match="not lm-eval's own loop"):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from lm_eval.models.huggingface import HFLM
-from support.likelihoods import BATCH, LIKELIHOODS, PLANS, ask, fields
+from support.likelihood_cases import BATCH, LIKELIHOODS, PLANS, ask, fields
 from support.models import ARCHITECTURES, PAD, make_model
 from support.nano_samples import llama, tokenizer
 from torch import nn

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.strategies import plans
+from support.plan_strategies import plans
 
 from painters.plan import MAX_LAYER_RUNS, MAX_NESTING, MAX_TEXT, Layer, Parallel, Plan, PlanError, distinct
 from painters.plan.shapes import Repeat, Shape, Span, fold

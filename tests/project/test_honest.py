@@ -20,8 +20,8 @@ from support.printing import printed
 from support.reports import data_of
 
 from painters import Plan, figures, harness, results, surgery, sweep
-from painters.cli import remarks as _cli_remarks
-from painters.cli import sweep as _cli_sweep
+from painters.cli import remarks
+from painters.cli import sweep as sweep_command
 from painters.experiment import Experiment
 from painters.generation import greedy
 from painters.harness.shared_lm import SharingLM
@@ -128,8 +128,8 @@ def test_a_sweep_counts_its_cells_without_a_value(tmp_path: Path, monkeypatch: p
         summary = sweep.run(grid, Store(tmp_path / "store"))
         assert (summary.cells, summary.failures, summary.lacks) == (3, [], False)
         assert summary.not_finite == {f"nano_arc of {tmp_path}/model (float32)": 1}
-    assert _cli_sweep.summary_json(summary)["not_finite"] == summary.not_finite
-    assert f"No value: 1 cell on nano_arc of {tmp_path}/model" in printed(_cli_sweep.summary_table(summary, ()), 300)
+    assert sweep_command.summary_json(summary)["not_finite"] == summary.not_finite
+    assert f"No value: 1 cell on nano_arc of {tmp_path}/model" in printed(sweep_command.summary_table(summary, ()), 300)
 
 
 def without_a_value(found: results.Record) -> results.Record:
@@ -266,10 +266,10 @@ def test_the_table_says_where_documents_are_too_few(painters: Callable[..., Outc
 def test_remarks_of_what_was_not_compared() -> None:
     one = record(Plan.parse("0-11"), "fake_arc", 0.5, documents=50)
     empty = {"interval": None, "documents_apart": None, "too_few": None}
-    assert _cli_remarks.comparison(one, None) == empty
-    assert _cli_remarks.comparison(without_a_value(one), one) == empty
-    assert list(_cli_remarks.too_few([one])) == []
-    assert list(_cli_remarks.not_finite([without_a_value(one)])) == [
+    assert remarks.comparison(one, None) == empty
+    assert remarks.comparison(without_a_value(one), one) == empty
+    assert list(remarks.too_few([one])) == []
+    assert list(remarks.not_finite([without_a_value(one)])) == [
         "* fake_arc under the intact model: 7 answers are not finite (NaN or infinite), so there is no value"
     ]
 

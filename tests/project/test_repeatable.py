@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import repeated
+from support import scored_cells
 
 from painters.glue.training import repeatable
 
@@ -22,13 +22,13 @@ PATHS = [str(Path(__file__).parents[n]) for n in (1, 2)]
 def test_another_process_agrees_to_the_last_bit(tmp_path: Path) -> None:
     """With another order of sets and dicts."""
     other = subprocess.Popen(
-        [sys.executable, repeated.__file__, str(tmp_path / "other")],
+        [sys.executable, scored_cells.__file__, str(tmp_path / "other")],
         env={**os.environ, "PYTHONHASHSEED": "12345", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(PATHS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    one = json.loads(json.dumps(repeated.scored(tmp_path / "one")))
+    one = json.loads(json.dumps(scored_cells.scored(tmp_path / "one")))
     out, err = other.communicate(timeout=300)
     assert other.returncode == 0, err
     assert json.loads(out) == one

@@ -169,9 +169,9 @@ def test_a_file_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_what_is_written_while_it_is_mended_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from painters.results.doctor import mending as _doctor_mend
+    from painters.results.doctor import mending
 
-    path, replaced = tmp_path / "a.jsonl", _doctor_mend.replace_file
+    path, replaced = tmp_path / "a.jsonl", mending.replace_file
     path.write_bytes(line(GOOD) + b"\nnonsense\n" + line(OTHER)[:-40])
 
     def replace(path: Path, content: bytes) -> None:
@@ -179,7 +179,7 @@ def test_what_is_written_while_it_is_mended_is_kept(tmp_path: Path, monkeypatch:
             file.write(line(OTHER)[-40:] + b"\n" + line(record()) + b"\n")
         replaced(path, content)
 
-    monkeypatch.setattr(_doctor_mend, "replace_file", replace)
+    monkeypatch.setattr(mending, "replace_file", replace)
     assert mend(path).kept == 1
     assert results.read(path) == [GOOD, OTHER, record()]
 

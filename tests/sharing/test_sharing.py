@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import reference
-from support.cases import every_plan, few_plans
 from support.layer_lists import find_layers
 from support.models import ARCHITECTURES, make_model, padded_batch, shared_model, tokens
+from support.plan_cases import every_plan, few_plans
+from support.plan_strategies import plans
 from support.reference import assert_same
-from support.strategies import plans
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, BloomConfig
 

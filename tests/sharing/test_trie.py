@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.strategies import plans
+from support.plan_strategies import plans
 
 from painters import Plan, variants
 from painters.plan import Layer, Merge, Parallel, Step

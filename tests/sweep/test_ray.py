@@ -21,8 +21,8 @@ from painters.sweep import Progress, Summary
 
 ray = pytest.importorskip("ray", reason="needs pip install -e '.[ray]': make test-ray")
 
-from painters.sweep import ray as _sweep_ray  # noqa: E402
-from painters.sweep import ray_cluster as _ray_cluster  # noqa: E402
+from painters.sweep import ray as ray_engine  # noqa: E402
+from painters.sweep import ray_cluster  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +50,7 @@ def cluster() -> Iterator[None]:
         root = str(ROOT)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), root]))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        with _ray_cluster._own_signals():
+        with ray_cluster._own_signals():
             ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         yield
         ray.shutdown()
@@ -192,6 +192,6 @@ def test_stopped_and_gone_on(whole: set[str], tmp_path: Path, monkeypatch: pytes
 def test_no_more_workers_than_the_cluster_has(tmp_path: Path) -> None:
     with pytest.raises(_sweep_ray.EngineError, match="3 workers need 3 CPUs, one each, and the cluster has 2"):
         sweep.run(GRID, Store(tmp_path), engine="ray", workers=3)
-    with pytest.raises(_sweep_ray.EngineError, match="'cuda:1' with the engine ray, which gives each worker a GPU"):
+    with pytest.raises(ray_engine.EngineError, match="'cuda:1' with the engine ray, which gives each worker a GPU"):
         sweep.run(GRID, Store(tmp_path), engine="ray", device="cuda:1")
     assert ray.is_initialized(), "the cluster of others is left alone"

@@ -1,5 +1,5 @@
 """Every kind of cache and mode of generation that plans are tried with: a row brings its tests and its line in the
-tables of docs/caches.md, which `PYTHONPATH=tests python tests/support/cache_rows.py` writes.
+tables of docs/caches.md, which `PYTHONPATH=tests python tests/support/cache_cases.py` writes.
 """
 
 from __future__ import annotations
