@@ -261,7 +261,8 @@ class _Hooks:
     """The hooks of one context: they put recorders in the place of the layers for each forward.
 
     Two hooks are on the owner of the layers: before its forward the layers are replaced, after it they are restored.
-    Two are on the model: they see to it that every forward of the model runs the owner. The first two find the list of layers through the module that they are called with, so that a deep copy of the model runs
+    Two are on the model: they see to it that every forward of the model runs the owner. The first two find the list
+    of layers through the module that they are called with, so that a deep copy of the model runs
     its own layers.
     """
 

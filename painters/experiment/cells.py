@@ -23,7 +23,8 @@ __all__ = ["Cell", "cell_key", "cells"]
 class Cell:
     """One combination of model, plan, task and protocol.
 
-    It gives one score, which may have several metrics. Cells are equal if all fields are that can change the score. These are all but the last four.
+    It gives one score, which may have several metrics. Two cells are equal if all fields are equal that can change the
+    score: all but the last four.
 
     Attributes:
         model: The name of the model.

@@ -69,7 +69,7 @@ def swept(
 ) -> Summary:
     """Return what a sweep by actors with this scorer did."""
     scorer.folder.mkdir(exist_ok=True)
-    monkeypatch.setattr("painters.sweep.runner._engine", lambda *_: _sweep_ray.Ray(workers, None, scorer))
+    monkeypatch.setattr("painters.sweep.runner._engine", lambda *_: ray_engine.Ray(workers, None, scorer))
     return sweep.run(GRID, Store(store), **options)
 
 
@@ -123,7 +123,7 @@ def test_a_killed_actor_changes_nothing(
 def test_a_cell_that_kills_its_actor_fails_alone(
     whole: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sweep_ray, "TRIES", 2)
+    monkeypatch.setattr(ray_engine, "TRIES", 2)
     found = swept(tmp_path / "store", FakeScorer(tmp_path / "scorer", dies=PLAN, times=99), monkeypatch)
     assert found.done == CELLS - 2
     assert {(str(failure.cell.plan), failure.cell.task) for failure in found.failures} == {
@@ -155,7 +155,7 @@ def test_what_a_worker_notes_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_model_that_cannot_be_loaded(
     trouble: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_sweep_ray, "TRIES", 2)
+    monkeypatch.setattr(ray_engine, "TRIES", 2)
     scorer = FakeScorer(tmp_path / "scorer", **{trouble: "load"}, times=99)  # type: ignore[arg-type]
     found = swept(tmp_path / "store", scorer, monkeypatch)
     assert (found.done, len(found.failures)) == (0, CELLS)
@@ -190,7 +190,7 @@ def test_stopped_and_gone_on(whole: set[str], tmp_path: Path, monkeypatch: pytes
 
 
 def test_no_more_workers_than_the_cluster_has(tmp_path: Path) -> None:
-    with pytest.raises(_sweep_ray.EngineError, match="3 workers need 3 CPUs, one each, and the cluster has 2"):
+    with pytest.raises(ray_engine.EngineError, match="3 workers need 3 CPUs, one each, and the cluster has 2"):
         sweep.run(GRID, Store(tmp_path), engine="ray", workers=3)
     with pytest.raises(ray_engine.EngineError, match="'cuda:1' with the engine ray, which gives each worker a GPU"):
         sweep.run(GRID, Store(tmp_path), engine="ray", device="cuda:1")
