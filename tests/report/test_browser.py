@@ -98,7 +98,7 @@ def enter(page: Page, name: str, value: str) -> None:
 
 
 def choose(page: Page, side: str, plan: Plan) -> None:
-    """Nothing; `plan` is A or B of the comparison."""
+    """Choose `plan` as A or B of the comparison."""
     place = page.evaluate(f"compare.sides.findIndex((side) => side.plan.text === {json.dumps(str(plan))})")
     assert place >= 0
     enter(page, f"compare-{side}", str(place))
