@@ -36,7 +36,7 @@ def chromium() -> Iterator[Page]:
 
 
 def many_records() -> list[Record]:
-    """A record of each of some plans on each task, and one task of few documents."""
+    """Return a record of each of some plans on each task, one of them a task of few documents."""
     made = []
     for start, loops in itertools.product(range(6), range(1, 5)):
         plan = variants.parallel(num_layers=LAYERS, start=start, loops=loops)
@@ -62,7 +62,7 @@ def path(folder: Path) -> Path:
 
 @pytest.fixture
 def page(chromium: Page, path: Path) -> Iterator[Page]:
-    """The report, opened; whatever a test does, no script may fail and nothing may be fetched."""
+    """Open the report; at the end, check that no script failed and nothing was fetched."""
     chromium.show(1400)
     chromium.open(path)
     yield chromium
@@ -76,7 +76,7 @@ def assert_quiet(page: Page, path: Path) -> None:
 
 
 def rows(page: Page) -> list[list[str]]:
-    """The texts of the table of records."""
+    """Return the texts of the table of records."""
     found: list[list[str]] = page.evaluate(
         "[...document.querySelectorAll('#records-table tbody tr:not(.detail)')]"
         ".map((row) => [...row.cells].map((cell) => cell.innerText.trim()))"
@@ -85,7 +85,7 @@ def rows(page: Page) -> list[list[str]]:
 
 
 def sort_by(page: Page, name: str) -> list[str]:
-    """The first page's texts of a column after a click on its head."""
+    """Click on the head of a column, and return its texts on the first page."""
     page.evaluate(f"document.querySelector('#records-table th[data-name={name}] button').click()")
     place = page.evaluate(f"document.querySelector('#records-table th[data-name={name}]').cellIndex")
     return [row[place] for row in rows(page)]

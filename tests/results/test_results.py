@@ -34,7 +34,7 @@ def test_what_is_appended_is_read(tmp_path: Path) -> None:
 
 
 def test_what_is_on_the_disk_is_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that fails once `append` has returned takes nothing: all was written when the disk was waited for."""
+    """A machine may fail once `append` has returned: everything was written before it waited for the disk."""
     path, waited = tmp_path / "records.jsonl", []
     monkeypatch.setattr("os.fsync", lambda number: waited.append(path.read_bytes()))
     results.append(path, [record(), record(seed=1)])
@@ -223,7 +223,7 @@ def test_a_digest_is_of_what_records_say_of_which_cells() -> None:
 
 
 def test_keys_and_digests_stay_what_they_are() -> None:
-    """Figures state digests, and stores find cells again by keys: another text makes strangers of old records."""
+    """Figures state digests, and stores find cells by keys: with other texts, old records would no longer be found."""
     fields = json.loads(key(record()))
     assert list(fields) == sorted(fields)
     assert fields["versions"] == {"torch": "2"}

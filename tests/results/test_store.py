@@ -1,4 +1,4 @@
-"""A folder of records is one store: files merge, torn ends and doubles do not count, and cells know their answers."""
+"""A folder of records is one store: files merge, damage and duplicates do not count, cells find their records."""
 
 from __future__ import annotations
 

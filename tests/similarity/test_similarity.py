@@ -197,7 +197,7 @@ def test_states_are_those_of_a_plain_loop(architecture: str, text: str) -> None:
 
 
 def embedded(architecture: str, model: Any, ids: Tensor) -> Tensor:
-    """What enters layer 0."""
+    """Return what enters layer 0."""
     with torch.no_grad():
         if architecture == "llama":
             return model.model.embed_tokens(ids)

@@ -106,7 +106,7 @@ CASES = {
 
 
 def check_statistics(run: Any) -> None:
-    """Nothing; `run` gives the value of a JavaScript expression, with statistics.js at hand."""
+    """Check the statistics of the page; `run` returns the value of an expression of JavaScript and statistics.js."""
     for aggregation, pairs in CASES.items():
         for one, other in pairs:
             arguments = f"{json.dumps(aggregation)}, {one.tolist()}, {other.tolist()}"
