@@ -37,21 +37,21 @@ def progress(quiet: bool, as_json: bool) -> Console | None:
     return None
 
 
-def tell(what: Any) -> None:
-    """Nothing; dictionaries and lists are printed as JSON, anything else as rich prints it."""
-    if isinstance(what, dict | list):
-        typer.echo(json.dumps(_finite(what), indent=2, allow_nan=False))
+def print_result(result: Any) -> None:
+    """Print dictionaries and lists as JSON, and anything else as rich renders it."""
+    if isinstance(result, dict | list):
+        typer.echo(json.dumps(_finite(result), indent=2, allow_nan=False))
     else:
-        out.print(what)
+        out.print(result)
 
 
-def _finite(what: Any) -> Any:
-    """The same with null for NaN and infinities, which JSON does not have."""
-    if isinstance(what, float):
-        return what if math.isfinite(what) else None
-    if isinstance(what, Mapping):
-        return {name: _finite(value) for name, value in what.items()}
-    return [_finite(value) for value in what] if isinstance(what, list | tuple) else what
+def _finite(value: Any) -> Any:
+    """Return `value` with None in place of NaN and infinities, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def two_columns(rows: dict[str, str]) -> Table:

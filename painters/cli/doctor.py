@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from painters.cli._console import tell
+from painters.cli._console import print_result
 from painters.cli._errors import FAILURE
 from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
 
@@ -34,6 +34,6 @@ def doctor(
     from painters.cli.doctor_result import consult
 
     found = consult(results, mending=mending)
-    tell(found.as_json() if as_json else found.text())
+    print_result(found.as_json() if as_json else found.text())
     if not found.is_sound:
         raise typer.Exit(FAILURE)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from painters.cli._console import progress, tell
+from painters.cli._console import print_result, progress
 from painters.cli._loading import spare_cores
 from painters.cli._options import (
     DEFAULT_MODEL,
@@ -91,7 +91,7 @@ def export(
     with status(f"Loading {model}, writing and checking", progress(quiet, as_json)):
         done = written(asked)
     if as_json:
-        tell(done.as_json())
+        print_result(done.as_json())
     else:
         typer.echo(printable(told(done)))
 

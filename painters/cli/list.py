@@ -11,7 +11,7 @@ from rich.table import Table
 
 from painters import tasks, variants
 from painters.cli import _complete as _cli_complete
-from painters.cli._console import out, tell
+from painters.cli._console import out, print_result
 from painters.cli._errors import UsageError
 from painters.cli._options import JsonOption, QuietOption
 from painters.models import bundled
@@ -26,7 +26,7 @@ def list_variants(
 ) -> None:
     """List the named rules that build plans."""
     if as_json:
-        tell(variants_json(layers))
+        print_result(variants_json(layers))
         return
     first, *more = variants_tables(layers)
     out.print(first)
@@ -62,7 +62,7 @@ def list_models(
             paths = ", ".join(found["path"] for found in told["lists"]) or "none"
             raise UsageError(f"--stack {stack}: {told['refused']}. The lists of {inspect} are {paths}")
         if as_json:
-            tell(told)
+            print_result(told)
         else:
             about, lists = inspected_tables(told)
             out.print(about, "", lists, sep="\n")
@@ -70,7 +70,7 @@ def list_models(
     if stack is not None:
         raise UsageError("--stack chooses among the lists of layers of one model: give --inspect NAME too")
     if as_json:
-        tell(models_json())
+        print_result(models_json())
         return
     out.print(models_table())
     if not quiet:
@@ -80,7 +80,7 @@ def list_models(
 def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
     """List the bundled tasks, and say how to use lm-eval's."""
     if as_json:
-        tell(tasks_json())
+        print_result(tasks_json())
         return
     out.print(tasks_table())
     if not quiet:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from painters.cli._console import out, tell
+from painters.cli._console import out, print_result
 from painters.cli._errors import FAILURE
 from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, NumbersArgument, QuietOption, named_model
 
@@ -47,7 +47,7 @@ def plot(
     data = figures.Data.of(records, similarities, model=model, encoder=encoder)
     result = Plotted(figures.draw_all(data, to, wanted), by_number=bool(names) and "all" not in names)
     if as_json:
-        tell(result.as_json())
+        print_result(result.as_json())
     else:
         out.print(result.table())
         if not quiet and any(figure.files for figure in result.drawn):

@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters.cli._console import progress, tell
+from painters.cli._console import print_result, progress
 from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
 from painters.cli._progress import status
 
@@ -39,7 +39,7 @@ def report(
     options = {} if title is None else {"title": title}
     with status("Drawing the figures and writing the page", progress(quiet, as_json)):
         written = Written(write(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, **options))
-    tell(written.as_json() if as_json else written.text())
+    print_result(written.as_json() if as_json else written.text())
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from painters.cli._console import progress, tell
+from painters.cli._console import print_result, progress
 from painters.cli._errors import FAILURE, UsageError
 from painters.cli._loading import spare_cores
 from painters.cli._options import (
@@ -124,7 +124,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
     if plan_only:
         _print_forecast(result, as_json)
     else:
-        tell(_json(result) if as_json else _table(result))
+        print_result(_json(result) if as_json else _table(result))
     if result.failed:
         raise typer.Exit(FAILURE)
 
@@ -154,10 +154,10 @@ def _print_forecast(result: Reproduction, as_json: bool) -> None:
     assert result.forecast is not None
     count = result.similarities_missing
     if as_json:
-        tell({**forecast_json(result.forecast), "similarities": count})
+        print_result({**forecast_json(result.forecast), "similarities": count})
     else:
-        tell(forecast_table(result.forecast))
-        tell(f"Similarities to measure: {count}, each one pass over 100 documents or so.")
+        print_result(forecast_table(result.forecast))
+        print_result(f"Similarities to measure: {count}, each one pass over 100 documents or so.")
 
 
 def _table(result: Reproduction) -> RenderableType:

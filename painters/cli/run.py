@@ -11,7 +11,7 @@ from rich.console import Console
 
 from painters import variants
 from painters.cli import _complete as _cli_complete
-from painters.cli._console import out, progress, tell
+from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
 from painters.cli._loading import load
 from painters.cli._options import (
@@ -145,7 +145,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     )
     result = RunResult(built, variant_name, model, num_layers, records, to, list(scorer.notes))
     if as_json:
-        tell(result.as_json())
+        print_result(result.as_json())
     else:
         for section in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
             out.print(section)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from painters import variants
-from painters.cli._console import out, tell
+from painters.cli._console import out, print_result
 from painters.cli._errors import UsageError
 from painters.cli._options import (
     DEFAULT_MODEL,
@@ -71,7 +71,9 @@ def show(
     written = None if to is None else save_plan(made, to, count)
     cost = {"layer_runs": made.layer_runs, "depth": made.depth, "distinct_layers": len(made.layers)}
     if as_json:
-        tell({"plan": str(made), "num_layers": count, **cost, "file": None if written is None else str(written)})
+        print_result(
+            {"plan": str(made), "num_layers": count, **cost, "file": None if written is None else str(written)}
+        )
     else:
         plain = not (out.encoding or "").lower().startswith("utf")
         typer.echo(f"{made}\n")

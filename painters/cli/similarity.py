@@ -16,7 +16,7 @@ from rich.text import Text
 
 from painters import variants
 from painters.cli import _complete as _cli_complete
-from painters.cli._console import out, progress, tell
+from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
 from painters.cli._loading import load
 from painters.cli._options import (
@@ -146,7 +146,7 @@ def similarity(
         console=console,
     )
     if as_json:
-        tell(result.as_json())
+        print_result(result.as_json())
     else:
         for part in (result.header(), "", result.table(), "", result.footer()):
             out.print(part)

@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from painters.cli import _complete as _cli_complete
-from painters.cli._console import progress, tell, two_columns
+from painters.cli._console import progress, print_result, two_columns
 from painters.cli._errors import FAILURE, UsageError
 from painters.cli._loading import spare_cores
 from painters.cli._options import (
@@ -105,7 +105,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
     store = Store(to or sweeps.records_folder(experiments))
     if plan_only:
         forecast = sweeps.plan(selected, store, tflops=tflops or sweeps.TFLOPS)
-        tell(forecast_json(forecast) if as_json else forecast_table(forecast))
+        print_result(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
     spare_cores()
     with stoppable(kept_records(store.folder)) as stops, showing(progress(quiet, as_json)) as on_progress:
@@ -118,7 +118,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
             fail_fast=fail_fast,
             progress=stops.watching(on_progress),
         )
-    tell(summary_json(summary) if as_json else summary_table(summary, () if quiet else selected))
+    print_result(summary_json(summary) if as_json else summary_table(summary, () if quiet else selected))
     if summary.lacks:
         if summary.failures and os.environ.get("PAINTERS_TRACEBACK"):
             raise summary.failures[0].error
