@@ -1,4 +1,7 @@
-"""The batches of greedy decoding: rows padded on the left, drafts among them, and forwards that give tokens."""
+"""The parts of greedy decoding: one forward, drafted tokens, the prefix that prompts share, and a batch of rows.
+
+Rows are padded on the left, so their newest tokens stand below one another.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,26 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from painters.generation.cache import add_left, cache_name, drop_left, is_flexible, join, move_right, new_cache, spread
+from painters.generation.cache import (
+    cache_name,
+    can_move_rows,
+    drop_first_tokens,
+    drop_last_tokens,
+    new_cache,
+    pad_left,
+    repeat_shifted,
+    replace_rows,
+)
 
-_MIN_SHARED = 16
-"""Tokens that all prompts must begin with for a forward of their own."""
+_MIN_PREFIX = 16
+"""The fewest tokens in a shared prefix that are worth a forward of their own."""
 
-_WORTH = 0.3
-"""How likely a token of a draft has to be right, with all before it, for running it with the prompt to pay."""
+_MIN_LIKELIHOOD = 0.3
+"""Run a drafted token with the prompt only if it and all before it are at least this likely to be accepted."""
 
 
-class Choose:
-    """A forward of the model in decoding: the likeliest next token of each row."""
+class GreedyStep:
+    """One forward of the model in greedy decoding: the likeliest next token of each row."""
 
     def __init__(self, model: Any) -> None:
         self.config, self.device = model.config, model.device
@@ -31,181 +43,213 @@ class Choose:
         self.takes_positions = "position_ids" in parameters
         self._cache_name = cache_name(model)
         self._takes_keep = "logits_to_keep" in parameters
-        self.is_flexible = is_flexible(new_cache(self.config))
-        """Whether rows can be moved in the caches that it fills."""
+        self.can_move_rows = can_move_rows(new_cache(self.config))
+        """Whether rows can be moved in the caches that the model fills."""
 
     def __call__(
-        self, ids: Tensor, mask: Tensor, cache: DynamicCache, tokens: int = 1
+        self, ids: Tensor, mask: Tensor, cache: DynamicCache, positions: int = 1
     ) -> tuple[list[list[int]], list[list[bool]]]:
-        """What follows each of the last `tokens` of `ids` [rows, new], which stand behind those in the cache, and
-        whether its logit is a finite number; `mask` [rows, past and new].
+        """Run the model on new tokens, and choose what follows each of the last few.
+
+        Args:
+            ids: The new tokens `[rows, new]`. They stand behind the tokens in `cache`.
+            mask: The attention mask `[rows, past + new]`.
+            cache: The cache of the batch; the new tokens are added to it.
+            positions: How many of the last tokens a next token is chosen for.
+
+        Returns:
+            The likeliest next token behind each of these `[rows][positions]`, and whether its logit is finite.
         """
         options: dict[str, Any] = {str(self._cache_name): cache}
         if self._takes_keep:
-            options["logits_to_keep"] = tokens
+            options["logits_to_keep"] = positions
         if self.takes_positions:
-            positions = (mask.cumsum(-1) - 1).clamp(min=0)
-            options["position_ids"] = positions[:, -ids.shape[1] :]
+            position_ids = (mask.cumsum(-1) - 1).clamp(min=0)
+            options["position_ids"] = position_ids[:, -ids.shape[1] :]
         output = self._model(input_ids=ids, attention_mask=mask, use_cache=True, return_dict=True, **options)
-        logits = output.logits[:, -tokens:].float()
-        # The largest of some is NaN where one of them is.
+        logits = output.logits[:, -positions:].float()
+        # If one logit is NaN, amax is NaN.
         return logits.argmax(-1).tolist(), logits.amax(-1).isfinite().tolist()
 
 
-class Drafts:
-    """What the new tokens of each prompt may turn out to be, as far as they are likely to be right."""
+class DraftAnswers:
+    """The draft of each prompt's answer for speculative decoding, cut to what is likely to be accepted."""
 
     def __init__(self, drafts: Sequence[Sequence[int]] | None, max_new_tokens: int) -> None:
-        self._drafts, self._most = drafts, max_new_tokens - 1
-        self._right = self._ended = 0
+        self._drafts, self._max_length = drafts, max_new_tokens - 1
+        self._accepted = self._rejected = 0
 
-    def of(self, place: int) -> list[int]:
-        """The tokens to run with the prompt at `place`: what follows the last of a draft is the step after it."""
+    def tokens_for(self, prompt: int) -> list[int]:
+        """Return the drafted tokens to run with the prompt of this index.
+
+        The last token of a draft is left out: the forward that accepts those before it chooses it anyway.
+        """
         if self._drafts is None:
             return []
-        return [*self._drafts[place][:-1][: self._most][: self._length]]
+        return [*self._drafts[prompt][:-1][: self._max_length][: self._worthwhile_length]]
 
     @property
-    def _length(self) -> int | None:
-        """Tokens that are right together often enough, if each one is as likely as the others; None for any number."""
-        if not self._ended:
+    def _worthwhile_length(self) -> int | None:
+        """How many tokens are all accepted often enough, each being as likely as any other; None before any was tried.
+
+        Tried tokens that were accepted count, and the first of each draft that was not. Those behind it do not.
+        """
+        if not self._rejected:
             return None
-        return int(math.log(_WORTH) / math.log(self._right / (self._right + self._ended))) if self._right else 0
+        if not self._accepted:
+            return 0
+        likelihood = self._accepted / (self._accepted + self._rejected)
+        return int(math.log(_MIN_LIKELIHOOD) / math.log(likelihood))
 
-    def tell(self, batch: Batch) -> None:
-        """Nothing; how many of the tokens offered to `batch` were right is known."""
-        self._right += sum(len(new) - 1 for new in batch.new)
-        self._ended += sum(wrong > 0 for wrong in batch.wrong)
+    def record(self, batch: DecodingBatch) -> None:
+        """Count how many of the drafted tokens run with `batch` were accepted, and how many drafts failed."""
+        self._accepted += sum(len(tokens) - 1 for tokens in batch.new_tokens)
+        self._rejected += sum(count > 0 for count in batch.num_rejected)
 
 
-class Shared:
-    """What all prompts begin with, run once, and the forwards of what follows."""
+class SharedPrefix:
+    """Prefix caching: the tokens that all prompts begin with run once, and each prompt continues from their cache."""
 
-    def __init__(self, choose: Choose, prompts: Sequence[Sequence[int]]) -> None:
-        self._choose, self._prompts = choose, prompts
+    def __init__(self, step: GreedyStep, prompts: Sequence[Sequence[int]]) -> None:
+        self._step, self._prompts = step, prompts
         self._cache: DynamicCache | None = None
         self._length = 0
-        # Every prompt keeps a token of its own, whose logits its first new token is chosen from.
-        length = min(_common(prompts), min(map(len, prompts), default=1) - 1)
-        if len(prompts) > 1 and length >= _MIN_SHARED and choose.takes_positions and choose.is_flexible:
-            cache = new_cache(choose.config)
-            ids = torch.tensor([prompts[0][:length]], device=choose.device)
-            choose(ids, torch.ones_like(ids), cache)
+        # Every prompt keeps a token of its own: the logits behind it give the first new token.
+        length = min(_common_length(prompts), min(map(len, prompts), default=1) - 1)
+        if len(prompts) > 1 and length >= _MIN_PREFIX and step.takes_positions and step.can_move_rows:
+            cache = new_cache(step.config)
+            ids = torch.tensor([prompts[0][:length]], device=step.device)
+            step(ids, torch.ones_like(ids), cache)
             self._cache, self._length = cache, length
 
-    def begin(self, places: Sequence[int], drafts: Sequence[list[int]]) -> Batch:
-        """The prompts at `places` and their drafts as a batch padded on the left, with the first new tokens of each.
+    def prefill(self, indices: Sequence[int], drafts: Sequence[list[int]]) -> DecodingBatch:
+        """Run the prompts of these indices, each with its draft, and return them as a batch with its first new tokens.
 
-        In shorter rows the shared tokens stand further right, and their last ones are run again with what follows. So
-        the layout is the usual one, and no mask has a gap.
+        The batch is padded on the left in the usual way, without gaps in its mask. In shorter rows the prefix therefore
+        stands further right, and its last tokens are run again with what follows.
         """
-        rows = [[*self._prompts[place], *draft] for place, draft in zip(places, drafts, strict=True)]
-        columns = max(map(len, rows))
-        blanks = [columns - len(row) for row in rows]
-        ids = torch.tensor([[0] * blank + row for blank, row in zip(blanks, rows, strict=True)])
-        ids = ids[:, self._length :].to(self._choose.device)
-        cache = new_cache(self._choose.config) if self._cache is None else spread(self._cache, torch.tensor(blanks))
-        batch = Batch(list(places), blanks, columns, cache)
-        batch.take(*self._choose(ids, batch.mask(ids.device), cache, 1 + max(map(len, drafts))), drafts)
+        rows = [[*self._prompts[index], *draft] for index, draft in zip(indices, drafts, strict=True)]
+        width = max(map(len, rows))
+        padding = [width - len(row) for row in rows]
+        ids = torch.tensor([[0] * blank + row for blank, row in zip(padding, rows, strict=True)])
+        ids = ids[:, self._length :].to(self._step.device)
+        if self._cache is None:
+            cache = new_cache(self._step.config)
+        else:
+            cache = repeat_shifted(self._cache, torch.tensor(padding))
+        batch = DecodingBatch(list(indices), padding, width, cache)
+        chosen, is_finite = self._step(ids, batch.mask(ids.device), cache, 1 + max(map(len, drafts)))
+        batch.accept_drafts(chosen, is_finite, drafts)
         return batch
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> int:
-    """The number of tokens that all prompts begin with."""
+def _common_length(prompts: Sequence[Sequence[int]]) -> int:
+    """Return the number of tokens that all prompts begin with."""
     return sum(1 for _ in itertools.takewhile(lambda tokens: len(set(tokens)) == 1, zip(*prompts, strict=False)))
 
 
-class Batch:
-    """Rows being decoded: the place of each one's prompt, or None where it is finished, and their padding."""
+class DecodingBatch:
+    """The rows that are decoded together, and their cache.
 
-    new: list[list[int]]
-    """The tokens of each row that were chosen last. The very last of them is not in the cache yet."""
-    finite: list[list[bool]]
-    """Whether each of `new` had a finite number to be chosen by."""
-    wrong: list[int]
-    """How many tokens of each row's draft the model would not have chosen; they are the last ones in the cache."""
+    A finished row stays until another takes its place (`admit`) or the batch is made smaller (`drop_finished`).
+    """
 
-    def __init__(self, rows: list[int | None], blanks: list[int], columns: int, cache: DynamicCache) -> None:
-        self.rows = rows
-        self._blanks, self._columns, self._cache = blanks, columns, cache
-        self.is_flexible = is_flexible(cache)
-        """Whether rows can join, and columns of nothing but padding leave."""
+    new_tokens: list[list[int]]
+    """The tokens that each row got last. The very last of them is not in the cache yet."""
+    is_finite: list[list[bool]]
+    """Whether the logit of each of `new_tokens` was finite."""
+    num_rejected: list[int]
+    """How many tokens of each row's draft were rejected. They are the last ones in the cache."""
+
+    def __init__(self, prompts: list[int | None], padding: list[int], width: int, cache: DynamicCache) -> None:
+        self.prompts = prompts
+        """The index of each row's prompt; None for a finished row."""
+        self._padding, self._width, self._cache = padding, width, cache
+        self.can_move_rows = can_move_rows(cache)
+        """Whether rows can join the batch, and columns of padding alone can leave it."""
 
     def mask(self, device: torch.device) -> Tensor:
-        """[rows, columns]: 1 from where a row begins."""
-        begins = torch.tensor(self._blanks, device=device)[:, None]
-        return (torch.arange(self._columns, device=device) >= begins).long()
+        """Return the attention mask `[rows, width]`: 0 for the padding of each row, then 1."""
+        starts = torch.tensor(self._padding, device=device)[:, None]
+        return (torch.arange(self._width, device=device) >= starts).long()
 
-    def take(self, chosen: Sequence[list[int]], finite: Sequence[list[bool]], drafts: Sequence[Sequence[int]]) -> None:
-        """Nothing; each row's `new` are the tokens of its draft that the model chose too, and the one it chose then.
+    def accept_drafts(
+        self, chosen: Sequence[list[int]], is_finite: Sequence[list[bool]], drafts: Sequence[Sequence[int]]
+    ) -> None:
+        """Accept the longest prefix of each draft that is what the model chose, and the token it chose next.
 
-        `chosen` is what it chose behind each of the last tokens, the last of the draft last.
+        Args:
+            chosen: What the model chose behind each of the last tokens of each row, the end of the draft last.
+            is_finite: Whether the logits of these choices are finite.
+            drafts: The drafted tokens of each row, no more than there are choices, less one.
         """
-        self.new, self.finite, self.wrong = [], [], []
-        for choices, had, draft in zip(chosen, finite, drafts, strict=True):
-            said = choices[len(choices) - len(draft) - 1 :]
-            right = next((i for i, token in enumerate(draft) if token != said[i]), len(draft))
-            self.new.append([*draft[:right], said[right]])
-            self.finite.append(had[len(had) - len(draft) - 1 :][: right + 1])
-            self.wrong.append(len(draft) - right)
+        self.new_tokens, self.is_finite, self.num_rejected = [], [], []
+        for row_chosen, row_finite, draft in zip(chosen, is_finite, drafts, strict=True):
+            first = len(row_chosen) - len(draft) - 1  # the choice at the end of the prompt
+            choices = row_chosen[first:]
+            accepted = next((i for i, token in enumerate(draft) if token != choices[i]), len(draft))
+            self.new_tokens.append([*draft[:accepted], choices[accepted]])
+            self.is_finite.append(row_finite[first:][: accepted + 1])
+            self.num_rejected.append(len(draft) - accepted)
 
-    def align(self) -> None:
-        """Nothing; the wrong ends of drafts are out of the cache, and what is right stands at its end."""
-        if self.is_running and any(self.wrong):
-            move_right(self._cache, torch.tensor(self.wrong))
-            self._blanks = [blank + wrong for blank, wrong in zip(self._blanks, self.wrong, strict=True)]
-        self.wrong = [0] * len(self.rows)
+    def drop_rejected(self) -> None:
+        """Remove the rejected tokens of drafts from the cache, and move what was accepted to its end."""
+        if self.is_running and any(self.num_rejected):
+            drop_last_tokens(self._cache, torch.tensor(self.num_rejected))
+            self._padding = [blank + count for blank, count in zip(self._padding, self.num_rejected, strict=True)]
+        self.num_rejected = [0] * len(self.prompts)
 
-    def step(self, choose: Choose) -> None:
-        """Nothing; every row has a token more."""
-        self._trim()
-        self._columns += 1
-        ids = torch.tensor([new[-1:] for new in self.new], device=choose.device)
-        self.new, self.finite = choose(ids, self.mask(ids.device), self._cache)
+    def decode_step(self, step: GreedyStep) -> None:
+        """Give every row one more token."""
+        self._trim_padding()
+        self._width += 1
+        ids = torch.tensor([tokens[-1:] for tokens in self.new_tokens], device=step.device)
+        self.new_tokens, self.is_finite = step(ids, self.mask(ids.device), self._cache)
 
     @property
     def is_running(self) -> bool:
         """Whether a row is not finished."""
-        return any(row is not None for row in self.rows)
+        return any(prompt is not None for prompt in self.prompts)
 
     @property
-    def takes_rows(self) -> bool:
-        """Whether a row is finished, and another can take its place."""
-        return self.is_flexible and None in self.rows
+    def has_room(self) -> bool:
+        """Whether a row is finished and another one can take its place."""
+        return self.can_move_rows and None in self.prompts
 
-    def join(self, reserve: Batch) -> None:
-        """Nothing; rows of `reserve`, as many as there are places, go on here in the places of finished ones."""
-        places = [i for i, row in enumerate(self.rows) if row is None]
-        chosen = [i for i, row in enumerate(reserve.rows) if row is not None][: len(places)]
-        places = places[: len(chosen)]
-        if not places:
+    def admit(self, reserve: DecodingBatch) -> None:
+        """Put rows of `reserve` in the places of finished rows, as many as there are of both (continuous batching)."""
+        rows = [row for row, prompt in enumerate(self.prompts) if prompt is None]
+        admitted = [row for row, prompt in enumerate(reserve.prompts) if prompt is not None][: len(rows)]
+        rows = rows[: len(admitted)]
+        if not rows:
             return
-        reserve._trim()
-        if (missing := reserve._columns - self._columns) > 0:
-            add_left(self._cache, missing)
-            self._blanks, self._columns = [blank + missing for blank in self._blanks], reserve._columns
-        join(self._cache, torch.tensor(places), reserve._cache, torch.tensor(chosen))
-        for i, j in zip(places, chosen, strict=True):
-            self.new[i] = reserve.new[j]
-            self._blanks[i] = self._columns - reserve._columns + reserve._blanks[j]
-            self.rows[i], reserve.rows[j] = reserve.rows[j], None
+        reserve._trim_padding()
+        if (missing := reserve._width - self._width) > 0:
+            pad_left(self._cache, missing)
+            self._padding, self._width = [blank + missing for blank in self._padding], reserve._width
+        replace_rows(self._cache, torch.tensor(rows), reserve._cache, torch.tensor(admitted))
+        for row, other in zip(rows, admitted, strict=True):
+            self.new_tokens[row] = reserve.new_tokens[other]
+            self._padding[row] = self._width - reserve._width + reserve._padding[other]
+            self.prompts[row], reserve.prompts[other] = reserve.prompts[other], None
 
-    def shrink(self) -> None:
-        """Nothing; finished rows are gone, once they are enough to be worth the copy."""
-        if self.rows.count(None) * 4 < len(self.rows):
+    def drop_finished(self) -> None:
+        """Remove finished rows, once they are a quarter of the batch: fewer are not worth copying the cache."""
+        if self.prompts.count(None) * 4 < len(self.prompts):
             return
-        index = torch.tensor([i for i, row in enumerate(self.rows) if row is not None])
-        self._cache.batch_select_indices(index)
-        self.new, self.finite = self._running(self.new), self._running(self.finite)
-        self._blanks = self._running(self._blanks)
-        self.rows = self._running(self.rows)
+        rows = torch.tensor([row for row, prompt in enumerate(self.prompts) if prompt is not None])
+        self._cache.batch_select_indices(rows)
+        self.new_tokens, self.is_finite = self._running(self.new_tokens), self._running(self.is_finite)
+        self._padding = self._running(self._padding)
+        self.prompts = self._running(self.prompts)
 
-    def _trim(self) -> None:
-        """Nothing; columns that are nothing but padding in all rows are gone."""
-        if self.is_flexible and (least := min(self._running(self._blanks))):
-            drop_left(self._cache, least)
-            self._blanks = [max(blank - least, 0) for blank in self._blanks]
-            self._columns -= least
+    def _trim_padding(self) -> None:
+        """Remove the columns that are padding in all running rows."""
+        if self.can_move_rows and (least := min(self._running(self._padding))):
+            drop_first_tokens(self._cache, least)
+            self._padding = [max(blank - least, 0) for blank in self._padding]
+            self._width -= least
 
     def _running(self, values: list[Any]) -> list[Any]:
-        return [value for value, row in zip(values, self.rows, strict=True) if row is not None]
+        """Return those of `values`, one for each row, that belong to running rows."""
+        return [value for value, prompt in zip(values, self.prompts, strict=True) if prompt is not None]

@@ -1,4 +1,8 @@
-"""Rows that come and go in the cache of a batch that is being decoded, in every slot alike."""
+"""Move rows and tokens in the key-value cache of a batch that is being decoded, in every slot alike.
+
+The tensors of a slot are `[rows, heads, tokens, width]`. Rows are padded on the left, so the newest token of every row
+is the last one.
+"""
 
 from __future__ import annotations
 
@@ -11,75 +15,77 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-KINDS = (DynamicLayer, DynamicSlidingWindowLayer)
-"""The kinds of slot, exactly these, that rows can leave (`DynamicCache.batch_select_indices`)."""
+SLOT_TYPES = (DynamicLayer, DynamicSlidingWindowLayer)
+"""The types of slot, subclasses not included, that rows can leave (`DynamicCache.batch_select_indices`)."""
 
 
 def new_cache(config: Any) -> DynamicCache:
-    """The cache that `generate` makes for a model of this configuration."""
+    """Return the empty cache that `generate` makes for a model of this configuration."""
     return DynamicCache(config=config.get_text_config(decoder=True))
 
 
 def cache_name(module: nn.Module) -> str | None:
-    """What the forward of a model or layer calls the cache that it is given; None where it takes none.
+    """Return the name of the argument by which the forward of a model or layer takes its cache; None without one.
 
-    Up to transformers 5.23 that is `past_key_values`, and in models with code of their own it still is.
+    Up to transformers 5.23 that is `past_key_values`. Models with code of their own keep this name later too.
     """
     parameters = inspect.signature(module.forward).parameters
     return next((name for name in ("past_key_values", "cache") if name in parameters), None)
 
 
-def is_flexible(cache: DynamicCache) -> bool:
-    """Whether the functions below can handle `cache`: every slot keeps all tokens [rows, heads, tokens, width]."""
+def can_move_rows(cache: DynamicCache) -> bool:
+    """Return whether the functions below can change `cache`: every slot keeps all tokens, none slides a window."""
     return all(type(slot) is DynamicLayer for slot in cache.layers)
 
 
-def join(cache: DynamicCache, to: Tensor, other: DynamicCache, of: Tensor) -> None:
-    """Nothing; the rows `to` of `cache` are the rows `of` of `other`, which has no more tokens, with zeros in front."""
-    for slot, new in zip(_slots(cache), _slots(other), strict=True):
-        rows, chosen = to.to(slot.keys.device), of.to(slot.keys.device)
-        blank = slot.get_seq_length() - new.get_seq_length()
-        # Also in front: what stood there may be no finite number, and that no mask hides.
-        slot.keys[rows] = pad(new.keys[chosen], (0, 0, blank, 0))
-        slot.values[rows] = pad(new.values[chosen], (0, 0, blank, 0))
+def replace_rows(cache: DynamicCache, rows: Tensor, source: DynamicCache, source_rows: Tensor) -> None:
+    """Overwrite `rows` of `cache` with `source_rows` of `source`, which has no more tokens, padded on the left."""
+    for slot, source_slot in zip(_slots(cache), _slots(source), strict=True):
+        to, taken = rows.to(slot.keys.device), source_rows.to(slot.keys.device)
+        padding = slot.get_seq_length() - source_slot.get_seq_length()
+        # The padding is written too: what stood there may not be finite, and no mask hides that.
+        slot.keys[to] = pad(source_slot.keys[taken], (0, 0, padding, 0))
+        slot.values[to] = pad(source_slot.values[taken], (0, 0, padding, 0))
 
 
-def drop_left(cache: DynamicCache, tokens: int) -> None:
-    """Nothing; the first `tokens` of every row are gone."""
+def drop_first_tokens(cache: DynamicCache, count: int) -> None:
+    """Remove the first `count` tokens of every row."""
     for slot in _slots(cache):
-        slot.keys, slot.values = slot.keys[:, :, tokens:], slot.values[:, :, tokens:]
+        slot.keys, slot.values = slot.keys[:, :, count:], slot.values[:, :, count:]
 
 
-def add_left(cache: DynamicCache, tokens: int) -> None:
-    """Nothing; every row begins with so many tokens more, all zeros."""
+def pad_left(cache: DynamicCache, count: int) -> None:
+    """Put `count` tokens of zeros in front of every row."""
     for slot in _slots(cache):
-        slot.keys, slot.values = pad(slot.keys, (0, 0, tokens, 0)), pad(slot.values, (0, 0, tokens, 0))
+        slot.keys, slot.values = pad(slot.keys, (0, 0, count, 0)), pad(slot.values, (0, 0, count, 0))
 
 
-def move_right(cache: DynamicCache, places: Tensor) -> None:
-    """Nothing; each row stands so many `places` [rows] further right, and as many of its last tokens are gone."""
+def drop_last_tokens(cache: DynamicCache, counts: Tensor) -> None:
+    """Remove the last `counts` `[rows]` tokens of each row, and move the rest right to the end of the cache."""
     for slot in _slots(cache):
-        columns = torch.arange(slot.get_seq_length())[None] - places[:, None]
+        columns = torch.arange(slot.get_seq_length())[None] - counts[:, None]
         columns = columns.clamp(min=0).to(slot.keys.device)
-        rows = torch.arange(len(places), device=columns.device)[:, None]
+        rows = torch.arange(len(counts), device=columns.device)[:, None]
         slot.keys = slot.keys.transpose(1, 2)[rows, columns].transpose(1, 2)
         slot.values = slot.values.transpose(1, 2)[rows, columns].transpose(1, 2)
 
 
-def spread(cache: DynamicCache, blanks: Tensor) -> DynamicCache:
-    """A cache with a row for each of `blanks`: the tokens of the only row of `cache`, moved right by so many.
+def repeat_shifted(cache: DynamicCache, shifts: Tensor) -> DynamicCache:
+    """Return a cache whose rows are the only row of `cache`, each moved right by its number of tokens in `shifts`.
 
-    As many tokens as before are kept. Whoever filled `cache` may continue it.
+    `shifts` is `[rows]`. Each row keeps the length of `cache`, so as many tokens fall off its end. `cache` itself can
+    still be continued.
     """
-    rows = copy.copy(cache)
-    rows.layers = [copy.copy(slot) for slot in cache.layers]
-    for slot in _slots(rows):
-        columns = torch.arange(slot.get_seq_length())[None] - blanks[:, None]
+    repeated = copy.copy(cache)
+    repeated.layers = [copy.copy(slot) for slot in cache.layers]
+    for slot in _slots(repeated):
+        columns = torch.arange(slot.get_seq_length())[None] - shifts[:, None]
         columns = columns.clamp(min=0).to(slot.keys.device)
         slot.keys = slot.keys[0][:, columns].transpose(0, 1)
         slot.values = slot.values[0][:, columns].transpose(0, 1)
-    return rows
+    return repeated
 
 
 def _slots(cache: DynamicCache) -> list[Any]:
+    """Return the slots of `cache` without their declared types, which leave `keys` and `values` optional."""
     return cache.layers
