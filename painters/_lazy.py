@@ -1,10 +1,11 @@
-"""Names of a package that are imported when they are first asked for, so that importing the package stays light."""
+"""Packages that import names when they are first used, and packages that can be called as one of their functions."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 
@@ -23,10 +24,28 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(names[name]), name)
-        # A module of this very name may be there by now, put by its import: it stays, and is callable as its function.
+        # Importing the module may have put a module of this very name here. It stays: it is callable (make_callable).
         return vars(sys.modules[package]).setdefault(name, value)
 
     def dir_() -> list[str]:
         return sorted({*vars(sys.modules[package]), *names})
 
     return getattr_, dir_
+
+
+def make_callable(package: str, function: Callable[..., Any]) -> None:
+    """Make `package` callable as `function` is, for a package that is named like its main function.
+
+    `painters.export` is then both: `painters.export(model, ...)` works, and so does `painters.export.check(...)`.
+
+    Args:
+        package: The dotted name of the package, its `__name__`.
+        function: What a call of the package calls.
+    """
+
+    class CallablePackage(ModuleType):
+        """A package that is callable as its main function."""
+
+        __call__ = staticmethod(function)
+
+    sys.modules[package].__class__ = CallablePackage

@@ -6,9 +6,7 @@ torch.
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType
-
+from painters._lazy import make_callable
 from painters.similarity.functions import (
     MODES,
     SimilarityError,
@@ -21,11 +19,4 @@ from painters.similarity.functions import (
 
 __all__ = ["MODES", "SimilarityError", "angular_distance", "block_influence", "measure", "norms", "similarity"]
 
-
-class _CallableModule(ModuleType):
-    """The class of this package, which makes it callable as its function is."""
-
-    __call__ = staticmethod(similarity)
-
-
-sys.modules[__name__].__class__ = _CallableModule
+make_callable(__name__, similarity)
