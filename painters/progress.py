@@ -1,4 +1,4 @@
-"""A bar while a call takes long: in notebooks by default, elsewhere where it is asked for."""
+"""A progress bar while a call takes long: in notebooks by default, elsewhere on request."""
 
 from __future__ import annotations
 
@@ -8,24 +8,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+__all__ = ["OnProgress", "ProgressBar", "in_notebook", "progress_callback"]
+
 P = TypeVar("P")
 
 DELAY = 1.0  # seconds that a call takes before its bar is shown
 
 
 class OnProgress(Protocol):
-    """Called with how many are done, how many there will be, and what is being done."""
+    """A callback for progress, called with how many items are done, how many there are, and what is being done."""
 
     def __call__(self, done: int, total: int, what: str) -> None: ...
 
 
 class ProgressBar:
-    """Moves a bar of tqdm; called with how many are done, how many there will be, and what is being done."""
+    """A progress callback that moves a bar of tqdm. The bar is shown after one second.
+
+    Example:
+        >>> bar = ProgressBar()
+        >>> squares = []
+        >>> for number in range(3):
+        ...     squares.append(number**2)
+        ...     bar(done=number + 1, total=3, what="squares")
+        >>> bar.close()
+        >>> squares
+        [0, 1, 4]
+    """
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def __call__(self, done: int, total: int, what: str = "") -> None:
+        """Move the bar.
+
+        Args:
+            done: How many items are done.
+            total: How many there are.
+            what: What is being done; stands in front of the bar.
+        """
         if self._bar is None:
             self._bar = _tqdm()(total=total, leave=False, delay=DELAY)
         self._bar.total = total
@@ -33,22 +53,34 @@ class ProgressBar:
         self._bar.update(done - self._bar.n)
 
     def close(self) -> None:
-        """Nothing; the bar is gone."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 
 
 @contextmanager
 def progress_callback(progress: P | bool | None) -> Iterator[P | ProgressBar | None]:
-    """What is to be told of progress: `progress` itself, a bar for True, nothing for False.
+    """Turn the argument `progress` of a function into the callback to use, and close its bar at the end.
 
-    For None it is a bar in a notebook and nothing elsewhere.
+    Args:
+        progress: A callback; True for a bar; False for no progress; None for a bar in a notebook only.
+
+    Yields:
+        The callback that was given, a `ProgressBar`, or None.
+
+    Example:
+        >>> with progress_callback(True) as on_progress:
+        ...     type(on_progress).__name__
+        'ProgressBar'
+        >>> with progress_callback(print) as on_progress:
+        ...     on_progress(1, 2, "batches")
+        1 2 batches
     """
-    wanted = in_notebook() if progress is None else progress
-    if not isinstance(wanted, bool):
-        yield wanted
+    callback = in_notebook() if progress is None else progress
+    if not isinstance(callback, bool):
+        yield callback
         return
-    if not wanted:
+    if not callback:
         yield None
         return
     bar = ProgressBar()
@@ -59,14 +91,25 @@ def progress_callback(progress: P | bool | None) -> Iterator[P | ProgressBar | N
 
 
 def in_notebook() -> bool:
-    """Whether this process is the kernel of a notebook."""
+    """Return whether this process is the kernel of a notebook.
+
+    Returns:
+        True in Jupyter; False in a script, in a terminal, and in IPython's shell.
+
+    Example:
+        >>> in_notebook()
+        False
+    """
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return hasattr(shell, "kernel")
 
 
 def _tqdm() -> Any:
-    # tqdm.auto warns where a notebook has no widgets; a bar of text does as well there.
+    """Return the class of tqdm's bar: of widgets in a notebook that has them, and of text elsewhere.
+
+    tqdm.auto would warn in a notebook without widgets; a bar of text does as well there.
+    """
     if in_notebook() and _has_widgets():
         from tqdm.notebook import tqdm as in_widgets  # type: ignore[import-untyped]
 

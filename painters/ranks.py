@@ -1,7 +1,8 @@
-"""The processes of one run, as `accelerate launch` starts them: each does its share, and all come to the same result.
+"""The processes of one run, as `accelerate launch` starts them: each does its share, and all get the same result.
 
-lm-eval shares out documents, and then draws other examples for the prompts in every process. Here the batches are
-shared out, which are the same as in one process, so the answers are too. Importing this loads no torch.
+lm-eval divides the documents among processes, and then every process draws other few-shot examples for its prompts.
+Here the batches are divided. They are the same as in a single process, so the answers are too. Importing this module
+loads no torch.
 """
 
 from __future__ import annotations
@@ -26,29 +27,61 @@ class OtherProcessError(PaintersError):
 
 
 class LostProcessError(OtherProcessError):
-    """Another process of the run is gone, and nothing can be done together any more."""
+    """Another process of the run has ended, so that the processes can no longer exchange anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """This process among those of the run. All have to call `same` and `gathered` alike, and in the same order."""
+    """This process among the processes of the run.
+
+    All processes have to call `same` and `gathered` equally often and in the same order.
+
+    Attributes:
+        rank: The number of this process, from 0.
+        size: How many processes there are.
+        device: The device that the launcher chose for this process; None for the default of `load_model`.
+
+    Example:
+        >>> batches = ["first", "second", "third"]
+        >>> Ranks(rank=1, size=2).mine(batches)
+        ['second']
+        >>> alone = Ranks()
+        >>> alone.is_main, alone.same("value"), alone.gathered(lambda: 7)
+        (True, 'value', [7])
+    """
 
     rank: int = 0
     size: int = 1
     device: str | None = None
-    """Where this process runs its model, unless it is told; None for the usual place."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that prints and writes."""
+        """Whether this is the process that prints and writes."""
         return self.rank == 0
 
     def mine(self, items: Sequence[T]) -> Sequence[T]:
-        """This process's share of `items`."""
+        """Return this process's share of `items`.
+
+        Args:
+            items: What all processes together have to do.
+
+        Returns:
+            Every `size`-th item, from the one of this rank on.
+        """
         return items[self.rank :: self.size]
 
     def same(self, value: T) -> T:
-        """The value that the main process has, in all of them."""
+        """Return the main process's `value` in every process (a broadcast).
+
+        Args:
+            value: What this process has; only the main one's counts.
+
+        Returns:
+            The value of the main process.
+
+        Raises:
+            LostProcessError: Another process has ended.
+        """
         if self.size == 1:
             return value
         import torch.distributed
@@ -58,32 +91,42 @@ class Ranks:
         return sent[0]
 
     def gathered(self, work: Callable[[], T]) -> list[T]:
-        """What `work` returns in each process, by rank. If it raises in one, all raise: that error, or
-        OtherProcessError in its place.
+        """Call `work` in every process, and return all results in every process (an all-gather).
+
+        Args:
+            work: What each process does. If it raises in one process, every process raises.
+
+        Returns:
+            The results by rank.
+
+        Raises:
+            OtherProcessError: `work` raised in another process; in this one its own error is raised.
+            LostProcessError: Another process has ended.
         """
         if self.size == 1:
             return [work()]
         import torch.distributed
 
-        own: Exception | None = None
+        own_error: Exception | None = None
         sent: tuple[T | None, str | None]
         try:
             sent = work(), None
         except Exception as error:
-            own, sent = error, (None, f"{type(error).__name__}: {error}")
-        found: list[Any] = [None] * self.size
-        self._exchange(lambda: torch.distributed.all_gather_object(found, sent))
-        if own is not None:
-            raise own
-        for rank, (_, told) in enumerate(found):
-            if told is not None:
-                raise OtherProcessError(f"process {rank} of {self.size} failed ({told})")
-        return [value for value, _ in found]
+            own_error, sent = error, (None, f"{type(error).__name__}: {error}")
+        received: list[Any] = [None] * self.size
+        self._exchange(lambda: torch.distributed.all_gather_object(received, sent))
+        if own_error is not None:
+            raise own_error
+        for rank, (_, message) in enumerate(received):
+            if message is not None:
+                raise OtherProcessError(f"process {rank} of {self.size} failed ({message})")
+        return [value for value, _ in received]
 
     def _exchange(self, call: Callable[[], object]) -> None:
+        """Call a function of torch.distributed; raise LostProcessError where the connection is closed."""
         try:
             call()
-        except RuntimeError as error:  # whatever gloo and NCCL say of a connection that is closed
+        except RuntimeError as error:  # gloo and NCCL have no class of their own for this
             raise LostProcessError(
                 f"process {self.rank} of {self.size}: another process of the run is gone ({first_line(error)}). "
                 f"What was recorded is kept: launch all of them again"
@@ -91,18 +134,42 @@ class Ranks:
 
 
 def launched() -> int:
-    """How many processes the launcher started."""
+    """Return how many processes the launcher started.
+
+    Returns:
+        The number in `WORLD_SIZE`; 1 without a launcher.
+
+    Example:
+        >>> launched()
+        1
+    """
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def launched_as() -> int:
-    """Which of them this process is; 0 is the main one."""
+    """Return which of the launched processes this one is.
+
+    Returns:
+        The number in `RANK`, from 0 for the main process; 0 without a launcher.
+
+    Example:
+        >>> launched_as()
+        0
+    """
     return int(os.environ.get("RANK", "0"))
 
 
 @functools.cache
 def ranks() -> Ranks:
-    """The processes of this run; a single one unless it was launched as several."""
+    """Return this process among those of the run, and set up their exchange at the first call.
+
+    Returns:
+        A single process unless the run was launched as several.
+
+    Example:
+        >>> ranks().size
+        1
+    """
     if launched() < 2:
         return Ranks()
     import torch
