@@ -9,10 +9,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from painters.errors import first_line
 from painters.glue.training import seeded
 from painters.models import ModelError
 from painters.models import load as models
-from painters.models.config import first_line
 from painters.models.hub import patiently
 
 DTYPES = ("auto", "float32", "bfloat16")

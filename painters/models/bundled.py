@@ -1,24 +1,48 @@
-"""Where the bundled models lie. Looks at folders only, so that listing them loads no library."""
+"""Where the bundled models are. Reads folders only, so that listing them loads no library."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+__all__ = ["NANO", "models", "num_layers"]
+
 NANO = Path(__file__).parents[1] / "nano"
+"""The folder that holds the bundled models, and the texts and tasks that they were made for."""
 
 
 def models() -> dict[str, Path]:
-    """Name -> folder of the models in this installation, in alphabetical order."""
+    """Return the bundled models of this installation.
+
+    Returns:
+        Name -> folder, in alphabetical order.
+
+    Example:
+        >>> list(models())
+        ['nano-bert', 'nano-llama']
+    """
     return {f"nano-{config.parent.name}": config.parent for config in sorted(NANO.glob("*/config.json"))}
 
 
 def num_layers(model: str) -> int | None:
-    """The number of layers by the config.json of a bundled model or a folder; None where that does not say."""
-    config = models().get(model, Path(model)) / "config.json"
+    """Return the number of layers that the config.json of a bundled model or a folder states.
+
+    Args:
+        model: A bundled model, or the path of a folder.
+
+    Returns:
+        The number; None where there is no such file, or it does not say.
+
+    Example:
+        >>> num_layers("nano-llama")
+        12
+        >>> print(num_layers("no-such-folder"))
+        None
+    """
+    path = models().get(model, Path(model)) / "config.json"
     try:
-        read = json.loads(config.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    count = read.get("num_hidden_layers") if isinstance(read, dict) else None
+    count = config.get("num_hidden_layers") if isinstance(config, dict) else None
     return count if type(count) is int else None

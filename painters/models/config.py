@@ -1,23 +1,23 @@
-"""A model's configuration as a file that anybody may have written: its sizes are bounded before it is used."""
+"""Read a model's configuration, and check it: anybody may have written the file, so its sizes are bounded first."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import transformers
 
-from painters.errors import PaintersError
+from painters.errors import PaintersError, first_line
 from painters.models.hub import patiently
 from painters.plan import MAX_LAYERS
 
 MAX_LABELS = 1_000_000
 MAX_MODULES = 200_000
-"""Layers times experts, each with modules of its own; the largest model that is known has 23,000."""
-LEAST_BYTES = 0.1
-"""Of a parameter in a file: one bit and its scales take more."""
+"""The most layers times experts, each with modules of its own. The largest known model has 23,000."""
+MIN_BYTES_PER_PARAMETER = 0.1
+"""The least that a parameter takes in a file: one bit and its scales take more."""
 
 _LAYERS = re.compile(r"(?:n|num|number)_(?:\w+_)?(?:layers?|blocks|stages)|(?:\w+_)?layers|depth")
 _EXPERTS = re.compile(r"(?:n|num)_(?:\w+_)?experts")
@@ -25,17 +25,37 @@ _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 
 
 class ModelError(PaintersError, ValueError):
-    """A model that cannot be had, or that cannot be scored this way."""
+    """A model that cannot be loaded, or that cannot be scored this way."""
 
 
 class ModelRequestError(ModelError):
-    """A way to load a model that there is not."""
+    """An invalid request for a model, such as an unknown device or dtype."""
 
     exit_code = 2
 
 
-def read(name: str, source: str, revision: str | None, trust_remote_code: bool, not_found: Any) -> Any:
-    """The configuration of the model `name`, which lies at `source`; `not_found` words the error where it is not."""
+def read_checked(
+    name: str,
+    source: str,
+    revision: str | None,
+    trust_remote_code: bool,
+    not_found: Callable[[str, Exception], str],
+) -> Any:
+    """Return the configuration of a model, once its sizes and what it would run are found harmless.
+
+    Args:
+        name: The model's name in messages.
+        source: Its folder, or its name on the hub.
+        revision: Its branch, tag or commit on the hub.
+        trust_remote_code: Run code that comes with the model.
+        not_found: Makes the message of an error from `name` and the error, where there is nothing at `source`.
+
+    Returns:
+        The configuration, of transformers.
+
+    Raises:
+        ModelError: There is no such model, or its file is unreadable, too large in some size, or names code to run.
+    """
     try:
         raw, _ = patiently(lambda: transformers.PreTrainedConfig.get_config_dict(source, revision=revision))
     except Exception as error:  # no such model, or a file that is no configuration
@@ -51,40 +71,43 @@ def read(name: str, source: str, revision: str | None, trust_remote_code: bool, 
                 source, revision=revision, trust_remote_code=trust_remote_code
             )
         )
-    except Exception as error:  # what transformers makes of a file that it did not write: anything
+    except Exception as error:  # any: transformers checks little of a file that it did not write
         raise ModelError(
             f"model {name!r}: its config.json is not one that this transformers ({transformers.__version__}) can use: "
             f"{first_line(error)}. Take another release of transformers, or mend the file"
         ) from error
 
 
-def refuse_small_files(model: Any, name: str, folder: Path) -> None:
-    """Nothing; ModelError where the configuration describes far more than the files in `folder` can hold.
+def check_file_sizes(model: Any, name: str, folder: Path) -> None:
+    """Raise ModelError where `model`, which is on the meta device, is far larger than the weight files in `folder`.
 
-    transformers would draw the rest at random, after it has allocated it. `model` is on the meta device.
+    transformers would allocate the rest and draw it at random.
     """
-    numbers = sum(parameter.numel() for parameter in model.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    if 0 < stored < LEAST_BYTES * numbers:
+    if 0 < stored < MIN_BYTES_PER_PARAMETER * parameters:
         raise ModelError(
-            f"model {name!r}: its config.json describes {numbers:,} parameters, and its *.safetensors have {stored:,} "
-            f"bytes: they belong to another model, or are not whole"
+            f"model {name!r}: its config.json describes {parameters:,} parameters, and its *.safetensors have "
+            f"{stored:,} bytes: they belong to another model, or are not whole"
         )
 
 
-def require_weights(name: str, found: dict[str, Any]) -> None:
-    """Nothing; ModelError where the checkpoint lacks weights, which transformers has drawn at random.
+def check_weights(name: str, loading_info: dict[str, Any]) -> None:
+    """Raise ModelError where the checkpoint lacks weights, or has them in other shapes: transformers drew these.
 
-    `found` is what its loading told.
+    Args:
+        name: The model's name in messages.
+        loading_info: What `from_pretrained(..., output_loading_info=True)` returned beside the model.
     """
-    misshapen = sorted(found["mismatched_keys"])
+    misshapen = sorted(loading_info["mismatched_keys"])
     if misshapen:
-        key, stored, wanted = misshapen[0]
+        key, stored, configured = misshapen[0]
         raise ModelError(
-            f"model {name!r}: {key} has the shape {tuple(stored)} in its checkpoint, and {tuple(wanted)} by its "
+            f"model {name!r}: {key} has the shape {tuple(stored)} in its checkpoint, and {tuple(configured)} by its "
             f"config.json, as have {len(misshapen) - 1} others: these belong to different models"
         )
-    missing = sorted(key for key in found["missing_keys"] if "pooler" not in key.split("."))  # which nothing here reads
+    # A pooler may be missing: nothing here reads it.
+    missing = sorted(key for key in loading_info["missing_keys"] if "pooler" not in key.split("."))
     if missing:
         raise ModelError(
             f"model {name!r}: its checkpoint lacks {len(missing)} of the weights that its config.json asks for, such "
@@ -92,15 +115,8 @@ def require_weights(name: str, found: dict[str, Any]) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what the error says, or its name."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1]).rstrip(".")
-    return told if told and not isinstance(error, KeyError) else f"{type(error).__name__} {told}".strip()
-
-
 def _refuse_sizes(raw: Any, name: str) -> None:
-    """Nothing; ModelError where a count is so large that building the model's modules alone would never end."""
+    """Raise ModelError where a count is so large that building the model's modules alone would not end."""
     layers = experts = 1
     for key, value in _numbers(raw):
         if _LAYERS.fullmatch(key):
@@ -118,7 +134,7 @@ def _refuse_sizes(raw: Any, name: str) -> None:
 
 
 def _refuse_kernels(raw: Any, name: str) -> None:
-    """Nothing; ModelError where the file names a repository whose compiled code would be fetched and run."""
+    """Raise ModelError where the file names a repository whose compiled code would be fetched and run."""
     for key, value in _values(raw):
         if key.lstrip("_") in _IMPLEMENTATIONS and isinstance(value, str) and "/" in value:
             raise ModelError(
@@ -128,19 +144,23 @@ def _refuse_kernels(raw: Any, name: str) -> None:
 
 
 def _numbers(raw: Any) -> Iterator[tuple[str, int]]:
+    """Yield every whole number in the file, after the key nearest to it."""
     yield from ((key, value) for key, value in _values(raw) if isinstance(value, int))
 
 
 def _values(raw: Any) -> Iterator[tuple[str, Any]]:
-    """Every value of the file with the nearest name around it."""
-    todo = [("", raw)]
-    while todo:
-        key, value = todo.pop()
+    """Yield every value in the file, after the key nearest to it.
+
+    The values of a dictionary of implementations, one for each part of the model, also come after its own key.
+    """
+    remaining = [("", raw)]
+    while remaining:
+        key, value = remaining.pop()
         if isinstance(value, dict):
-            todo += [(str(inner), one) for inner, one in value.items()]
+            remaining += [(str(inner_key), inner) for inner_key, inner in value.items()]
             if key.lstrip("_") in _IMPLEMENTATIONS:
-                todo += [(key, one) for one in value.values()]
+                remaining += [(key, inner) for inner in value.values()]
         elif isinstance(value, list):
-            todo += [(key, one) for one in value]
+            remaining += [(key, inner) for inner in value]
         else:
             yield key, value

@@ -1,4 +1,4 @@
-"""Patience with the network: what failed for a moment is tried again, and what is wrong is told at once."""
+"""Call the hub patiently: retry where the network failed for a moment, and raise at once what no retry can mend."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from painters.errors import class_and_first_line
+
 T = TypeVar("T")
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
-"""Seconds between two tries."""
+"""Seconds before each retry."""
 STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-"""Answers of a server that may be another one the next time."""
+"""HTTP status codes after which a retry may succeed."""
 LIBRARIES = frozenset({"aiohttp", "httpx", "httpx2", "requests", "urllib3"})
-"""What the hub's and datasets' libraries reach the network with, from release to release."""
-FAULTS = frozenset(
+"""The HTTP libraries that huggingface_hub and datasets use, in one release or another."""
+NETWORK_ERRORS = frozenset(
     {
         *("TimeoutException", "NetworkError", "RemoteProtocolError"),  # httpx
         *("ConnectionError", "Timeout", "ChunkedEncodingError"),  # requests
@@ -23,15 +25,25 @@ FAULTS = frozenset(
         *("ClientConnectionError", "ServerTimeoutError", "ClientPayloadError"),  # aiohttp
     }
 )
+"""The names of these libraries' errors after which a retry may succeed; subclasses count too."""
 OFFLINE = "OfflineModeIsEnabled"
-"""The hub's error where the network is switched off; datasets has but its name in the message of a ConnectionError."""
+"""The hub's error where HF_HUB_OFFLINE is set. datasets raises a ConnectionError with this name in its message."""
 
 
 def patiently(work: Callable[[], T]) -> T:
-    """What `work` returns; where the network or a server failed it is called again, up to five times in all.
+    """Call `work`; where the network or a server failed call it again, up to five times in all.
 
-    Each wait is logged. What is wrong in itself, such as a name that the hub does not have, or a network that is
-    switched off (HF_HUB_OFFLINE), is raised at once; what failed five times is a ConnectionError that says so.
+    Each wait is logged.
+
+    Args:
+        work: Reaches the hub; may be called again.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        ConnectionError: The network or a server failed five times.
+        Exception: Anything else that `work` raises, at once: a name that the hub does not have, or HF_HUB_OFFLINE.
     """
     waits = iter(WAITS)
     while True:
@@ -43,38 +55,39 @@ def patiently(work: Callable[[], T]) -> T:
             wait = next(waits, None)
             if wait is None:
                 tried = f"tried {len(WAITS) + 1} times over {sum(WAITS):g} s"
-                raise ConnectionError(f"{tried}: {_told(error)}") from error
-            logging.getLogger("painters").warning("%s; trying again in %g s", _told(error), wait)
+                raise ConnectionError(f"{tried}: {class_and_first_line(error)}") from error
+            logging.getLogger("painters").warning("%s; trying again in %g s", class_and_first_line(error), wait)
         time.sleep(wait)
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether `error`, or what led to it, is a fault of the network or of a server that may pass."""
-    chain = list(_chain(error))
-    if any(OFFLINE in f"{type(one).__name__} {one}" for one in chain):
+    """Return whether a retry may succeed: `error`, or one that led to it, is of the network or an overloaded server."""
+    errors = list(_with_causes(error))
+    if any(OFFLINE in f"{type(cause).__name__} {cause}" for cause in errors):
         return False
-    return any(isinstance(one, ConnectionError | TimeoutError) or _is_fault(one) or _is_down(one) for one in chain)
-
-
-def _is_fault(error: BaseException) -> bool:
     return any(
-        kind.__name__ in FAULTS and kind.__module__.partition(".")[0] in LIBRARIES for kind in type(error).__mro__
+        isinstance(cause, ConnectionError | TimeoutError) or _is_network_error(cause) or _is_server_error(cause)
+        for cause in errors
     )
 
 
-def _is_down(error: BaseException) -> bool:
+def _is_network_error(error: BaseException) -> bool:
+    """Return whether an HTTP library says that the network failed; none of them has to be imported for it."""
+    return any(
+        kind.__name__ in NETWORK_ERRORS and kind.__module__.partition(".")[0] in LIBRARIES
+        for kind in type(error).__mro__
+    )
+
+
+def _is_server_error(error: BaseException) -> bool:
+    """Return whether `error` holds a server's response with one of STATUSES."""
     return getattr(getattr(error, "response", None), "status_code", None) in STATUSES
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """`error`, and what led to it."""
+def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield `error`, then the errors that led to it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-
-
-def _told(error: BaseException) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first}".rstrip(".: ")

@@ -1,4 +1,4 @@
-"""Models by name: the bundled ones, folders, and the hub's, ready to be scored."""
+"""Load models by name: bundled models, folders, and models of the hub."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
+from painters.errors import first_line
 from painters.models import bundled
-from painters.models import config as _models_config
-from painters.models.config import ModelError, ModelRequestError, first_line
+from painters.models.config import ModelError, ModelRequestError, check_file_sizes, check_weights, read_checked
 from painters.models.hub import patiently
 from painters.stack import without_wrapper
 
 __all__ = [
     "BUNDLED",
     "ModelError",
+    "bars",
     "by_name_or_loaded",
     "describe",
     "load_model",
     "num_layers",
+    "only_errors",
     "refuse_encoder",
+    "refuse_small_files",
     "skeleton",
     "weights_digest",
 ]
@@ -47,13 +50,32 @@ def load_model(
     trust_remote_code: bool = False,
     encoders: bool = False,
 ) -> tuple[Any, Any]:
-    """The model `name` in evaluation mode, and its tokenizer.
+    """Load a model in evaluation mode, and its tokenizer. Only safetensors are read.
 
-    `name` is a bundled model, a folder that transformers can read, or a name on the hub, in this order.
-    `dtype` "auto" is the dtype of the weights, and float32 for bundled models, which are made for the CPU.
-    `device` defaults to the first GPU, or the CPU; `device_map="auto"` spreads a model over several GPUs
-    instead. Only safetensors are read. `encoders` allows an encoder, as the class that its configuration names;
-    without it ModelError says that lm-eval cannot score one.
+    Args:
+        name: A bundled model, a folder that transformers can read, or a name on the hub; tried in this order.
+        revision: Branch, tag or commit on the hub.
+        dtype: "float32", "bfloat16", "float16", or "auto": the dtype of the weights, and float32 for bundled models,
+            which are made for the CPU.
+        device: Where the model goes, such as "cuda:1"; by default the first GPU, or the CPU without one.
+        device_map: Instead of `device`: "auto" spreads the model over several GPUs.
+        trust_remote_code: Run code that comes with the model.
+        encoders: Also load an encoder, as the class that its configuration names. lm-eval cannot score one.
+
+    Returns:
+        The model and its tokenizer.
+
+    Raises:
+        ModelRequestError: An option has a value that it cannot have, or excludes another.
+        ModelError: The model is not there, cannot be read or lacks weights, or is an encoder without `encoders`.
+
+    Example:
+        >>> model, tokenizer = load_model("nano-llama", device="cpu")
+        >>> type(model).__name__, model.config.num_hidden_layers
+        ('LlamaForCausalLM', 12)
+        >>> ids = tokenizer("The cat", return_tensors="pt")["input_ids"]
+        >>> model(ids).logits.shape[:2] == ids.shape
+        True
     """
     if dtype not in DTYPES:
         raise ModelRequestError(f"model {name!r} in dtype {dtype!r}: choose one of {', '.join(DTYPES)}")
@@ -61,43 +83,59 @@ def load_model(
         raise ModelRequestError(
             f"model {name!r} on device {device!r} and by device_map {device_map!r}: give one of the two"
         )
-    place = None if device_map else parse_device(device)
+    target = None if device_map else parse_device(device)
     _check_device_map(device_map)
     config = read_config(name, revision, trust_remote_code)
     if not encoders:
         refuse_encoder(config, name)
-    auto = _auto_class(config)
+    auto_class = _auto_class(config)
     source, shared = source_of(name), {"revision": revision, "trust_remote_code": trust_remote_code}
     refuse_small_files(config, name, trust_remote_code)
     try:
         tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
         with bars(shown=name not in BUNDLED and sys.stderr.isatty()), only_errors():
-            model, found = patiently(
-                lambda: auto.from_pretrained(
+            model, loading_info = patiently(
+                lambda: auto_class.from_pretrained(
                     source,
                     config=config,
                     dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
                     device_map=device_map,
                     use_safetensors=True,
-                    ignore_mismatched_sizes=True,  # refused below, with their names
+                    ignore_mismatched_sizes=True,  # check_weights refuses them, and names them
                     output_loading_info=True,
                     **shared,
                 )
             )
-    except Exception as error:  # what transformers makes of files that it did not write: anything
+    except Exception as error:  # any: transformers checks little of files that it did not write
         raise ModelError(
             f"model {name!r}: its config is there, and the rest cannot be read: {first_line(error)}. "
             f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
         ) from error
-    _models_config.require_weights(name, found)
-    if place is not None:
-        model.to(place)
+    check_weights(name, loading_info)
+    if target is not None:
+        model.to(target)
     return model.eval(), tokenizer
 
 
 def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[Any, Any]]) -> tuple[Any, Any]:
-    """A model and its tokenizer: what `load` makes of a name, or the two as given, out of a wrapper of peft;
-    ModelError for any other pair."""
+    """Return a model and its tokenizer from what a function was given: a name, or the two of them.
+
+    Args:
+        model: A model, with or without peft's wrapper, or the name of one.
+        tokenizer: Its tokenizer; None with a name.
+        load: Loads a model and its tokenizer by name.
+
+    Returns:
+        What `load` returns for a name; otherwise the model, without peft's wrapper, and the tokenizer.
+
+    Raises:
+        ModelError: A name with a tokenizer, or a model without one.
+
+    Example:
+        >>> model, tokenizer = by_name_or_loaded("nano-llama", None, load_model)
+        >>> by_name_or_loaded(model, tokenizer, load_model) == (model, tokenizer)
+        True
+    """
     if isinstance(model, str):
         if tokenizer is not None:
             raise ModelError(
@@ -110,7 +148,23 @@ def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[An
 
 
 def num_layers(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> int:
-    """The number of layers of the model `name`, from its configuration alone."""
+    """Return the number of layers of a model, from its configuration alone.
+
+    Args:
+        name: A bundled model, a folder, or a name on the hub.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Returns:
+        `num_hidden_layers` of the configuration; of the text model where there are several.
+
+    Raises:
+        ModelError: The model is not there, or its configuration does not state the number.
+
+    Example:
+        >>> num_layers("nano-llama")
+        12
+    """
     config = read_config(name, revision, trust_remote_code).get_text_config()
     count = getattr(config, "num_hidden_layers", None)
     if type(count) is not int or count < 1:
@@ -119,22 +173,37 @@ def num_layers(name: str, *, revision: str | None = None, trust_remote_code: boo
 
 
 def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """The model `name` on the meta device: its modules without their weights, from its configuration alone.
+    """Build a model on the meta device: its modules without their weights, from its configuration alone.
 
-    Its class is the one that the configuration names, or the plain model.
+    Args:
+        name: A bundled model, a folder, or a name on the hub.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Run code that comes with the model.
+
+    Returns:
+        A model of the class that the configuration names; without one, what `AutoModel` makes of it.
+
+    Raises:
+        ModelError: The model is not there, or transformers cannot build it.
+
+    Example:
+        >>> model = skeleton("nano-llama")
+        >>> model.device.type, len(model.model.layers)
+        ('meta', 12)
     """
     return _skeleton(read_config(name, revision, trust_remote_code), name, trust_remote_code)
 
 
 def _skeleton(config: Any, name: str, trust_remote_code: bool) -> Any:
-    named = _named_class(config)
-    plain: Any = transformers.AutoModel
+    """Build the model of a configuration on the meta device; `name` is for messages."""
+    named_class = _named_class(config)
+    auto_class: Any = transformers.AutoModel
     with torch.device("meta"):
         try:
-            if named is not None:
-                return named._from_config(config)
-            return plain.from_config(config, trust_remote_code=trust_remote_code)
-        except Exception as error:  # what transformers makes of a configuration that it did not write: anything
+            if named_class is not None:
+                return named_class._from_config(config)
+            return auto_class.from_config(config, trust_remote_code=trust_remote_code)
+        except Exception as error:  # any: transformers checks little of a configuration that it did not write
             raise ModelError(
                 f"model {name!r}: transformers cannot build a model of type {config.model_type!r} from its "
                 f"configuration: {first_line(error)}. Load it yourself and call painters.stack.inspect_stack(model)"
@@ -142,17 +211,50 @@ def _skeleton(config: Any, name: str, trust_remote_code: bool) -> Any:
 
 
 def refuse_small_files(config: Any, name: str, trust_remote_code: bool) -> None:
-    """Nothing; ModelError for a folder `name` whose configuration describes far more than its weights can hold."""
+    """Raise ModelError for a folder whose configuration describes far more than its weight files can hold.
+
+    transformers would allocate what is missing, and draw it at random.
+
+    Args:
+        config: The model's configuration.
+        name: The model's name. Bundled models and names on the hub are not checked.
+        trust_remote_code: Run code that comes with the model.
+
+    Raises:
+        ModelError: The files have less than 0.1 bytes for each parameter.
+
+    Example:
+        >>> folder = Path("broken")
+        >>> folder.mkdir()
+        >>> _ = (folder / "model.safetensors").write_bytes(bytes(100))
+        >>> config = transformers.GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=1000)
+        >>> refuse_small_files(config, "broken", trust_remote_code=False)
+        Traceback (most recent call last):
+        painters.models.config.ModelError: model 'broken': its config.json describes ... parameters, and its
+        *.safetensors have 100 bytes: they belong to another model, or are not whole
+    """
     folder = Path(name)
     if name not in BUNDLED and folder.is_dir():
-        _models_config.refuse_small_files(_skeleton(config, name, trust_remote_code), name, folder)
+        check_file_sizes(_skeleton(config, name, trust_remote_code), name, folder)
 
 
 def refuse_encoder(config: Any, name: str) -> None:
-    """Nothing; ModelError for an encoder without decoder, such as BERT.
+    """Raise ModelError for an encoder without a decoder, such as BERT.
 
-    lm-eval would load one as if it were causal and return numbers that mean nothing: each position of an
-    encoder already sees the token that it is asked to predict.
+    lm-eval would load one as if it were causal, and its numbers would mean nothing: each position of an encoder
+    already sees the token that it is asked to predict.
+
+    Args:
+        config: The model's configuration.
+        name: The model's name in the message.
+
+    Raises:
+        ModelError: The model is an encoder.
+
+    Example:
+        >>> refuse_encoder(transformers.BertConfig(), "bert")
+        Traceback (most recent call last):
+        painters.models.config.ModelError: model 'bert' is an encoder (bert): ...
     """
     if _is_encoder(config):
         raise ModelError(
@@ -162,27 +264,43 @@ def refuse_encoder(config: Any, name: str) -> None:
 
 
 def _is_encoder(config: Any) -> bool:
+    """Return whether a configuration is of an encoder without a decoder: transformers has it for masked tokens."""
     masked = getattr(config, "model_type", None) in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return masked and not (getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False))
 
 
 def _auto_class(config: Any) -> Any:
-    """What loads a model of this configuration: an encoder with the head that it was saved with, so that no weight is
-    drawn at random."""
+    """Return the class that loads a model of this configuration.
+
+    An encoder gets the head that it was saved with, so that no weight is drawn at random.
+    """
     if _is_encoder(config):
         return _named_class(config) or transformers.AutoModelForMaskedLM
     return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
 
 
 def _named_class(config: Any) -> Any:
-    """The class of a model that the configuration names; None where transformers has none of that name."""
+    """Return the model class that the configuration names; None where transformers has none of that name."""
     names = getattr(config, "architectures", None)
-    named = getattr(transformers, names[0], None) if isinstance(names, list) and names else None
-    return named if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel) else None
+    kind = getattr(transformers, names[0], None) if isinstance(names, list) and names else None
+    return kind if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel) else None
 
 
 def describe(model: Any) -> tuple[str, str | None]:
-    """The name that records give `model`, and its commit on the hub where it has one."""
+    """Return the name that records give a model, and its commit on the hub.
+
+    Args:
+        model: A model of the transformers library.
+
+    Returns:
+        The bundled model's name, the folder, or the name on the hub; the class and "in memory" for a model that was
+        not loaded. And the commit; None for a model that is not from the hub.
+
+    Example:
+        >>> model, _ = load_model("nano-llama", device="cpu")
+        >>> describe(model)
+        ('nano-llama', None)
+    """
     path = str(getattr(model, "name_or_path", "") or "")
     for name, folder in BUNDLED.items():
         if path and Path(path) == folder:
@@ -192,11 +310,27 @@ def describe(model: Any) -> tuple[str, str | None]:
 
 
 def weights_digest(model: Any, samples: int = 4096) -> str:
-    """Twelve hexadecimal digits that change with the parameters, their names and their shapes.
+    """Return a digest of a model's weights, which changes with their values, names and shapes.
 
-    Of each parameter, `samples` evenly spaced numbers are read: fine-tuning moves nearly all of them, and a
-    model of seven billion takes no longer than its three hundred tensors. Parameters on the meta device count
-    by shape.
+    Only evenly spaced numbers of each tensor are read. Fine-tuning moves nearly all numbers, so it is noticed, and a
+    model with seven billion takes no longer than its three hundred tensors. Of tensors on the meta device only names
+    and shapes count.
+
+    Args:
+        model: A model of the transformers library.
+        samples: About how many numbers of each tensor are read.
+
+    Returns:
+        Twelve hexadecimal digits.
+
+    Example:
+        >>> model, _ = load_model("nano-llama", device="cpu")
+        >>> before = weights_digest(model)
+        >>> len(before)
+        12
+        >>> _ = model.lm_head.weight.data.mul_(2)
+        >>> weights_digest(model) == before
+        False
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
@@ -208,10 +342,12 @@ def weights_digest(model: Any, samples: int = 4096) -> str:
 
 
 def source_of(name: str) -> str:
+    """Return where transformers finds the model `name`: a bundled model's folder, or the name itself."""
     return str(BUNDLED.get(name, name))
 
 
 def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
+    """Return the configuration of the model `name`; ModelError where it is not there or cannot be used."""
     source = source_of(name)
     if Path(source).exists() or name in BUNDLED:
         _require_files(name, Path(source))
@@ -219,28 +355,29 @@ def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any
             raise ModelRequestError(
                 f"model {name!r} at revision {revision!r}: only the hub has revisions; leave it out"
             )
-    return _models_config.read(name, source, revision, trust_remote_code, _not_found)
+    return read_checked(name, source, revision, trust_remote_code, _not_found)
 
 
 def parse_device(device: str | None) -> torch.device:
+    """Return the device of this name, by default the first GPU or the CPU; ModelError where it is not here."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        place = torch.device(device)
+        parsed = torch.device(device)
     except RuntimeError as error:
         raise ModelRequestError(
             f"device {device!r}: torch knows no such device; try cpu, cuda, cuda:1 or mps"
         ) from error
-    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
-        found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
-        raise ModelError(f"device {device!r}: torch finds {found} here; leave the device out, or choose cpu")
-    if place.type == "mps" and not torch.backends.mps.is_available():
+    if parsed.type == "cuda" and (parsed.index or 0) >= torch.cuda.device_count():
+        available = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ModelError(f"device {device!r}: torch finds {available} here; leave the device out, or choose cpu")
+    if parsed.type == "mps" and not torch.backends.mps.is_available():
         raise ModelError(f"device {device!r}: torch finds no Apple GPU here; leave the device out, or choose cpu")
-    return place
+    return parsed
 
 
 def _check_device_map(device_map: str | None) -> None:
-    """Nothing; ModelError for a map that is neither a way to spread a model nor a device."""
+    """Raise ModelRequestError for a map that is neither a way to spread a model nor a device."""
     if device_map is not None and device_map not in DEVICE_MAPS:
         try:
             parse_device(device_map)
@@ -251,6 +388,7 @@ def _check_device_map(device_map: str | None) -> None:
 
 
 def _require_files(name: str, folder: Path) -> None:
+    """Raise ModelError where `folder` is not a folder with a config.json."""
     if folder.is_file():
         raise ModelError(f"model {name!r} is a file: name the folder that config.json and *.safetensors are in")
     if not (folder / "config.json").is_file():
@@ -263,16 +401,29 @@ def _require_files(name: str, folder: Path) -> None:
 
 
 def _not_found(name: str, error: Exception) -> str:
+    """Return the message for a model that is neither bundled nor a folder, and that the hub does not give."""
     looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
-    found = f"there is no folder of this name, and the hub or its local cache gave: {first_line(error)}"
+    tried = f"there is no folder of this name, and the hub or its local cache gave: {first_line(error)}"
     fetch = f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
     advice = "check the path" if looks_local else fetch
-    return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {found}. To go on, {advice}"
+    return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {tried}. To go on, {advice}"
 
 
 @contextlib.contextmanager
 def bars(shown: bool) -> Iterator[None]:
-    """Nothing; meanwhile transformers draws its progress bars or not."""
+    """Show or hide the progress bars of transformers for the length of a block.
+
+    Args:
+        shown: Whether bars that are on stay on; bars that are off stay off.
+
+    Yields:
+        None.
+
+    Example:
+        >>> with bars(shown=False):
+        ...     transformers.utils.logging.is_progress_bar_enabled()
+        False
+    """
     before = transformers.utils.logging.is_progress_bar_enabled()
     if not shown:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -285,7 +436,16 @@ def bars(shown: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_errors() -> Iterator[None]:
-    """Nothing; meanwhile transformers does not warn, such as of weights that a checkpoint lacks."""
+    """Silence the warnings of transformers for the length of a block, such as of weights that a checkpoint lacks.
+
+    Yields:
+        None.
+
+    Example:
+        >>> with only_errors():
+        ...     transformers.logging.get_verbosity() == transformers.logging.ERROR
+        True
+    """
     log = transformers.utils.logging
     level = log.get_verbosity()
     log.set_verbosity_error()  # type: ignore[no-untyped-call]
