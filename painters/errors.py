@@ -30,7 +30,7 @@ class PaintersWarning(UserWarning):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, to be quoted in another message.
+    r"""Return the first line of an error's message, to be quoted in another message.
 
     Args:
         error: The error.
@@ -40,7 +40,7 @@ def first_line(error: BaseException) -> str:
         whose message is a key alone, is preceded by its class. An error without a message is its class.
 
     Example:
-        >>> first_line(ValueError("no such file.\\nTry another."))
+        >>> first_line(ValueError("no such file.\nTry another."))
         'no such file'
         >>> first_line(KeyError("layers"))
         "KeyError 'layers'"

@@ -1,4 +1,4 @@
-"""The command line: arguments into one call, and a result into text."""
+"""The command line: each command turns its arguments into one call, and the result into text."""
 
 from __future__ import annotations
 

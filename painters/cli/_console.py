@@ -1,4 +1,4 @@
-"""Where the command line prints: results to stdout, as tables or as JSON, and progress to stderr."""
+"""Print results to stdout, as tables or as JSON, and progress to stderr."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from painters.cli._terminal import Terminal
 
 
 def plain() -> bool:
-    """Whether a terminal gets no escape codes: NO_COLOR is set (no-color.org), or it is a dumb one."""
+    """Return whether terminals get no escape codes: NO_COLOR is set (no-color.org), or TERM names one without."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
 
 
 def _console(stderr: bool) -> Terminal:
+    """Return a console that writes to stderr, or to stdout."""
     return Terminal(stderr=stderr, force_terminal=False if plain() else None)
 
 
@@ -30,10 +31,10 @@ err = _console(stderr=True)
 
 
 def progress(quiet: bool, as_json: bool) -> Console | None:
-    """Where progress goes; None, and no bars of libraries either, where nothing but the result is wanted."""
+    """Return the console for progress; None, with the bars of libraries switched off too, for the result alone."""
     if not quiet and not as_json:
         return err
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers goes by it too; read when they are imported
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers obeys it too; both read it when imported
     return None
 
 
@@ -55,7 +56,7 @@ def _finite(value: Any) -> Any:
 
 
 def two_columns(rows: dict[str, str]) -> Table:
-    """Names and what they are, a line each."""
+    """Return a table of names and their values, one per line."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, value in rows.items():
         table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))

@@ -1,4 +1,4 @@
-"""What goes wrong: its exit code and its one message."""
+"""Errors of the command line: the exit code and the one message of each."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ DONE, FAILURE, USAGE, HUNG_UP, STOPPED, TERMINATED = 0, 1, 2, 129, 130, 143
 EXIT_CODES = {
     DONE: "done",
     FAILURE: "failed",
-    USAGE: "wrong usage: an option, a plan or a file that was named",
+    USAGE: "invalid request, such as an option, a plan or a file that was named",
     HUNG_UP: "stopped by SIGHUP",
     STOPPED: "stopped by Ctrl-C",
     TERMINATED: "stopped by SIGTERM",
 }
-
 
 ADVICE = {
     errno.EISDIR: "; name a file, not a folder",
@@ -37,36 +36,37 @@ class UsageError(PaintersError):
     exit_code = USAGE
 
 
-def code_of(error: Exception) -> int | None:
-    """The exit code of an error that a user can cause; None for what must be a fault of painters."""
+def exit_code_of(error: Exception) -> int | None:
+    """Return the exit code of an error that a user can cause; None for one that only a fault of painters can."""
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return code
     return FAILURE if isinstance(error, OSError) else None
 
 
-def text_of(error: Exception) -> str:
-    """The message."""
+def format_error(error: Exception) -> str:
+    """Return the message of an error, safe to print in a terminal."""
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
+        path = f"{error.filename}: " if error.filename else ""
         advice = ADVICE.get(error.errno or 0, "")
-        told = f"{where}{error.strerror}{advice}. Nothing that was recorded before is lost"
+        message = f"{path}{error.strerror}{advice}. Nothing that was recorded before is lost"
     elif hasattr(error, "format_message"):
-        told = _unread(error)
+        message = _format_usage_error(error)
     else:
-        told = str(error)
-    return printable(told)
+        message = str(error)
+    return printable(message)
 
 
-def _unread(error: Any) -> str:
-    """Typer's error of an argument that it cannot read, with what was found there."""
-    told, parameter, cause = str(error.format_message()), getattr(error, "param", None), error.__cause__
+def _format_usage_error(error: Any) -> str:
+    """Return the message of an argument that typer cannot read: the option, its value, and where to find help."""
+    message, parameter, cause = str(error.format_message()), getattr(error, "param", None), error.__cause__
     if parameter is not None and hasattr(cause, "errors"):
         name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name
-        found = cause.errors()[0]
-        told = f"{name} {found['input']}: {found['msg'].removeprefix('Value error, ')}"
+        detail = cause.errors()[0]
+        message = f"{name} {detail['input']}: {detail['msg'].removeprefix('Value error, ')}"
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "painters"
-    if "unexpected extra argument" in told:
-        told += ": quote what has spaces, such as a plan"
-    return f"{told.rstrip('.')}{'' if told.endswith('?') else ';'} `{command} --help` says what there is"
+    if "unexpected extra argument" in message:
+        message += ": quote what has spaces, such as a plan"
+    see = " See" if message.endswith("?") else "; see"
+    return f"{message.rstrip('.')}{see} `{command} --help`"

@@ -1,4 +1,4 @@
-"""The options that several commands have in common, and what is read from them together."""
+"""The options that several commands share, and the functions that read several of them together."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from painters.plan import Plan
 
 DEFAULT_MODEL = "nano-llama"
 DEFAULT_OUT = Path("runs/records.jsonl")
+"""Where commands write records by default, and read those of its folder."""
 
 Kv = StrEnum("Kv", ["exact", "averaged"])
 By = StrEnum("By", ["block", "layer"])
@@ -36,21 +37,26 @@ VariantOption = Annotated[
 ]
 StartOption = Annotated[
     int | None,
-    typer.Option(help="The paper's N: the window is layers N+1 to T-N-1 of T. Default: T // 4.", rich_help_panel=PLAN),
+    typer.Option(
+        help="The window is layers N+1 to T-N-1 of T; this is the paper's N. Default: T // 4.", rich_help_panel=PLAN
+    ),
 ]
-LayerOption = Annotated[int | None, typer.Option(help="The layer of skip-layer and swap.", rich_help_panel=PLAN)]
+LayerOption = Annotated[
+    int | None,
+    typer.Option(help="The layer that skip-layer skips, or that swap swaps with the next.", rich_help_panel=PLAN),
+]
 LoopsOption = Annotated[
-    int | None, typer.Option(help="How often parallel and loop run the window.", rich_help_panel=PLAN)
+    int | None, typer.Option(help="How many times parallel and loop run the window.", rich_help_panel=PLAN)
 ]
-SeedOption = Annotated[int | None, typer.Option(help="The seed of shuffle.", rich_help_panel=PLAN)]
+SeedOption = Annotated[int | None, typer.Option(help="Random seed of shuffle.", rich_help_panel=PLAN)]
 ByOption = Annotated[
-    By | None, typer.Option(help="loop repeats the whole window, or each layer.", rich_help_panel=PLAN)
+    By | None, typer.Option(help="What loop repeats: the window as a whole, or each layer of it.", rich_help_panel=PLAN)
 ]
 
 
-def named_model(what: str) -> Any:
-    """An option that names a model; `what` is its help."""
-    return typer.Option(help=what, autocompletion=_cli_complete.model_names, rich_help_panel=MODEL)
+def named_model(description: str) -> Any:
+    """Return an option that names a model, with `description` as its help."""
+    return typer.Option(help=description, autocompletion=_cli_complete.model_names, rich_help_panel=MODEL)
 
 
 ModelOption = Annotated[str, named_model("Bundled model, local folder or hub name.")]
@@ -58,11 +64,11 @@ RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit 
 DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=MODEL)]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(help="cpu, cuda, cuda:1, mps.", autocompletion=_cli_complete.devices, rich_help_panel=MODEL),
+    typer.Option(help="Device: cpu, cuda, cuda:1 or mps.", autocompletion=_cli_complete.devices, rich_help_panel=MODEL),
 ]
 DeviceMapOption = Annotated[
     str | None,
-    typer.Option(help="auto: spread over all GPUs.", autocompletion=lambda: ["auto"], rich_help_panel=MODEL),
+    typer.Option(help="auto spreads the model over all GPUs.", autocompletion=lambda: ["auto"], rich_help_panel=MODEL),
 ]
 TrustOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=MODEL)
@@ -71,24 +77,26 @@ FileDtypeOption = Annotated[
     Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=MODEL)
 ]
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only the first documents of each task.", rich_help_panel=SCORE)
+    int | None, typer.Option(min=1, help="Score only this many documents of each task.", rich_help_panel=SCORE)
 ]
 ExactBatchingOption = Annotated[
     bool,
     typer.Option(
-        "--exact-batching", help="lm-eval's own batches: its numbers to the last digit.", rich_help_panel=SCORE
+        "--exact-batching", help="Batch as lm-eval does, for its numbers to the last digit.", rich_help_panel=SCORE
     ),
 ]
 EngineOption = Annotated[
     Engine,
-    typer.Option(help="local: this process. ray: the GPUs of a cluster, or cores here.", rich_help_panel=SCORE),
+    typer.Option(help="local runs in this process; ray on a cluster's GPUs, or on cores here.", rich_help_panel=SCORE),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="With --engine ray: how many models. Default: one a GPU, or core.", rich_help_panel=SCORE),
+    typer.Option(
+        min=1, help="With --engine ray: number of workers. Default: one per GPU or core.", rich_help_panel=SCORE
+    ),
 ]
 FailFastOption = Annotated[
-    bool, typer.Option("--fail-fast", help="End at the first cell that fails.", rich_help_panel=SCORE)
+    bool, typer.Option("--fail-fast", help="Stop at the first cell that fails.", rich_help_panel=SCORE)
 ]
 NumbersArgument = Annotated[
     list[str] | None,
@@ -100,18 +108,22 @@ NumbersArgument = Annotated[
 ]
 PlanOnlyOption = Annotated[
     bool,
-    typer.Option("--plan-only", help="Say what is missing and what it would cost.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--plan-only", help="Only say what is missing and what scoring it would cost.", rich_help_panel=OUTPUT
+    ),
 ]
 TflopsOption = Annotated[
     float | None,
-    typer.Option(min=0.001, help="With --plan-only: the device's peak. Default: 312.", rich_help_panel=OUTPUT),
+    typer.Option(min=0.001, help="With --plan-only: the device's peak TFLOP/s. Default: 312.", rich_help_panel=OUTPUT),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON alone.", rich_help_panel=OUTPUT)]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON and nothing else.", rich_help_panel=OUTPUT)
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no hints.", rich_help_panel=OUTPUT)]
 
 
 def check_workers(engine: Engine, workers: int | None) -> None:
-    """Nothing; an error where there are no workers to count, or no Ray."""
+    """Raise an error for `--workers` without Ray, and where Ray is not installed."""
     if workers is not None and engine == "local":
         raise UsageError("--workers belongs to --engine ray: the engine local is one process")
     if engine == "ray":
@@ -120,8 +132,8 @@ def check_workers(engine: Engine, workers: int | None) -> None:
         require()
 
 
-def given(**options: Any) -> dict[str, int | str]:
-    """The options that were given, enumerations as text."""
+def drop_unset(**options: Any) -> dict[str, int | str]:
+    """Return the options that the user set, those that are not None, with enumerations as text."""
     return {
         name: str(value) if isinstance(value, StrEnum) else value
         for name, value in options.items()
@@ -129,14 +141,24 @@ def given(**options: Any) -> dict[str, int | str]:
     }
 
 
-def wanted_plan(plan: str | None, variant: str | None, options: dict[str, int | str]) -> Callable[[int], Plan]:
-    """What gives the plan that was asked for, for a model of so many layers."""
+def plan_builder(plan: str | None, variant: str | None, options: dict[str, int | str]) -> Callable[[int], Plan]:
+    """Return a function that builds the plan the options ask for, for a model of so many layers.
+
+    Args:
+        plan: The option `--plan`.
+        variant: The option `--variant`.
+        options: The options of a variant that the user set.
+
+    Raises:
+        UsageError: Both or neither of `--plan` and `--variant`, or an option of a variant beside `--plan`.
+        PlanError, VariantError: The text is not a plan, or there is no such variant.
+    """
     if (plan is None) == (variant is None):
         raise UsageError("give either --plan or --variant; `painters variants` lists the variants")
     if plan is not None and options:
         raise UsageError(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
     if plan is not None:
-        read = Plan.parse(plan)
-        return lambda num_layers: read
+        parsed = Plan.parse(plan)
+        return lambda num_layers: parsed
     name = variants.find(variant or "").name
     return lambda num_layers: variants.build(name, num_layers, **options)

@@ -1,4 +1,4 @@
-"""How the command line writes: names from files, records and the hub are shown, and never obeyed."""
+"""A console that shows the control characters in text from files, records and the hub, and never obeys them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from painters.errors import printable
 
 
 class Terminal(Console):
-    """A console in which texts are no markup, and control characters in them are written out."""
+    """A console that takes text literally: no markup, no emoji codes, and control characters escaped."""
 
     def __init__(self, *, stderr: bool = False, force_terminal: bool | None = None) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, force_terminal=force_terminal)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The segments of `renderable`; rich's own codes come from their styles."""
+        """Yield the segments of `renderable` with their text made printable.
+
+        The codes of rich itself are not in the text: they come from the styles of the segments.
+        """
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(printable(segment.text), segment.style)

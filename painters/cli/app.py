@@ -1,4 +1,4 @@
-"""The command line: arguments in, one call, tables out.
+"""The commands put together, and the function that runs them.
 
 A mistake gets one message and no traceback.
 """
@@ -15,10 +15,10 @@ import typer
 from painters import __version__
 from painters.cli import _complete as _cli_complete
 from painters.cli._console import err, plain
-from painters.cli._errors import EXIT_CODES, STOPPED, USAGE, code_of, text_of
+from painters.cli._errors import EXIT_CODES, STOPPED, USAGE, exit_code_of, format_error
 from painters.cli._loading import spare_cores
 from painters.cli._stop import stoppable
-from painters.cli._warned import warned
+from painters.cli._warnings import short_warnings
 from painters.cli.doctor import doctor
 from painters.cli.export import export
 from painters.cli.list import list_models, list_tasks, list_variants
@@ -31,14 +31,14 @@ from painters.cli.similarity import similarity
 from painters.cli.sweep import sweep
 from painters.ranks import launched_as
 
-TOGETHER = {"run", "sweep", "reproduce", "lm-eval"}
-"""Commands that the processes of `accelerate launch` do together; others are the main one's alone."""
+DISTRIBUTED = {"run", "sweep", "reproduce", "lm-eval"}
+"""Commands that all processes of `accelerate launch` run together; the main process runs the others alone."""
 
 app = typer.Typer(
-    add_completion=False,  # ours take the shell's name
+    add_completion=False,  # painters' own options take the name of the shell
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Operate on the layers of frozen transformers, and score what it costs.",
+    help="Operate on the layers of frozen transformers, and measure what it costs.",
     epilog="Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items()) + ".",
 )
 
@@ -50,6 +50,7 @@ def _root(
     show_completion: _cli_complete.ShowOption = None,
     install_completion: _cli_complete.InstallOption = None,
 ) -> None:
+    """Answer the options of `painters` itself, and silence all processes but the main one."""
     if version:
         typer.echo(f"painters {__version__}")
         raise typer.Exit
@@ -57,11 +58,11 @@ def _root(
         typer.echo(context.get_help())
         raise typer.Exit(USAGE)
     rank = launched_as()
-    if context.invoked_subcommand not in TOGETHER:
+    if context.invoked_subcommand not in DISTRIBUTED:
         os.environ.pop("WORLD_SIZE", None)
         if rank:
             raise typer.Exit
-    elif rank:  # the main process says it all
+    elif rank:  # the main process prints
         err.quiet = True
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (until the process ends)
 
@@ -76,7 +77,7 @@ for command in (run, show, similarity, sweep, plot, report, reproduce, doctor):
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "allow_interspersed_args": False},
 )
 def lm_eval(context: typer.Context) -> None:
-    """lm-eval's own command line, where `--model painters` runs a plan and the bundled tasks are known.
+    """Run lm-eval's own command line, with `--model painters` for plans, and with the bundled tasks.
 
     painters lm-eval --model painters --model_args "pretrained=nano-llama,plan=0-2 {3-8} 9-11" --tasks nano_arc
     """
@@ -95,27 +96,27 @@ app.command(name="tasks")(list_tasks)
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
     if plain():
-        from typer import rich_utils  # which help is printed by
+        from typer import rich_utils  # the module that prints help
 
         rich_utils.FORCE_TERMINAL = False
     _cli_complete.register()
     try:
-        with warned(), stoppable():
+        with short_warnings(), stoppable():
             code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
-            if code == STOPPED:  # what typer makes of it
+            if code == STOPPED:  # typer turns KeyboardInterrupt into this code
                 raise KeyboardInterrupt
     except Exception as error:
-        code = code_of(error)
+        code = exit_code_of(error)
         if code is None or os.environ.get("PAINTERS_TRACEBACK"):
             raise
-        _stop(text_of(error), code)
+        _exit(format_error(error), code)
     sys.exit(code or 0)
 
 
-def _stop(message: str, code: int) -> NoReturn:
-    """The end; of what all processes of a run see alike, the main one tells."""
+def _exit(message: str, code: int) -> NoReturn:
+    """Print `message` and exit. Where all processes of a run see the same error, only the main one prints it."""
     if code in (USAGE, STOPPED) and launched_as():
         sys.exit(code)
-    # Not through rich: a caret must stay under its place, and brackets are no markup here.
+    # Not through rich, which would wrap lines: a caret must stay under its character.
     sys.stderr.write(f"painters: {message}\n")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`painters doctor`: a store verified, and mended."""
+"""`painters doctor`: verify and mend a store of records."""
 
 from __future__ import annotations
 
@@ -13,27 +13,25 @@ from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
 
 
 def doctor(
-    results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="Folder or file of records. Default: runs.")
-    ] = DEFAULT_OUT.parent,
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder or file of records.")] = DEFAULT_OUT.parent,
     mending: Annotated[
         bool,
         typer.Option(
             "--mend",
-            help="Take damaged lines out, and write those of an older version anew. Old files stay as .bak.",
+            help="Remove damaged lines, and convert records of an older version. Old files stay as .bak.",
             rich_help_panel=OUTPUT,
         ),
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Verify the records of a store, line by line, and say what to do. Exit code 1 where it is not sound. No torch.
+    """Verify a folder of records, line by line, and say what to do about faults. Exits with 1 if there are any.
 
     painters doctor results
     """
     from painters.cli.doctor_result import consult
 
-    found = consult(results, mending=mending)
-    print_result(found.as_json() if as_json else found.text())
-    if not found.is_sound:
+    consultation = consult(results, mending=mending)
+    print_result(consultation.as_json() if as_json else consultation.text())
+    if not consultation.is_sound:
         raise typer.Exit(FAILURE)

@@ -1,4 +1,4 @@
-"""What `painters doctor` tells: a table of the files, what is wrong with their lines, and what to do."""
+"""The result of `painters doctor`: a table of the files, the faults of their lines, and what to do."""
 
 from __future__ import annotations
 
@@ -14,164 +14,181 @@ from rich.text import Text
 from painters.results.doctor import Diagnosis, Examined, Mended, examine, mend
 from painters.results.lines import Fault, FaultKind
 
-SHOWN = 10  # faults of a file
-MANY = 20  # files
+MAX_FAULTS_SHOWN = 10  # of one file
+MAX_FILES_SHOWN = 20  # of a store with sound files
 _COLUMNS = (FaultKind.damaged, FaultKind.unfinished, FaultKind.older, FaultKind.newer)
 
 
 @dataclass(frozen=True, slots=True)
 class Consultation:
-    """What was found in a store, and what was mended before."""
+    """The diagnosis of a store, and what was mended before it was made."""
 
-    found: Diagnosis
+    diagnosis: Diagnosis
     mended: Sequence[Mended]
 
     @property
     def is_sound(self) -> bool:
-        return self.found.is_sound
+        """Whether every line is an intact record."""
+        return self.diagnosis.is_sound
 
     def as_json(self) -> dict[str, Any]:
-        found = self.found
+        """Return what `--json` prints."""
+        diagnosis = self.diagnosis
         return {
-            "results": str(found.folder),
-            "sound": found.is_sound,
-            "records": found.records,
-            "doubles": found.doubles,
-            "cells": found.cells,
-            "faults": {str(kind): found.count(kind) for kind in _COLUMNS},
-            "files": [_file_json(one) for one in found.files],
-            "cells_in_part": found.parts,
-            "doubles_that_differ": found.differing,
-            "contested": found.contested,
-            "strange": found.strange,
-            "other_files": [str(path) for path in found.others],
-            "drafts": [str(path) for path in found.drafts],
-            "mended": [_mended_json(one) for one in self.mended],
-            "advice": list(_advice(found)),
+            "results": str(diagnosis.folder),
+            "sound": diagnosis.is_sound,
+            "records": diagnosis.records,
+            "doubles": diagnosis.doubles,
+            "cells": diagnosis.cells,
+            "faults": {str(kind): diagnosis.count(kind) for kind in _COLUMNS},
+            "files": [_file_json(file) for file in diagnosis.files],
+            "cells_in_part": diagnosis.parts,
+            "doubles_that_differ": diagnosis.differing,
+            "contested": diagnosis.contested,
+            "strange": diagnosis.strange,
+            "other_files": [str(path) for path in diagnosis.others],
+            "drafts": [str(path) for path in diagnosis.drafts],
+            "mended": [_mended_json(mended) for mended in self.mended],
+            "advice": list(_advice(diagnosis)),
         }
 
     def text(self) -> RenderableType:
-        """A table of the files, what is wrong with their lines, what else there is to know, and what to do."""
-        found = self.found
+        """Return what was mended, a table of the files, faulty lines, notes, the verdict, and what to do."""
+        diagnosis = self.diagnosis
         parts: list[RenderableType] = [
-            *(Text(_mended(one)) for one in self.mended),
+            *(Text(_mended_line(mended)) for mended in self.mended),
             *([Text("")] if self.mended else []),
         ]
-        parts += [_table(found), Text("")]
-        parts += [Text(line) for line in _lines(found)]
-        parts += [Text(line) for line in _notes(found)]
-        doubles = f", {found.doubles:,} more than once" if found.doubles else ""
-        verdict = "sound: every line is an intact record" if found.is_sound else "not sound"
-        parts.append(Text(f"{found.folder}: {found.records:,} records{doubles}, {found.cells:,} cells; {verdict}"))
-        parts += [Text(f"To do: {line}") for line in _advice(found)]
+        parts += [_table(diagnosis), Text("")]
+        parts += [Text(line) for line in _fault_lines(diagnosis)]
+        parts += [Text(line) for line in _notes(diagnosis)]
+        parts.append(Text(_verdict(diagnosis)))
+        parts += [Text(f"To do: {line}") for line in _advice(diagnosis)]
         return Group(*parts)
 
 
 def consult(results: Path, *, mending: bool) -> Consultation:
-    """The diagnosis of `results`; with `mending`, of what they are after every file with faults was mended."""
-    found = examine(results)
-    if not mending or found.is_sound:
-        return Consultation(found, ())
-    mended = [mend(one.path) for one in found.files if one.faults and not one.unreadable]
+    """Diagnose the store `results`; with `mending`, first mend every readable file that has faults."""
+    diagnosis = examine(results)
+    if not mending or diagnosis.is_sound:
+        return Consultation(diagnosis, ())
+    mended = [mend(file.path) for file in diagnosis.files if file.faults and not file.unreadable]
     return Consultation(examine(results), mended)
 
 
-def _table(found: Diagnosis) -> Table:
-    """One row per file, of many files only those with faults; kinds of faults that do not occur have no column."""
-    kinds = [kind for kind in _COLUMNS if found.count(kind)]
+def _verdict(diagnosis: Diagnosis) -> str:
+    """Return the counts of the whole store, and whether it is sound."""
+    doubles = f", {diagnosis.doubles:,} more than once" if diagnosis.doubles else ""
+    counts = f"{diagnosis.records:,} records{doubles}, {diagnosis.cells:,} cells"
+    verdict = "sound: every line is an intact record" if diagnosis.is_sound else "not sound"
+    return f"{diagnosis.folder}: {counts}; {verdict}"
+
+
+def _table(diagnosis: Diagnosis) -> Table:
+    """Return a table with a row for each file, and a column for each kind of fault that occurs.
+
+    Of many files, only those with faults have a row of their own.
+    """
+    kinds = [kind for kind in _COLUMNS if diagnosis.count(kind)]
     table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
     for name in ("intact", *kinds):
         table.add_column(str(name), justify="right", no_wrap=True)
     table.add_column("of", no_wrap=True)
     table.add_column("file", overflow="fold")
-    shown = [one for one in found.files if len(found.files) <= MANY or one.faults or one.unreadable]
-    for one in shown:
-        holds = f"unreadable: {one.unreadable}" if one.unreadable else one.kind
-        table.add_row(*_counts([one], kinds), Text(holds), Text(_short(one.path, found)))
-    if sound := [one for one in found.files if one not in shown]:
+    files = diagnosis.files
+    shown = [file for file in files if len(files) <= MAX_FILES_SHOWN or file.faults or file.unreadable]
+    for file in shown:
+        content = f"unreadable: {file.unreadable}" if file.unreadable else file.kind
+        table.add_row(*_counts([file], kinds), Text(content), Text(_path_in_store(file.path, diagnosis)))
+    if sound := [file for file in files if file not in shown]:
         table.add_row(*_counts(sound, kinds), Text(f"{len(sound):,} sound files"))
     return table
 
 
 def _counts(files: Sequence[Examined], kinds: Sequence[FaultKind]) -> list[str]:
-    return [f"{sum(one.records for one in files):,}", *(f"{sum(one.count(kind) for one in files):,}" for kind in kinds)]
+    """Return how many intact records `files` have together, then how many faults of each kind."""
+    records = sum(file.records for file in files)
+    return [f"{records:,}", *(f"{sum(file.count(kind) for file in files):,}" for kind in kinds)]
 
 
-def _lines(found: Diagnosis) -> Iterator[str]:
-    """The lines that are not intact records, and why, the first few of each file."""
-    for one in found.files:
-        told = [fault for fault in one.faults if fault.kind != FaultKind.older]
-        for fault in told[:SHOWN]:
-            yield f"{_short(one.path, found)}, line {fault.line}: {fault.kind}: {fault.reason}"
-        if len(told) > SHOWN:
-            yield f"{_short(one.path, found)}: {len(told) - SHOWN:,} more lines; --json has them all"
-        if told:
+def _fault_lines(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield a text for each line that is not an intact record, with the reason; only the first few of each file."""
+    for file in diagnosis.files:
+        path = _path_in_store(file.path, diagnosis)
+        faults = [fault for fault in file.faults if fault.kind != FaultKind.older]
+        for fault in faults[:MAX_FAULTS_SHOWN]:
+            yield f"{path}, line {fault.line}: {fault.kind}: {fault.reason}"
+        if len(faults) > MAX_FAULTS_SHOWN:
+            yield f"{path}: {len(faults) - MAX_FAULTS_SHOWN:,} more lines; --json has them all"
+        if faults:
             yield ""
 
 
-def _notes(found: Diagnosis) -> Iterator[str]:
-    """What is no fault of a line."""
+def _notes(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield what else there is to know: nothing of it is a fault of a line."""
     lists = (
-        (found.parts, "cells without all their metrics, which a sweep scores again"),
-        (found.contested, "cells scored with several weights or requests, of which the last scoring counts"),
-        (found.differing, "records that are there twice with other outcomes, of which the first counts"),
-        (found.strange, "records whose numbers do not follow from one another"),
-        (found.drafts, "drafts of writers that were interrupted, to be deleted when no sweep runs"),
-        (found.others, "other files"),
+        (diagnosis.parts, "cells without all their metrics, which a sweep scores again"),
+        (diagnosis.contested, "cells scored with several weights or requests, of which the last scoring counts"),
+        (diagnosis.differing, "records that are there twice with other outcomes, of which the first counts"),
+        (diagnosis.strange, "records whose numbers do not follow from one another"),
+        (diagnosis.drafts, "drafts of writers that were interrupted, to be deleted when no sweep runs"),
+        (diagnosis.others, "other files"),
     )
-    for names, what in lists:
-        if names:
-            some = "; ".join(_short(one, found) if isinstance(one, Path) else one for one in names[:3])
-            yield f"Noted: {len(names):,} {what}: {some}{'; …' if len(names) > 3 else ''}"
+    for items, description in lists:
+        if items:
+            names = (_path_in_store(item, diagnosis) if isinstance(item, Path) else item for item in items[:3])
+            more = "; …" if len(items) > 3 else ""
+            yield f"Noted: {len(items):,} {description}: {'; '.join(names)}{more}"
 
 
-def _advice(found: Diagnosis) -> Iterator[str]:
-    """What to do about it."""
-    where = found.folder
-    if found.count(FaultKind.newer):
+def _advice(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield what to do about the faults."""
+    folder = diagnosis.folder
+    if diagnosis.count(FaultKind.newer):
         yield "update painters: some records are of a newer version, and none of this store is read until then"
-    if found.count(FaultKind.older):
+    if diagnosis.count(FaultKind.older):
         yield (
-            f"`painters doctor {where} --mend`: records of an older version, which had no checksums, are not read "
+            f"`painters doctor {folder} --mend`: records of an older version, which had no checksums, are not read "
             f"until then. It checks what can be checked of them, and keeps the old files as .bak"
         )
-    if found.count(FaultKind.damaged, FaultKind.unfinished):
+    if diagnosis.count(FaultKind.damaged, FaultKind.unfinished):
         yield (
             f"run the sweep again: what the damaged and unfinished lines held is missing, and is scored again. "
-            f"`painters doctor {where} --mend` takes the lines out, and keeps the old files as .bak"
+            f"`painters doctor {folder} --mend` takes the lines out, and keeps the old files as .bak"
         )
-    if any(one.unreadable for one in found.files):
+    if any(file.unreadable for file in diagnosis.files):
         yield "make the unreadable files readable: nothing of this store is read until then"
 
 
-def _mended(one: Mended) -> str:
-    if one.old is None:
-        return f"{one.path}: left alone: {one.refused}"
-    done = (
-        (one.kept, "records kept"),
-        (one.renewed, "written in today's format"),
-        (len(one.dropped), "lines left out"),
+def _mended_line(mended: Mended) -> str:
+    """Return what mending a file kept, changed and left out, or why it was refused."""
+    if mended.old is None:
+        return f"{mended.path}: left alone: {mended.refused}"
+    counts = (
+        (mended.kept, "records kept"),
+        (mended.renewed, "written in today's format"),
+        (len(mended.dropped), "lines left out"),
     )
-    told = ", ".join(f"{number:,} {what}" for number, what in done if number)
-    return f"{one.path}: {told or 'nothing left'}; as it was: {one.old.name}"
+    changes = ", ".join(f"{number:,} {description}" for number, description in counts if number)
+    return f"{mended.path}: {changes or 'nothing left'}; as it was: {mended.old.name}"
 
 
-def _file_json(one: Examined) -> dict[str, Any]:
-    faults = [_fault_json(fault) for fault in one.faults]
-    about = {"path": str(one.path), "holds": one.kind, "records": one.records, "faults": faults}
-    return about | {"unreadable": one.unreadable}
+def _file_json(file: Examined) -> dict[str, Any]:
+    faults = [_fault_json(fault) for fault in file.faults]
+    content = {"path": str(file.path), "holds": file.kind, "records": file.records, "faults": faults}
+    return content | {"unreadable": file.unreadable}
 
 
-def _mended_json(one: Mended) -> dict[str, Any]:
-    about = {"path": str(one.path), "kept": one.kept, "renewed": one.renewed}
-    dropped = [_fault_json(fault) for fault in one.dropped]
-    return about | {"left_out": dropped, "old": str(one.old) if one.old else None, "refused": one.refused}
+def _mended_json(mended: Mended) -> dict[str, Any]:
+    counts = {"path": str(mended.path), "kept": mended.kept, "renewed": mended.renewed}
+    dropped = [_fault_json(fault) for fault in mended.dropped]
+    return counts | {"left_out": dropped, "old": str(mended.old) if mended.old else None, "refused": mended.refused}
 
 
 def _fault_json(fault: Fault) -> dict[str, Any]:
     return {"line": fault.line, "kind": str(fault.kind), "reason": fault.reason}
 
 
-def _short(path: Path, found: Diagnosis) -> str:
-    """The path within the store."""
-    return str(path.relative_to(found.folder)) if found.folder.is_dir() else str(path)
+def _path_in_store(path: Path, diagnosis: Diagnosis) -> str:
+    """Return `path` relative to the store; as it is where the store is a single file."""
+    return str(path.relative_to(diagnosis.folder)) if diagnosis.folder.is_dir() else str(path)

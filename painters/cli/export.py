@@ -1,4 +1,4 @@
-"""`painters export`: a plan as a checkpoint."""
+"""`painters export`: write a model under a plan as a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from painters.cli._options import (
     StartOption,
     TrustOption,
     VariantOption,
-    given,
-    wanted_plan,
+    drop_unset,
+    plan_builder,
 )
 from painters.cli._progress import status
 from painters.errors import printable
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from painters.export import Exported
 
 
-def export(
-    to: Annotated[Path, typer.Option("--to", help="Folder to write; a new or empty one.", rich_help_panel=OUTPUT)],
+def export(  # noqa: PLR0913 - one parameter for each option
+    to: Annotated[Path, typer.Option("--to", help="Folder to write, new or empty.", rich_help_panel=OUTPUT)],
     plan: PlanOption = None,
     variant: VariantOption = None,
     start: StartOption = None,
@@ -56,16 +56,20 @@ def export(
     trust_remote_code: TrustOption = False,
     with_code: Annotated[
         bool,
-        typer.Option("--with-code", help="Add a modelling file that runs the plan.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--with-code",
+            help="Add a modelling file that runs the plan; parallel groups need it.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     mergekit: Annotated[
-        bool, typer.Option("--mergekit", help="Add a recipe for mergekit.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--mergekit", help="Add a configuration for mergekit.", rich_help_panel=OUTPUT)
     ] = False,
     max_shard_size: Annotated[
-        str, typer.Option(help="Most bytes in a file of weights, such as 500MB.", rich_help_panel=OUTPUT)
+        str, typer.Option(help="Largest file of weights, such as 500MB.", rich_help_panel=OUTPUT)
     ] = "5GB",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace the checkpoint that lies there.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--force", help="Replace a checkpoint that is in the folder.", rich_help_panel=OUTPUT)
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -74,10 +78,8 @@ def export(
 
     painters export --model nano-llama --plan "0-3 5-11" --to no-layer-4
     """
-    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
-    wanted = wanted_plan(plan, variant, options)
-    asked = Request(
-        wanted=wanted,
+    request = ExportRequest(
+        build_plan=plan_builder(plan, variant, drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)),
         model=model,
         revision=revision,
         dtype=None if dtype is None else str(dtype),
@@ -86,22 +88,22 @@ def export(
         to=to,
         options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
     )
-    asked.check()
+    request.check()
     spare_cores()
     with status(f"Loading {model}, writing and checking", progress(quiet, as_json)):
-        done = written(asked)
+        exported = request.export()
     if as_json:
-        print_result(done.as_json())
+        print_result(exported.as_json())
     else:
-        typer.echo(printable(told(done)))
+        typer.echo(printable(_text(exported)))
 
 
 @dataclass(frozen=True)
-class Request:
-    """An export as it was asked for; `options` are those of `painters.export`."""
+class ExportRequest:
+    """An export as the options ask for it."""
 
-    wanted: Callable[[int], Plan]
-    """The plan for a model of so many layers."""
+    build_plan: Callable[[int], Plan]
+    """Builds the plan for a model of so many layers."""
     model: str
     revision: str | None
     dtype: str | None
@@ -109,49 +111,50 @@ class Request:
     trust_remote_code: bool
     to: Path
     options: dict[str, Any]
+    """Options of `painters.export`."""
 
     def check(self) -> None:
-        """Nothing; raises where something is wrong that shows before the minutes of loading."""
+        """Raise an error for what can be seen to be wrong before the model, which takes minutes, is loaded."""
         count = bundled.num_layers(self.model)
         if count is None:
             from painters.models import num_layers
 
             count = num_layers(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
-        plan = self.wanted(count)
+        plan = self.build_plan(count)
         plan.check(count, self.model)
         from painters.export import check
 
         check(plan, self.to, **self.options)
 
+    def export(self) -> Exported:
+        """Load the model and write the checkpoint."""
+        from painters.export import export, stored_dtype
+        from painters.models import load_model
+        from painters.stack import LayerStack
 
-def written(request: Request) -> Exported:
-    """What was written."""
-    from painters.export import export, stored_dtype
-    from painters.models import load_model
-    from painters.stack import LayerStack
-
-    model, tokenizer = load_model(
-        request.model,
-        revision=request.revision,
-        dtype=request.dtype or stored_dtype(request.model),
-        device=request.device,
-        trust_remote_code=request.trust_remote_code,
-        encoders=True,
-    )
-    plan = request.wanted(LayerStack.find(model).num_layers)
-    return export(model, plan, request.to, tokenizer=tokenizer, source=request.model, **request.options)
+        model, tokenizer = load_model(
+            self.model,
+            revision=self.revision,
+            dtype=self.dtype or stored_dtype(self.model),
+            device=self.device,
+            trust_remote_code=self.trust_remote_code,
+            encoders=True,
+        )
+        plan = self.build_plan(LayerStack.find(model).num_layers)
+        return export(model, plan, self.to, tokenizer=tokenizer, source=self.model, **self.options)
 
 
-def told(done: Exported) -> str:
-    """The lines that say so."""
+def _text(exported: Exported) -> str:
+    """Return what was written and checked, and how to load it."""
     from painters.export import readable
 
-    files = ", ".join(done.files)
-    trust = ", trust_remote_code=True" if done.trust_remote_code else ""
+    files = ", ".join(exported.files)
+    trust = ", trust_remote_code=True" if exported.trust_remote_code else ""
+    weights = readable(exported.weights)
     return (
-        f"{done.source} under {done.plan}: {done.num_layers} layers, {readable(done.weights)} of weights\n"
-        f"Written to {done.folder}: {files}\n"
-        f"Loaded again, {done.covers} are those of the source under the plan, bit for bit.\n\n"
-        f'{done.auto_class}.from_pretrained("{done.folder}"{trust})\n\n'
+        f"{exported.source} under {exported.plan}: {exported.num_layers} layers, {weights} of weights\n"
+        f"Written to {exported.folder}: {files}\n"
+        f"Loaded again, {exported.covers} are those of the source under the plan, bit for bit.\n\n"
+        f'{exported.auto_class}.from_pretrained("{exported.folder}"{trust})\n\n'
         "The model is not healed: no weight was trained for the new order. Measure it before you use it."
     )

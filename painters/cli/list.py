@@ -1,8 +1,9 @@
-"""`painters variants`, `models` and `tasks`. None of them loads torch, unless a model is looked into."""
+"""`painters variants`, `models` and `tasks`. None of them loads torch, except `models --inspect`."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,12 +20,12 @@ from painters.models import bundled
 
 def list_variants(
     layers: Annotated[
-        int | None, typer.Option(min=2, help="Also list the windows of a model of this many layers.")
+        int | None, typer.Option(min=2, help="Also list the windows of a model with this many layers.")
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the named rules that build plans."""
+    """List the variants, which are named rules that build plans."""
     if as_json:
         print_result(variants_json(layers))
         return
@@ -39,32 +40,33 @@ def list_models(
         str | None,
         typer.Option(
             metavar="NAME|DIR",
-            help="Say where this model keeps its layers, from its configuration alone.",
+            help="Show where this model keeps its layers. Reads its configuration alone.",
             autocompletion=_cli_complete.model_names,
         ),
     ] = None,
     stack: Annotated[
         str | None,
         typer.Option(
-            help='With --inspect: "encoder", "decoder", "vision" or a path.', autocompletion=_cli_complete.stacks
+            help="With --inspect: the stack of layers: encoder, decoder, vision or a path.",
+            autocompletion=_cli_complete.stacks,
         ),
     ] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="With --inspect: run the code that the model brings.")
+        bool, typer.Option("--trust-remote-code", help="With --inspect: run code that comes with the model.")
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the bundled models, and say how to use others; or look into one."""
+    """List the bundled models, or show where a model keeps its layers (--inspect)."""
     if inspect is not None:
-        told = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
-        if stack is not None and told["stack"] is None:
-            paths = ", ".join(found["path"] for found in told["lists"]) or "none"
-            raise UsageError(f"--stack {stack}: {told['refused']}. The lists of {inspect} are {paths}")
+        inspection = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
+        if stack is not None and inspection["stack"] is None:
+            paths = ", ".join(layers["path"] for layers in inspection["lists"]) or "none"
+            raise UsageError(f"--stack {stack}: {inspection['refused']}. The lists of {inspect} are {paths}")
         if as_json:
-            print_result(told)
+            print_result(inspection)
         else:
-            about, lists = inspected_tables(told)
+            about, lists = inspected_tables(inspection)
             out.print(about, "", lists, sep="\n")
         return
     if stack is not None:
@@ -78,7 +80,7 @@ def list_models(
 
 
 def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """List the bundled tasks, and say how to use lm-eval's."""
+    """List the bundled tasks."""
     if as_json:
         print_result(tasks_json())
         return
@@ -88,7 +90,7 @@ def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
 
 def layers_of(model: str) -> int:
-    """The number of layers of a bundled model, a local folder or a hub model, read from its configuration."""
+    """Return the number of layers of a bundled model, a local folder or a hub model, from its configuration."""
     count = bundled.num_layers(model)
     if count is not None:
         return count
@@ -98,7 +100,7 @@ def layers_of(model: str) -> int:
 
 
 def variants_json(layers: int | None) -> list[dict[str, Any]]:
-    """The rules with their parameters, and with `layers` their windows."""
+    """Return the variants with their parameters; with `layers`, also the starts of their windows."""
     return [
         {
             "name": variant.name,
@@ -112,10 +114,10 @@ def variants_json(layers: int | None) -> list[dict[str, Any]]:
 
 
 def variants_tables(layers: int | None) -> list[Table]:
-    """The table of the rules, and with `layers` the table of windows."""
+    """Return the table of variants; with `layers`, also the table of windows."""
     table = _table("variant", "options", "what it does", "paper")
     for variant in variants.VARIANTS.values():
-        options = [f"--{n}" if _default(v) is None else f"--{n} {_default(v)}" for n, v in variant.parameters.items()]
+        options = [_option(name, value) for name, value in variant.parameters.items()]
         table.add_row(variant.name, "\n".join(options), variant.summary, variant.paper)
     if layers is None:
         return [table]
@@ -129,12 +131,12 @@ def variants_tables(layers: int | None) -> list[Table]:
 
 
 def models_json() -> list[dict[str, Any]]:
-    """The bundled models: name, architecture, layers, parameters, bytes of weights, folder."""
-    found = []
+    """Return the bundled models: name, architecture, sizes, bytes of weights, model card."""
+    rows = []
     for name, folder in bundled.models().items():
         config = json.loads((folder / "config.json").read_text())
         weights = folder / "model.safetensors"
-        found.append(
+        rows.append(
             {
                 "name": name,
                 "architecture": config["architectures"][0],
@@ -145,11 +147,11 @@ def models_json() -> list[dict[str, Any]]:
                 "card": str(folder / "README.md"),
             }
         )
-    return found
+    return rows
 
 
 def models_table() -> Table:
-    """The bundled models."""
+    """Return the table of bundled models."""
     table = _table("model", "architecture", "layers", "hidden", "parameters", "weights")
     for model in models_json():
         table.add_row(
@@ -164,49 +166,47 @@ def models_table() -> Table:
 
 
 def inspected_json(model: str, stack: str | None, **options: Any) -> dict[str, Any]:
-    """What is known of the stack of `model`, from its configuration alone."""
+    """Return where `model` keeps its layers, from its configuration alone, or why it is refused."""
     from painters.models import skeleton
     from painters.stack import inspect_stack
 
     return {"model": model, **inspect_stack(skeleton(model, **options), stack)}
 
 
-def inspected_tables(told: dict[str, Any]) -> list[Table]:
-    """The same for people: what was found or refused, then the lists of layers to choose from."""
+def inspected_tables(inspection: dict[str, Any]) -> list[Table]:
+    """Return two tables of what `inspected_json` returns: the stack or the refusal, and the lists of layers."""
     about = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
-    about.add_row("model", f"{told['model']} ({told['class']})")
-    if told["stack"] is None:
-        about.add_row("refused", told["refused"])
+    about.add_row("model", f"{inspection['model']} ({inspection['class']})")
+    if inspection["stack"] is None:
+        about.add_row("refused", inspection["refused"])
     else:
-        cached = sorted({index for indices in told["cache_indices"] for index in indices})
-        about.add_row("stack", told["stack"])
-        about.add_row("layers", f"{told['layers']} of {' and '.join(told['layer_classes'])}")
-        about.add_row("a layer returns", told["returns"])
-        about.add_row("halves", "known: 3.attn and 3.mlp work" if told["halves"] else "not known: whole layers only")
+        cached = sorted({index for indices in inspection["cache_indices"] for index in indices})
+        about.add_row("stack", inspection["stack"])
+        about.add_row("layers", f"{inspection['layers']} of {' and '.join(inspection['layer_classes'])}")
+        about.add_row("a layer returns", inspection["returns"])
+        about.add_row(
+            "halves", "known: 3.attn and 3.mlp work" if inspection["halves"] else "not known: whole layers only"
+        )
         about.add_row("cache slots", f"{cached[0]} to {cached[-1]}" if cached else "none: its layers name no slot")
     lists = _table("lists of layers", "stack=", "layers", "classes", "parameters")
-    for found in told["lists"]:
+    for layers in inspection["lists"]:
         lists.add_row(
-            found["path"],
-            found["stack"] or "",
-            str(found["layers"]),
-            " and ".join(found["layer_classes"]),
-            f"{found['parameters'] / 1e6:.2f} M",
+            layers["path"],
+            layers["stack"] or "",
+            str(layers["layers"]),
+            " and ".join(layers["layer_classes"]),
+            f"{layers['parameters'] / 1e6:.2f} M",
         )
     return [about, lists]
 
 
 def tasks_json() -> list[dict[str, Any]]:
-    """The bundled tasks: name, documents, kind of answer, metrics, what is asked."""
-    found = []
-    for name, path in tasks.bundled().items():
-        about = tasks.describe(path)
-        found.append({"name": name, **about})
-    return found
+    """Return the bundled tasks: name, documents, kind of answer, metrics, what is asked."""
+    return [{"name": name, **tasks.describe(path)} for name, path in tasks.bundled().items()]
 
 
 def tasks_table() -> Table:
-    """The bundled tasks."""
+    """Return the table of bundled tasks."""
     table = _table("task", "documents", "metrics", "what it asks")
     for task in tasks_json():
         table.add_row(task["name"], str(task["documents"]), ", ".join(task["metrics"]), task["about"])
@@ -214,7 +214,7 @@ def tasks_table() -> Table:
 
 
 def _table(*columns: str) -> Table:
-    """Columns that in a narrow terminal break words rather than lose letters, the first one whole."""
+    """Return a table that breaks words in a narrow terminal rather than lose letters, but not in the first column."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
     for number, name in enumerate(columns):
         table.add_column(name, no_wrap=not number, overflow="fold")
@@ -222,22 +222,23 @@ def _table(*columns: str) -> Table:
 
 
 def _parameters(weights: Path) -> int:
-    """Numbers in a safetensors file, from its header alone."""
+    """Return how many parameters a safetensors file holds, from its header alone."""
     with weights.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(_product(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-
-
-def _product(shape: list[int]) -> int:
-    total = 1
-    for size in shape:
-        total *= size
-    return total
+    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _starts(name: str, layers: int) -> list[int]:
+    """Return the starts that the variant `name` can have; none where it has no window."""
     return list(variants.windows(layers)) if "start" in variants.find(name).parameters else []
 
 
+def _option(name: str, value: Any) -> str:
+    """Return how an option of a variant is written, with its default where it has one."""
+    default = _default(value)
+    return f"--{name}" if default is None else f"--{name} {default}"
+
+
 def _default(value: Any) -> int | str | None:
+    """Return a default that can be written on the command line; None for any other."""
     return value if isinstance(value, int | str) else None

@@ -1,4 +1,4 @@
-"""`painters plot`: figures from records."""
+"""`painters plot`: draw figures from records."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ def plot(
     numbers: NumbersArgument = None,
     sources: Annotated[
         list[Path] | None,
-        typer.Option("--from", help="Folder or file of records; may be given again.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--from", help="Folder or file of records; can be repeated. Default: runs.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
-    model: Annotated[str | None, named_model("The decoder, of several.")] = None,
-    encoder: Annotated[str | None, named_model("The encoder, of several.")] = None,
+    model: Annotated[str | None, named_model("The decoder to draw, where records are of several.")] = None,
+    encoder: Annotated[str | None, named_model("The encoder to draw, where records are of several.")] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw figures from records: each as SVG and PNG, with its numbers (CSV) and its caption. Loads no torch.
+    """Draw figures from records, as SVG and PNG, each with its numbers (CSV) and caption. No model is loaded.
 
     painters plot 4 11 --from runs --to figures
     """
     from painters import figures
 
     names = numbers or []
-    wanted = figures.numbers(names)
-    places = sources or [DEFAULT_OUT.parent]
-    records, similarities = figures.read(places)
+    chosen = figures.numbers(names)
+    paths = sources or [DEFAULT_OUT.parent]
+    records, similarities = figures.read(paths)
     if not records and not similarities:
-        told = ", ".join(map(str, places))
-        raise figures.FigureError(f"records of {told}: there are none in it. `painters sweep` writes some")
+        listed = ", ".join(map(str, paths))
+        raise figures.FigureError(f"records of {listed}: there are none in it. `painters sweep` writes some")
     data = figures.Data.of(records, similarities, model=model, encoder=encoder)
-    result = Plotted(figures.draw_all(data, to, wanted), by_number=bool(names) and "all" not in names)
+    result = Plotted(figures.draw_all(data, to, chosen), by_number=bool(names) and "all" not in names)
     if as_json:
         print_result(result.as_json())
     else:
@@ -58,7 +60,7 @@ def plot(
 
 @dataclass(frozen=True, slots=True)
 class Plotted:
-    """What became of the figures, and whether each was asked for by its number."""
+    """The figures that were drawn or could not be, and whether each was asked for by its number."""
 
     drawn: Sequence[Drawn]
     by_number: bool
@@ -66,10 +68,11 @@ class Plotted:
     @property
     def failed(self) -> bool:
         """Whether a figure that was asked for by its number was not drawn, or none at all."""
-        done = [bool(figure.files) for figure in self.drawn]
-        return not (all(done) if self.by_number else any(done))
+        has_files = [bool(figure.files) for figure in self.drawn]
+        return not (all(has_files) if self.by_number else any(has_files))
 
     def as_json(self) -> list[dict[str, Any]]:
+        """Return what `--json` prints: an object for each figure."""
         return [
             {"figure": figure.number, "title": figure.title, "drawn": bool(figure.files)}
             | {"files": [str(path) for path in figure.files], "missing": list(figure.missing)}
@@ -77,7 +80,7 @@ class Plotted:
         ]
 
     def table(self) -> Table:
-        """One row per figure."""
+        """Return a table with a row for each figure."""
         table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
         table.add_column("figure", justify="right")
         table.add_column("files", no_wrap=True)
@@ -88,7 +91,7 @@ class Plotted:
 
 
 def _files(files: Sequence[Path]) -> str:
-    """`fig04.{svg,png,csv,md}` for files that only differ in their suffixes."""
+    """Return a short name for files that differ in their suffixes alone: `fig04.{svg,png,csv,md}`."""
     if not files:
         return "none"
     return f"{files[0].stem}.{{{','.join(path.suffix[1:] for path in files)}}}"

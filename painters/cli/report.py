@@ -1,4 +1,4 @@
-"""`painters report`: one page of everything."""
+"""`painters report`: write everything that records say as one page."""
 
 from __future__ import annotations
 
@@ -22,46 +22,52 @@ def report(
     sources: Annotated[
         list[Path] | None, typer.Argument(metavar="RESULTS", help="Folders or files of records. Default: runs.")
     ] = None,
-    to: Annotated[Path, typer.Option("--out", help="The page.", rich_help_panel=OUTPUT)] = Path("report.html"),
-    title: Annotated[str | None, typer.Option(help="Its heading.", rich_help_panel=OUTPUT)] = None,
+    to: Annotated[Path, typer.Option("--out", help="The HTML file to write.", rich_help_panel=OUTPUT)] = Path(
+        "report.html"
+    ),
+    title: Annotated[str | None, typer.Option(help="Heading of the page.", rich_help_panel=OUTPUT)] = None,
     no_figures: Annotated[
-        bool, typer.Option("--no-figures", help="Only tables, plans and comparisons.", rich_help_panel=OUTPUT)
+        bool, typer.Option("--no-figures", help="Leave out the figures.", rich_help_panel=OUTPUT)
     ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write one page that holds figures, records, plans and paired comparisons, and loads nothing. No torch.
+    """Write one self-contained HTML page with figures, records, plans and paired comparisons. No model is loaded.
 
     painters report results --out report.html
     """
-    from painters.report import report as write
+    from painters.report import report as write_report
 
     options = {} if title is None else {"title": title}
     with status("Drawing the figures and writing the page", progress(quiet, as_json)):
-        written = Written(write(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, **options))
+        written = WrittenReport(
+            write_report(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, **options)
+        )
     print_result(written.as_json() if as_json else written.text())
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A report, told."""
+class WrittenReport:
+    """A report that was written, as JSON and as text."""
 
     report: Report
 
     def as_json(self) -> dict[str, Any]:
-        found = self.report
+        """Return what `--json` prints."""
+        report = self.report
         return {
-            "report": str(found.path),
-            "bytes": found.bytes,
-            "records": found.records,
-            "plans": found.plans,
-            "figures": list(found.figures),
-            "warnings": list(found.warnings),
+            "report": str(report.path),
+            "bytes": report.bytes,
+            "records": report.records,
+            "plans": report.plans,
+            "figures": list(report.figures),
+            "warnings": list(report.warnings),
         }
 
     def text(self) -> RenderableType:
-        found = self.report
-        figures = f"{len(found.figures)} figures, " if found.figures else ""
-        told = f"{figures}{found.records:,} records of {found.plans:,} plans, {found.bytes / 1e6:.1f} MB"
-        lines = [Text(told), *(Text(f"Warning: {warning}", style="yellow") for warning in found.warnings)]
-        return Group(*lines, Text(f"The report is {found.path}: open it in a browser"))
+        """Return what the page holds, its warnings, and where it is."""
+        report = self.report
+        figures = f"{len(report.figures)} figures, " if report.figures else ""
+        content = f"{figures}{report.records:,} records of {report.plans:,} plans, {report.bytes / 1e6:.1f} MB"
+        lines = [Text(content), *(Text(f"Warning: {warning}", style="yellow") for warning in report.warnings)]
+        return Group(*lines, Text(f"The report is {report.path}: open it in a browser"))

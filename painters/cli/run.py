@@ -39,8 +39,8 @@ from painters.cli._options import (
     StartOption,
     TrustOption,
     VariantOption,
-    given,
-    wanted_plan,
+    drop_unset,
+    plan_builder,
 )
 from painters.cli._progress import bar, status
 from painters.cli._stop import stoppable
@@ -107,8 +107,8 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
             f"--device-map {device_map} in {launched()} processes: each would spread its model over all devices. "
             "Launch one process, or leave it out"
         )
-    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
-    build_plan = wanted_plan(plan, variant, options)
+    options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    build_plan = plan_builder(plan, variant, options)
     variant_name = None if variant is None else variants.find(variant).name
     # Refuse what is wrong before minutes of loading.
     known_num_layers = bundled.num_layers(model)

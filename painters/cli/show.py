@@ -1,4 +1,4 @@
-"""`painters show`: a plan drawn."""
+"""`painters show`: draw a plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from painters.cli._options import (
     SeedOption,
     StartOption,
     VariantOption,
-    given,
+    drop_unset,
     named_model,
 )
 from painters.cli.list import layers_of
@@ -30,7 +30,7 @@ from painters.errors import printable
 from painters.plan import Plan
 
 
-def show(
+def show(  # noqa: PLR0913 - one parameter for each option
     plan: Annotated[str | None, typer.Argument(help="A plan, such as '0-2 {3-8}*3 9-11'.")] = None,
     variant: VariantOption = None,
     start: StartOption = None,
@@ -49,7 +49,7 @@ def show(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw a plan, in the terminal or as a picture, with what it costs. Loads no weights.
+    """Draw a plan and say what it costs, in the terminal or as a picture. No model is loaded.
 
     painters show --variant parallel --loops 3 --layers 32 --out plan.svg
     """
@@ -59,27 +59,27 @@ def show(
         raise UsageError("give either a plan or --variant; `painters variants` lists the variants")
     if layers is not None and model is not None:
         raise UsageError("give --layers or --model, not both")
-    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
+    options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)
     if plan is not None and options:
         raise UsageError(f"--{next(iter(options))} belongs to a --variant: a plan says everything itself")
     count = layers
     if count is None and (model is not None or variant is not None):
         count = layers_of(model or DEFAULT_MODEL)
-    made = Plan.parse(plan) if plan is not None else variants.build(variant or "", count or 0, **options)
+    drawn = Plan.parse(plan) if plan is not None else variants.build(variant or "", count or 0, **options)
     if count is not None:
-        made.check(count, model or ("the model" if layers is not None or plan is not None else DEFAULT_MODEL))
-    written = None if to is None else save_plan(made, to, count)
-    cost = {"layer_runs": made.layer_runs, "depth": made.depth, "distinct_layers": len(made.layers)}
+        drawn.check(count, model or ("the model" if layers is not None or plan is not None else DEFAULT_MODEL))
+    written = None if to is None else save_plan(drawn, to, count)
+    cost = {"layer_runs": drawn.layer_runs, "depth": drawn.depth, "distinct_layers": len(drawn.layers)}
     if as_json:
         print_result(
-            {"plan": str(made), "num_layers": count, **cost, "file": None if written is None else str(written)}
+            {"plan": str(drawn), "num_layers": count, **cost, "file": None if written is None else str(written)}
         )
     else:
-        plain = not (out.encoding or "").lower().startswith("utf")
-        typer.echo(f"{made}\n")
-        typer.echo(plan_text(made, count, width=out.width, ascii_only=plain, dim=out.is_terminal))
+        ascii_only = not (out.encoding or "").lower().startswith("utf")
+        typer.echo(f"{drawn}\n")
+        typer.echo(plan_text(drawn, count, width=out.width, ascii_only=ascii_only, dim=out.is_terminal))
         typer.echo(
-            f"\n{made.layer_runs} layer runs, depth {made.depth} (longest chain), {len(made.layers)} distinct layers"
+            f"\n{drawn.layer_runs} layer runs, depth {drawn.depth} (longest chain), {len(drawn.layers)} distinct layers"
             + (f" of {count}" if count else "")
         )
         if written is not None and not quiet:

@@ -1,9 +1,8 @@
-"""`painters similarity`: how alike the states between layers are."""
+"""`painters similarity`: measure how alike the hidden states between layers are."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,6 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters import variants
 from painters.cli import _complete as _cli_complete
 from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
@@ -40,13 +38,16 @@ from painters.cli._options import (
     StartOption,
     TrustOption,
     VariantOption,
-    given,
+    drop_unset,
+    plan_builder,
 )
 from painters.cli._progress import bar
 from painters.cli._stop import stoppable
 from painters.models import bundled
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
+from painters.similarity.folder import check_folder
+from painters.similarity.ranking import least_influential, least_turned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +55,8 @@ if TYPE_CHECKING:
     from painters.results.similarity_record import SimilarityRecord
 
 
-def similarity(
+# long: one parameter for each option
+def similarity(  # noqa: PLR0913 - one parameter for each option
     plan: PlanOption = None,
     variant: VariantOption = None,
     start: StartOption = None,
@@ -71,7 +73,7 @@ def similarity(
     inputs: Annotated[
         str,
         typer.Option(
-            help="A task of lm-eval or bundled, an encoder's too, or a .txt file with a document on each line.",
+            help="Task, bundled or of lm-eval, or a .txt file with a document on each line.",
             autocompletion=_cli_complete.input_names,
             rich_help_panel=MEASURE,
         ),
@@ -79,47 +81,35 @@ def similarity(
     mode: Annotated[
         str,
         typer.Option(
-            help=f"{', '.join(MODES)}, or all; flat is the paper's.",
+            help=f"Mode: {', '.join(MODES)} (flat is the paper's), or all.",
             autocompletion=_cli_complete.modes,
             rich_help_panel=MEASURE,
         ),
     ] = "token",
     block: Annotated[
-        int, typer.Option(min=1, help="Take the angle over this many steps in a row.", rich_help_panel=MEASURE)
+        int, typer.Option(min=1, help="Measure angles over blocks of this many steps.", rich_help_panel=MEASURE)
     ] = 1,
-    limit: Annotated[int, typer.Option(min=1, help="Only the first documents.", rich_help_panel=MEASURE)] = 100,
-    batch_size: Annotated[int, typer.Option(min=1, help="Documents in a batch.", rich_help_panel=MEASURE)] = 8,
+    limit: Annotated[int, typer.Option(min=1, help="Read only this many documents.", rich_help_panel=MEASURE)] = 100,
+    batch_size: Annotated[int, typer.Option(min=1, help="Documents per batch.", rich_help_panel=MEASURE)] = 8,
     to: Annotated[
-        Path, typer.Option("--out", help="Folder of records; they go to similarity/ in it.", rich_help_panel=OUTPUT)
+        Path, typer.Option("--out", help="Folder of records; these go to similarity/ in it.", rich_help_panel=OUTPUT)
     ] = DEFAULT_OUT.parent,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure how alike the states between layers are, of the intact model or under a plan.
+    """Measure how alike the hidden states between layers are, in the intact model or under a plan.
 
     painters similarity --mode all
     """
-    if plan is not None and variant is not None:
-        raise UsageError("give --plan or --variant, or neither for the intact model")
-    options = given(start=start, layer=layer, loops=loops, seed=seed, by=by)
-    if variant is None and options:
-        raise UsageError(f"--{next(iter(options))} belongs to a --variant, and none is given")
-    read = Plan.parse(plan) if plan is not None else None
-    name = None if variant is None else variants.find(variant).name
-
-    def wanted(num_layers: int) -> Plan:
-        asked = read or (variants.build(name, num_layers, **options) if name else Plan.identity(num_layers))
-        asked.check(num_layers, model)
-        check_block(block, asked)
-        return asked
-
-    # What can be wrong is found before minutes of loading.
+    build_plan = _plan_builder(
+        plan, variant, drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by), model=model, block=block
+    )
+    # Find mistakes before the model is loaded, which can take minutes.
     count = bundled.num_layers(model)
     if count is not None:
-        wanted(count)
-    modes_of(mode)
-    check_inputs(inputs)
-    check_out(to)
+        build_plan(count)
+    request = SimilarityRequest(inputs, _modes(mode), limit=limit, batch_size=batch_size, block=block, out=to)
+    request.check()
     console = progress(quiet, as_json)
     loaded, tokenizer = load(
         model,
@@ -133,18 +123,7 @@ def similarity(
     )
     from painters.stack import LayerStack
 
-    result = measured(
-        loaded,
-        tokenizer,
-        wanted(LayerStack.find(loaded).num_layers),
-        inputs=inputs,
-        mode=mode,
-        limit=limit,
-        batch_size=batch_size,
-        block=block,
-        out=to,
-        console=console,
-    )
+    result = request.measure(loaded, tokenizer, build_plan(LayerStack.find(loaded).num_layers), console)
     if as_json:
         print_result(result.as_json())
     else:
@@ -152,89 +131,156 @@ def similarity(
             out.print(part)
 
 
-_SHORT: Final = MappingProxyType({"first-excluded": "no1st", "centred": "cent."})
+def _plan_builder(
+    plan: str | None, variant: str | None, options: dict[str, int | str], *, model: str, block: int
+) -> Callable[[int], Plan]:
+    """Return a function that builds the plan for a model of so many layers, and checks it and `--block` against them.
+
+    The plan is the identity without `--plan` and `--variant`.
+    """
+    if plan is None and variant is None:
+        if options:
+            raise UsageError(f"--{next(iter(options))} belongs to a --variant, and none is given")
+        build: Callable[[int], Plan] = Plan.identity
+    elif plan is not None and variant is not None:
+        raise UsageError("give --plan or --variant, or neither for the intact model")
+    else:
+        build = plan_builder(plan, variant, options)
+
+    def build_and_check(num_layers: int) -> Plan:
+        built = build(num_layers)
+        built.check(num_layers, model)
+        if block > len(built.steps):
+            raise SimilarityError(
+                f"--block {block}: the plan {built} has {len(built.steps)} steps; give 1 to that many"
+            )
+        return built
+
+    return build_and_check
+
+
+def _modes(mode: str) -> list[str]:
+    """Return the modes that `--mode` asks for."""
+    if mode not in (*MODES, "all"):
+        raise SimilarityError(f"--mode {mode!r}: choose one of {', '.join(MODES)} or all")
+    return list(MODES) if mode == "all" else [mode]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """The records of one measurement, one for each mode, and the tables made of them."""
+class SimilarityRequest:
+    """A measurement as the options ask for it."""
+
+    inputs: str
+    modes: Sequence[str]
+    limit: int
+    batch_size: int
+    block: int
+    """How many steps an angle is taken over."""
+    out: Path
+    """The folder of records."""
+
+    def check(self) -> None:
+        """Raise an error for inputs without texts, and for a folder that records cannot be written to."""
+        if self.inputs.endswith(".txt"):
+            from painters.similarity.inputs import read_inputs
+
+            read_inputs(self.inputs, 1)
+        check_folder(self.out)
+
+    def measure(self, model: Any, tokenizer: Any, plan: Plan, console: Console | None) -> SimilarityResult:
+        """Measure the states of `model` under `plan`, and keep the records."""
+        from painters.results import command
+        from painters.results.similarity_record import keep
+        from painters.similarity import measure
+
+        with stoppable("A measurement is kept when it is whole: nothing was written") as stops, bar(console) as shown:
+            on_progress = stops.watching(shown)
+            records = measure(
+                model,
+                self.inputs,
+                plan,
+                modes=self.modes,
+                tokenizer=tokenizer,
+                limit=self.limit,
+                batch_size=self.batch_size,
+                progress=lambda done, total: on_progress(done, total, f"states on {self.inputs}"),
+            )
+        records = [record.model_copy(update={"command": command()}) for record in records]
+        return SimilarityResult(records, keep(self.out, records), self.block)
+
+
+_SHORT_MODES: Final = MappingProxyType({"first-excluded": "no1st", "centred": "cent."})
+"""Names of modes that would be too wide for the head of a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarityResult:
+    """The records of one measurement, one for each mode, as JSON and as a table."""
 
     records: Sequence[SimilarityRecord]
     files: Sequence[Path]
     block: int
-    """Steps that an angle is taken over."""
+    """How many steps an angle is taken over."""
 
     @property
     def angles(self) -> pd.Series[float]:
+        """The angle over each block, indexed by its first step."""
         return self.records[0].angle(self.block)
 
-    @property
-    def least_influential(self) -> list[str]:
-        """The steps, the one that turns the stream least first."""
-        influence = self.records[0].table()["influence"]
-        return list(influence.iloc[1:].dropna().sort_values(kind="stable").index)
-
-    @property
-    def least_turned(self) -> tuple[str, float] | None:
-        """The block of the smallest angle, as a plan, and the angle; None where none is finite."""
-        known = self.angles.dropna()
-        if known.empty:
-            return None
-        first = list(self.angles.index).index(known.idxmin())
-        steps = Plan.parse(self.records[0].plan).steps[first : first + self.block]
-        return str(Plan(steps)), float(known.min())
-
     def as_json(self) -> dict[str, Any]:
-        """Everything in the tables, whole matrices too, numbers unrounded; what could not be had is null."""
+        """Return what `--json` prints: the table unrounded and whole matrices; None for what is not finite."""
         first = self.records[0].model_dump(mode="json")
         shared = ("model", "plan", "num_layers", "inputs", "documents", "tokens", "batch_size", "labels", "profile")
-        least = self.least_turned
+        turned = least_turned(self.records[0], self.block)
         return {name: first[name] for name in shared} | {
             "angle_over": self.block,
             "angle": {str(step): value if value == value else None for step, value in self.angles.items()},
-            "least_influential_first": self.least_influential,
-            "least_turned": None if least is None else {"steps": least[0], "angle": least[1]},
+            "least_influential_first": least_influential(self.records[0]),
+            "least_turned": None if turned is None else {"steps": str(turned[0]), "angle": turned[1]},
             "cosines": {record.mode: record.model_dump(mode="json")["cosines"] for record in self.records},
             "records": [str(file) for file in self.files],
         }
 
     def header(self) -> RenderableType:
-        """What was measured on what."""
-        one = self.records[0]
-        intact = one.plan == str(Plan.identity(one.num_layers))
-        under = f"{one.model}, intact" if intact else f"{one.model} under {one.plan}"
-        return Text(f"{under}: {one.documents} documents of {one.inputs}, {one.tokens} tokens", style="bold")
+        """Return a line with the model, the plan and the documents."""
+        record = self.records[0]
+        intact = record.plan == str(Plan.identity(record.num_layers))
+        model = f"{record.model}, intact" if intact else f"{record.model} under {record.plan}"
+        documents = f"{record.documents} documents of {record.inputs}, {record.tokens} tokens"
+        return Text(f"{model}: {documents}", style="bold")
 
     def table(self) -> RenderableType:
-        """One line per state: its size, how far the step turned it, its cosine with the state before in each mode."""
+        """Return a row per state: its size, how far the step turned it, its cosine with the state before by mode."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True)
         table.add_column("after\nstep", min_width=5, overflow="fold", vertical="bottom")
         for name in ("\nnorm", "first\ntoken", "\nlargest", "influ-\nence"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column(f"angle\n{f'over {self.block}' if self.block > 1 else ''}", justify="right", no_wrap=True)
         for number, record in enumerate(self.records):
-            name = f"{'' if number else 'cos'}\n{_SHORT.get(record.mode, record.mode)}"
+            name = f"{'' if number else 'cos'}\n{_SHORT_MODES.get(record.mode, record.mode)}"
             table.add_column(name, justify="right", no_wrap=True)
         profile, labels = self.records[0].table(), self.records[0].labels
         angles = [None] * self.block + self.angles.to_list()
+        highlighted = least_influential(self.records[0])[:3]
         for i, label in enumerate(labels):
             row = profile.iloc[i]
             table.add_row(
                 label,
                 *(_size(row[name]) for name in ("norm", "first_token", "largest")),
-                _part(row["influence"]),
-                _part(angles[i]),
-                *(_part(record.cosines[i - 1][i] if i else None) for record in self.records),
-                style="bold" if label in self.least_influential[:3] else None,
+                _decimals(row["influence"]),
+                _decimals(angles[i]),
+                *(_decimals(record.cosines[i - 1][i] if i else None) for record in self.records),
+                style="bold" if label in highlighted else None,
             )
         return table
 
     def footer(self) -> RenderableType:
-        """What to take away, how to read the table, where the records are."""
-        order = self.least_influential
+        """Return the least influential steps, how to read the table, and where the records are."""
+        order = least_influential(self.records[0])
         lines = [f"Least influential first: {', '.join(order[:9])}{', …' if len(order) > 9 else ''}"]
-        if (least := self.least_turned) is not None and self.block > 1:
-            lines.append(f"Least turned block of {self.block} steps: {least[0]} (angle {least[1]:.3f})")
+        turned = least_turned(self.records[0], self.block)
+        if turned is not None and self.block > 1:
+            lines.append(f"Least turned block of {self.block} steps: {turned[0]} (angle {turned[1]:.3f})")
         over = "before" if self.block == 1 else f"{self.block} steps before"
         note = (
             "norm, first token, largest: the mean norm, that of the first token, and the\n"
@@ -247,80 +293,13 @@ class Result:
         return Group(*map(Text, lines), Text(note, style="dim"), folder)
 
 
-def modes_of(mode: str) -> list[str]:
-    """The modes that the option `mode` asks for; SimilarityError where it is none."""
-    if mode not in (*MODES, "all"):
-        raise SimilarityError(f"--mode {mode!r}: choose one of {', '.join(MODES)} or all")
-    return list(MODES) if mode == "all" else [mode]
-
-
-def check_block(block: int, plan: Plan) -> None:
-    """Nothing; SimilarityError now rather than after the model ran where `plan` has fewer steps than `block`."""
-    if block > len(plan.steps):
-        raise SimilarityError(f"--block {block}: the plan {plan} has {len(plan.steps)} steps; give 1 to that many")
-
-
-def check_inputs(inputs: str) -> None:
-    """Nothing; SimilarityError now rather than after the model is loaded where `inputs` is a file without texts."""
-    from painters.similarity.inputs import read_inputs
-
-    if inputs.endswith(".txt"):
-        read_inputs(inputs, 1)
-
-
-def check_out(out: Path) -> None:
-    """Nothing; an error now rather than after the model ran where records cannot be kept in `out`."""
-    from painters.results.similarity_record import folder_of
-
-    folder = folder_of(out)
-    made = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-    for place in made:
-        place.rmdir()
-
-
-def measured(
-    model: Any,
-    tokenizer: Any,
-    plan: Plan,
-    *,
-    inputs: str,
-    mode: str,
-    limit: int,
-    batch_size: int,
-    block: int,
-    out: Path,
-    console: Console | None,
-) -> Result:
-    """Measured and kept."""
-    from painters.results import command
-    from painters.results.similarity_record import keep
-    from painters.similarity import measure
-
-    with stoppable("A measurement is kept when it is whole: nothing was written") as stops, bar(console) as moved:
-        watched = stops.watching(moved)
-        records = measure(
-            model,
-            inputs,
-            plan,
-            modes=modes_of(mode),
-            tokenizer=tokenizer,
-            limit=limit,
-            batch_size=batch_size,
-            progress=lambda done, total: watched(done, total, f"states on {inputs}"),
-        )
-    records = [record.model_copy(update={"command": command()}) for record in records]
-    return Result(records, keep(out, records), block)
-
-
-def _part(value: float | None) -> str:
+def _decimals(value: float | None) -> str:
+    """Return a cosine, an influence or an angle to three decimals; a dash for none."""
     return "–" if value is None or value != value else f"{value:.3f}"
 
 
 def _size(value: float) -> str:
-    """A number to about three digits: 0.53, 12.4, 1877."""
+    """Return a norm to about three digits, such as 0.53, 12.4 or 1877; a dash for one that is not a number."""
     if value != value:
         return "–"
     if abs(value) >= 1e6:

@@ -12,9 +12,10 @@ import pytest
 from support.outcome import Outcome
 
 from painters import similarity as public
-from painters.cli.similarity import Result
+from painters.cli.similarity import SimilarityResult
 from painters.results.similarity_record import SimilarityRecord, read
 from painters.similarity import MODES, angular_distance, block_influence
+from painters.similarity.ranking import least_influential, least_turned
 
 QUICK = ("similarity", "--inputs", "nano_cola", "--limit", "6", "--batch-size", "3")
 SAME = {"model": "nano-llama", "inputs": "nano_cola", "limit": 6, "batch_size": 3}
@@ -127,8 +128,8 @@ def test_states_that_are_not_finite_are_dashes() -> None:
         cosines=(nothing,) * 3, angles=(nothing,) * 3, versions={}, date="",
         profile=dict.fromkeys(("norm", "first_token", "change", "largest", "influence"), nothing),
     )  # fmt: skip
-    result = Result([record], [Path("x")], 1)
-    assert result.least_influential == []
-    assert result.least_turned is None
+    result = SimilarityResult([record], [Path("x")], 1)
+    assert least_influential(record) == []
+    assert least_turned(record) is None
     assert result.as_json()["angle"] == {"0": None, "1": None}
     assert [result.header(), result.table(), result.footer()]

@@ -18,7 +18,7 @@ from support.fake_records import records
 
 from faults import GRID
 from faults.kills import content
-from painters.cli._errors import text_of as message
+from painters.cli._errors import format_error as message
 from painters.results import ResultsWarning, Store, key
 from painters.results.doctor import examine
 from painters.results.lines import FaultKind

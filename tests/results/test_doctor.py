@@ -19,7 +19,7 @@ from support.outcome import Outcome
 from support.records import cell, record, scored
 
 from painters import results
-from painters.cli._warned import warned
+from painters.cli._warnings import short_warnings
 from painters.plan import Plan
 from painters.results import ResultsWarning, Store
 from painters.results.doctor import DoctorError, Mended, examine, mend
@@ -309,7 +309,7 @@ def test_a_warning_of_records_is_one_line(painters: Call, tmp_path: Path) -> Non
 def test_other_warnings_are_told_as_ever_and_each_of_ours_once(capsys: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        with warned():
+        with short_warnings():
             for category in (ResultsWarning, ResultsWarning, UserWarning):
                 warnings.warn("of something", category, stacklevel=1)
     assert capsys.readouterr().err == "painters: of something\n"
@@ -320,6 +320,6 @@ def test_of_several_processes_the_main_one_warns(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    with warned():
+    with short_warnings():
         warnings.warn("of painters", ResultsWarning, stacklevel=1)
     assert capsys.readouterr().err == ""

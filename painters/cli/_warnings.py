@@ -1,4 +1,4 @@
-"""How the command line tells what Python would warn of."""
+"""Print the warnings of painters as single lines."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from painters.ranks import launched_as
 
 
 @contextmanager
-def warned() -> Iterator[None]:
-    """Nothing; meanwhile each warning of painters is one line on stderr, once."""
-    told: set[str] = set()
+def short_warnings() -> Iterator[None]:
+    """Print each warning of painters once, as one line on stderr, for the length of a block."""
+    printed: set[str] = set()
     with warnings.catch_warnings():
-        others = warnings.showwarning
+        show_others = warnings.showwarning
 
         def show(
             message: Warning | str,
@@ -28,9 +28,9 @@ def warned() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if not issubclass(category, PaintersWarning):
-                others(message, category, filename, lineno, file, line)
-            elif str(message) not in told and not launched_as():  # the main process says it all
-                told.add(str(message))
+                show_others(message, category, filename, lineno, file, line)
+            elif str(message) not in printed and not launched_as():  # only the main process prints
+                printed.add(str(message))
                 sys.stderr.write(f"painters: {message}\n")
 
         warnings.simplefilter("always", PaintersWarning)
