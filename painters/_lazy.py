@@ -1,4 +1,4 @@
-"""Packages that import names when they are first used, and packages that can be called as one of their functions."""
+"""Packages that import names at their first use, and packages that can be called as a function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the `__getattr__` and `__dir__` of `package` for names that are imported when first asked for.
+    """Return the `__getattr__` and `__dir__` of a package whose names are imported at their first use.
 
     Args:
         package: The dotted name of the package, its `__name__`.
@@ -21,6 +21,7 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
     """
 
     def getattr_(name: str) -> Any:
+        """Import and return a name of the package."""
         if name not in names:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         value = getattr(import_module(names[name]), name)
@@ -28,6 +29,7 @@ def attach(package: str, names: Mapping[str, str]) -> tuple[Callable[[str], Any]
         return vars(sys.modules[package]).setdefault(name, value)
 
     def dir_() -> list[str]:
+        """List the names of the package, imported or not."""
         return sorted({*vars(sys.modules[package]), *names})
 
     return getattr_, dir_

@@ -1,4 +1,4 @@
-"""The base classes of painters' errors and warnings, and functions that make short, safe text of errors."""
+"""The base classes of painters' errors and warnings, and short, printable texts of errors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def first_line(error: BaseException) -> str:
 
 
 def class_and_first_line(error: BaseException) -> str:
-    """Return the class of an error and the first line of its message, where the class says what the message does not.
+    """Return the class of an error and the first line of its message.
+
+    For errors of libraries, whose class often says what the message does not.
 
     Args:
         error: The error.

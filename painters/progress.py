@@ -16,9 +16,10 @@ DELAY = 1.0  # seconds that a call takes before its bar is shown
 
 
 class OnProgress(Protocol):
-    """A callback for progress, called with how many items are done, how many there are, and what is being done."""
+    """A progress callback: how many items are done, how many there are, and what is being done."""
 
-    def __call__(self, done: int, total: int, what: str) -> None: ...
+    def __call__(self, done: int, total: int, what: str) -> None:
+        """Show that `done` of `total` items are done, and that `what` is being done."""
 
 
 class ProgressBar:
@@ -120,4 +121,5 @@ def _tqdm() -> Any:
 
 
 def _has_widgets() -> bool:
+    """Return whether this environment can draw widgets in a notebook."""
     return importlib.util.find_spec("ipywidgets") is not None

@@ -1,8 +1,8 @@
-"""The processes of one run, as `accelerate launch` starts them: each does its share, and all get the same result.
+"""The processes of one run, as `accelerate launch` starts them.
 
-lm-eval divides the documents among processes, and then every process draws other few-shot examples for its prompts.
-Here the batches are divided. They are the same as in a single process, so the answers are too. Importing this module
-loads no torch.
+Each does its share, and all get the same result. lm-eval divides the documents among processes, and then every process
+draws other few-shot examples for its prompts. Here the batches are divided. They are the same as in a single process,
+so the answers are too. Importing this module loads no torch.
 """
 
 from __future__ import annotations

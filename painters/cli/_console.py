@@ -17,7 +17,7 @@ from painters.cli._terminal import Terminal
 
 
 def plain() -> bool:
-    """Return whether terminals get no escape codes: NO_COLOR is set (no-color.org), or TERM names one without."""
+    """Return whether terminals get plain text: NO_COLOR is set (no-color.org), or TERM is a dumb one."""
     return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") in ("dumb", "unknown")
 
 
@@ -31,7 +31,7 @@ err = _console(stderr=True)
 
 
 def progress(quiet: bool, as_json: bool) -> Console | None:
-    """Return the console for progress; None, with the bars of libraries switched off too, for the result alone."""
+    """Return the console for progress; None for no progress, with the bars of libraries off too."""
     if not quiet and not as_json:
         return err
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers obeys it too; both read it when imported

@@ -37,7 +37,7 @@ class UsageError(PaintersError):
 
 
 def exit_code_of(error: Exception) -> int | None:
-    """Return the exit code of an error that a user can cause; None for one that only a fault of painters can."""
+    """Return the exit code of an error that a user can cause; None for any other: a bug of painters."""
     code = getattr(error, "exit_code", None)
     if isinstance(code, int):
         return code
@@ -58,7 +58,7 @@ def format_error(error: Exception) -> str:
 
 
 def _format_usage_error(error: Any) -> str:
-    """Return the message of an argument that typer cannot read: the option, its value, and where to find help."""
+    """Return the message of an argument that typer cannot read: option, value, where to find help."""
     message, parameter, cause = str(error.format_message()), getattr(error, "param", None), error.__cause__
     if parameter is not None and hasattr(cause, "errors"):
         name = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar or parameter.name

@@ -1,4 +1,4 @@
-"""A console that shows the control characters in text from files, records and the hub, and never obeys them."""
+"""A console that shows control characters in text, which may come from anywhere, as escapes."""
 
 from __future__ import annotations
 

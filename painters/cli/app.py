@@ -114,7 +114,7 @@ def main() -> NoReturn:
 
 
 def _exit(message: str, code: int) -> NoReturn:
-    """Print `message` and exit. Where all processes of a run see the same error, only the main one prints it."""
+    """Print `message` and exit; only the main process prints what all processes of a run see."""
     if code in (USAGE, STOPPED) and launched_as():
         sys.exit(code)
     # Not through rich, which would wrap lines: a caret must stay under its character.

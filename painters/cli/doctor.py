@@ -25,7 +25,7 @@ def doctor(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Verify a folder of records, line by line, and say what to do about faults. Exits with 1 if there are any.
+    """Verify records, line by line, and say what to do about faults. Exits with 1 if there are any.
 
     painters doctor results
     """

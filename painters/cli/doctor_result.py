@@ -112,7 +112,7 @@ def _counts(files: Sequence[Examined], kinds: Sequence[FaultKind]) -> list[str]:
 
 
 def _fault_lines(diagnosis: Diagnosis) -> Iterator[str]:
-    """Yield a text for each line that is not an intact record, with the reason; only the first few of each file."""
+    """Yield a text for each faulty line, with the reason; of each file only the first few."""
     for file in diagnosis.files:
         path = _path_in_store(file.path, diagnosis)
         faults = [fault for fault in file.faults if fault.kind != FaultKind.older]

@@ -90,7 +90,7 @@ def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
 
 
 def layers_of(model: str) -> int:
-    """Return the number of layers of a bundled model, a local folder or a hub model, from its configuration."""
+    """Return the number of layers of a model, bundled, in a folder or on the hub, without loading it."""
     count = bundled.num_layers(model)
     if count is not None:
         return count
@@ -174,7 +174,7 @@ def inspected_json(model: str, stack: str | None, **options: Any) -> dict[str, A
 
 
 def inspected_tables(inspection: dict[str, Any]) -> list[Table]:
-    """Return two tables of what `inspected_json` returns: the stack or the refusal, and the lists of layers."""
+    """Return two tables: the stack of a model or its refusal, and its lists of layers."""
     about = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
     about.add_row("model", f"{inspection['model']} ({inspection['class']})")
     if inspection["stack"] is None:
@@ -214,7 +214,7 @@ def tasks_table() -> Table:
 
 
 def _table(*columns: str) -> Table:
-    """Return a table that breaks words in a narrow terminal rather than lose letters, but not in the first column."""
+    """Return a table that breaks words rather than lose letters, except in the first column."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold underline")
     for number, name in enumerate(columns):
         table.add_column(name, no_wrap=not number, overflow="fold")

@@ -33,7 +33,7 @@ def plot(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Draw figures from records, as SVG and PNG, each with its numbers (CSV) and caption. No model is loaded.
+    """Draw figures from records, as SVG and PNG, each with its numbers (CSV) and its caption.
 
     painters plot 4 11 --from runs --to figures
     """

@@ -32,7 +32,7 @@ def report(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write one self-contained HTML page with figures, records, plans and paired comparisons. No model is loaded.
+    """Write a self-contained HTML page with figures, records, plans and paired comparisons.
 
     painters report results --out report.html
     """

@@ -134,9 +134,9 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
 def _plan_builder(
     plan: str | None, variant: str | None, options: dict[str, int | str], *, model: str, block: int
 ) -> Callable[[int], Plan]:
-    """Return a function that builds the plan for a model of so many layers, and checks it and `--block` against them.
+    """Return a function that builds and checks the plan, and `--block`, for a number of layers.
 
-    The plan is the identity without `--plan` and `--variant`.
+    Without `--plan` and `--variant` it is the identity.
     """
     if plan is None and variant is None:
         if options:
@@ -250,7 +250,7 @@ class SimilarityResult:
         return Text(f"{model}: {documents}", style="bold")
 
     def table(self) -> RenderableType:
-        """Return a row per state: its size, how far the step turned it, its cosine with the state before by mode."""
+        """Return a table with a row per state: its size, and how far the step before has turned it."""
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", collapse_padding=True)
         table.add_column("after\nstep", min_width=5, overflow="fold", vertical="bottom")
         for name in ("\nnorm", "first\ntoken", "\nlargest", "influ-\nence"):
@@ -299,7 +299,7 @@ def _decimals(value: float | None) -> str:
 
 
 def _size(value: float) -> str:
-    """Return a norm to about three digits, such as 0.53, 12.4 or 1877; a dash for one that is not a number."""
+    """Return a norm to about three digits, such as 0.53, 12.4 or 1877; a dash for NaN."""
     if value != value:
         return "–"
     if abs(value) >= 1e6:

@@ -1,4 +1,4 @@
-"""The parts of greedy decoding: one forward, drafted tokens, the prefix that prompts share, and a batch of rows.
+"""The parts of greedy decoding: one forward, draft answers, the shared prefix, a batch of rows.
 
 Rows are padded on the left, so their newest tokens stand below one another.
 """
@@ -90,9 +90,10 @@ class DraftAnswers:
 
     @property
     def _worthwhile_length(self) -> int | None:
-        """How many tokens are all accepted often enough, each being as likely as any other; None before any was tried.
+        """The longest draft that is likely enough to be accepted whole; None for any length.
 
-        Tried tokens that were accepted count, and the first of each draft that was not. Those behind it do not.
+        Every token counts as equally likely, by the drafts so far: accepted tokens against drafts that failed. There is
+        no limit before one failed.
         """
         if not self._rejected:
             return None
@@ -108,7 +109,7 @@ class DraftAnswers:
 
 
 class SharedPrefix:
-    """Prefix caching: the tokens that all prompts begin with run once, and each prompt continues from their cache."""
+    """Prefix caching: run the tokens that all prompts begin with once, and continue from their cache."""
 
     def __init__(self, step: GreedyStep, prompts: Sequence[Sequence[int]]) -> None:
         self._step, self._prompts = step, prompts
@@ -123,7 +124,7 @@ class SharedPrefix:
             self._cache, self._length = cache, length
 
     def prefill(self, indices: Sequence[int], drafts: Sequence[list[int]]) -> DecodingBatch:
-        """Run the prompts of these indices, each with its draft, and return them as a batch with its first new tokens.
+        """Run the prompts of these indices with their drafts, as a batch that has its first new tokens.
 
         The batch is padded on the left in the usual way, without gaps in its mask. In shorter rows the prefix therefore
         stands further right, and its last tokens are run again with what follows.
@@ -217,7 +218,10 @@ class DecodingBatch:
         return self.can_move_rows and None in self.prompts
 
     def admit(self, reserve: DecodingBatch) -> None:
-        """Put rows of `reserve` in the places of finished rows, as many as there are of both (continuous batching)."""
+        """Move rows of `reserve` into the places of finished rows (continuous batching).
+
+        As many move as there are of both; `reserve` keeps the others.
+        """
         rows = [row for row, prompt in enumerate(self.prompts) if prompt is None]
         admitted = [row for row, prompt in enumerate(reserve.prompts) if prompt is not None][: len(rows)]
         rows = rows[: len(admitted)]

@@ -25,7 +25,7 @@ def new_cache(config: Any) -> DynamicCache:
 
 
 def cache_name(module: nn.Module) -> str | None:
-    """Return the name of the argument by which the forward of a model or layer takes its cache; None without one.
+    """Return the name of the argument that takes the cache in a model's or layer's forward, or None.
 
     Up to transformers 5.23 that is `past_key_values`. Models with code of their own keep this name later too.
     """
@@ -34,12 +34,15 @@ def cache_name(module: nn.Module) -> str | None:
 
 
 def can_move_rows(cache: DynamicCache) -> bool:
-    """Return whether the functions below can change `cache`: every slot keeps all tokens, none slides a window."""
+    """Return whether the functions below can change `cache`: no slot forgets tokens (sliding window)."""
     return all(type(slot) is DynamicLayer for slot in cache.layers)
 
 
 def replace_rows(cache: DynamicCache, rows: Tensor, source: DynamicCache, source_rows: Tensor) -> None:
-    """Overwrite `rows` of `cache` with `source_rows` of `source`, which has no more tokens, padded on the left."""
+    """Overwrite `rows` of `cache` with `source_rows` of `source`, padded on the left.
+
+    `source` must not have more tokens than `cache`.
+    """
     for slot, source_slot in zip(_slots(cache), _slots(source), strict=True):
         to, taken = rows.to(slot.keys.device), source_rows.to(slot.keys.device)
         padding = slot.get_seq_length() - source_slot.get_seq_length()
@@ -61,7 +64,7 @@ def pad_left(cache: DynamicCache, count: int) -> None:
 
 
 def drop_last_tokens(cache: DynamicCache, counts: Tensor) -> None:
-    """Remove the last `counts` `[rows]` tokens of each row, and move the rest right to the end of the cache."""
+    """Remove the last `counts` tokens of each row, `[rows]`, and move the rest right to the end."""
     for slot in _slots(cache):
         columns = torch.arange(slot.get_seq_length())[None] - counts[:, None]
         columns = columns.clamp(min=0).to(slot.keys.device)
@@ -71,10 +74,10 @@ def drop_last_tokens(cache: DynamicCache, counts: Tensor) -> None:
 
 
 def repeat_shifted(cache: DynamicCache, shifts: Tensor) -> DynamicCache:
-    """Return a cache whose rows are the only row of `cache`, each moved right by its number of tokens in `shifts`.
+    """Return a cache with a row for each of `shifts`: the only row of `cache`, moved right by it.
 
-    `shifts` is `[rows]`. Each row keeps the length of `cache`, so as many tokens fall off its end. `cache` itself can
-    still be continued.
+    `shifts` is `[rows]`, in tokens. Each row keeps the length of `cache`, so as many tokens fall off its end. `cache`
+    itself can still be continued.
     """
     repeated = copy.copy(cache)
     repeated.layers = [copy.copy(slot) for slot in cache.layers]

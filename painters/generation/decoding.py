@@ -96,7 +96,7 @@ def eos_tokens(model: Any) -> frozenset[int]:
 
 
 @torch.inference_mode()
-def greedy(
+def greedy(  # noqa: PLR0913 - options of a public call, by keyword
     model: Any,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -187,7 +187,7 @@ class _Callbacks:
 
 
 class _Decoding:
-    """The state of one call of `greedy`: the new tokens so far, the prompts that are unfinished, those that wait."""
+    """The state of one call of `greedy`: new tokens so far, unfinished prompts, waiting prompts."""
 
     def __init__(
         self,
@@ -263,7 +263,7 @@ class _Decoding:
         return batch
 
     def _collect(self, batch: DecodingBatch) -> None:
-        """Add the new tokens of `batch` to those of its prompts, one position after another, and end rows there."""
+        """Add the new tokens of `batch` to its prompts, position by position, and finish rows that end."""
         for position in range(max(map(len, batch.new_tokens))):
             running = []
             for index, tokens, is_finite in zip(batch.prompts, batch.new_tokens, batch.is_finite, strict=True):

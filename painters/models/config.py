@@ -1,4 +1,4 @@
-"""Read a model's configuration, and check it: anybody may have written the file, so its sizes are bounded first."""
+"""Read a model's configuration, and bound its sizes first: anybody may have written the file."""
 
 from __future__ import annotations
 
@@ -79,9 +79,9 @@ def read_checked(
 
 
 def check_file_sizes(model: Any, name: str, folder: Path) -> None:
-    """Raise ModelError where `model`, which is on the meta device, is far larger than the weight files in `folder`.
+    """Raise ModelError where `model` is far larger than the weight files in `folder`.
 
-    transformers would allocate the rest and draw it at random.
+    `model` is on the meta device. transformers would allocate the rest and draw it at random.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
     stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
@@ -93,7 +93,7 @@ def check_file_sizes(model: Any, name: str, folder: Path) -> None:
 
 
 def check_weights(name: str, loading_info: dict[str, Any]) -> None:
-    """Raise ModelError where the checkpoint lacks weights, or has them in other shapes: transformers drew these.
+    """Raise ModelError where weights are missing or misshapen: transformers drew them at random.
 
     Args:
         name: The model's name in messages.

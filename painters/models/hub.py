@@ -1,4 +1,4 @@
-"""Call the hub patiently: retry where the network failed for a moment, and raise at once what no retry can mend."""
+"""Call the hub patiently: retry where the network failed, raise at once where a retry cannot help."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def patiently(work: Callable[[], T]) -> T:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Return whether a retry may succeed: `error`, or one that led to it, is of the network or an overloaded server."""
+    """Return whether a retry may succeed: the network or the server failed, here or in a cause."""
     errors = list(_with_causes(error))
     if any(OFFLINE in f"{type(cause).__name__} {cause}" for cause in errors):
         return False

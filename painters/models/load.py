@@ -264,7 +264,10 @@ def refuse_encoder(config: Any, name: str) -> None:
 
 
 def _is_encoder(config: Any) -> bool:
-    """Return whether a configuration is of an encoder without a decoder: transformers has it for masked tokens."""
+    """Return whether a configuration is of an encoder without a decoder.
+
+    Those are the model types that transformers has for masked tokens.
+    """
     masked = getattr(config, "model_type", None) in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return masked and not (getattr(config, "is_decoder", False) or getattr(config, "is_encoder_decoder", False))
 
@@ -359,7 +362,7 @@ def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any
 
 
 def parse_device(device: str | None) -> torch.device:
-    """Return the device of this name, by default the first GPU or the CPU; ModelError where it is not here."""
+    """Return the device of this name, by default the first GPU or the CPU; ModelError without it."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -436,7 +439,7 @@ def bars(shown: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_errors() -> Iterator[None]:
-    """Silence the warnings of transformers for the length of a block, such as of weights that a checkpoint lacks.
+    """Silence the warnings of transformers, such as of missing weights, for the length of a block.
 
     Yields:
         None.

@@ -21,6 +21,11 @@ def check_folder(out: str | Path) -> None:
     Raises:
         SimilarityError: A file is there.
         OSError: The folder cannot be made or written to.
+
+    Example:
+        >>> check_folder("runs")
+        >>> Path("runs").exists()
+        False
     """
     folder = folder_of(out)
     created = [path for path in (folder, *folder.parents) if not path.exists()]

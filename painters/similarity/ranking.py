@@ -1,4 +1,4 @@
-"""The steps of a plan in the order of how little they change the states, from the record of a measurement."""
+"""The steps of a plan ranked by how little they change the hidden states, from a record."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ def least_influential(record: SimilarityRecord) -> list[str]:
     Returns:
         The labels of the steps. Equally influential ones stay in the order of the plan, and a step whose influence is
         not finite is left out.
+
+    Example:
+        >>> from painters.similarity import measure
+        >>> [record] = measure("nano-llama", "nano_lambada", modes=["token"], limit=2)
+        >>> least_influential(record)[:3]
+        ['5', '4', '3']
     """
     influence = record.table()["influence"]
     return list(influence.iloc[1:].dropna().sort_values(kind="stable").index)
 
 
 def least_turned(record: SimilarityRecord, size: int = 1) -> tuple[Plan, float] | None:
-    """Return the block of steps that turns the states least: those before and after it have the smallest angle.
+    """Return the block of steps with the smallest angle between the states before and after it.
 
     Args:
         record: One measurement; its mode does not matter.
@@ -38,6 +44,13 @@ def least_turned(record: SimilarityRecord, size: int = 1) -> tuple[Plan, float] 
 
     Raises:
         SimilarityError: `size` is more than the steps of the plan.
+
+    Example:
+        >>> from painters.similarity import measure
+        >>> [record] = measure("nano-llama", "nano_lambada", modes=["token"], limit=2)
+        >>> block, angle = least_turned(record, size=2)
+        >>> str(block), round(angle, 3)
+        ('2-3', 0.082)
     """
     angles = record.angle(size)
     finite = angles.dropna()
