@@ -11,7 +11,7 @@ DONE, FAILURE, USAGE, HUNG_UP, STOPPED, TERMINATED = 0, 1, 2, 129, 130, 143
 EXIT_CODES = {
     DONE: "done",
     FAILURE: "failed",
-    USAGE: "invalid request, such as an option, a plan or a file that was named",
+    USAGE: "invalid request: an option, a plan or a file that cannot be used",
     HUNG_UP: "stopped by SIGHUP",
     STOPPED: "stopped by Ctrl-C",
     TERMINATED: "stopped by SIGTERM",
