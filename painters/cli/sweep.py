@@ -13,7 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from painters.cli import _complete as _cli_complete
-from painters.cli._console import progress, print_result, two_columns
+from painters.cli._console import print_result, progress, two_columns
 from painters.cli._errors import FAILURE, UsageError
 from painters.cli._loading import spare_cores
 from painters.cli._options import (
