@@ -101,7 +101,7 @@ FailFastOption = Annotated[
 NumbersArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[FIGURE]...",
+        metavar="FIGURE",
         help="Figures, such as 4 11 or fig4 fig11, or all.",
         autocompletion=_cli_complete.figure_numbers,
     ),
