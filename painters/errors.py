@@ -39,7 +39,7 @@ def first_line(error: BaseException) -> str:
         At most 200 characters, without a full stop at the end. After a colon the second line follows. A KeyError,
         whose message is a key alone, is preceded by its class. An error without a message is its class.
 
-    Example:
+    Examples:
         >>> first_line(ValueError("no such file.\nTry another."))
         'no such file'
         >>> first_line(KeyError("layers"))
@@ -63,7 +63,7 @@ def class_and_first_line(error: BaseException) -> str:
     Returns:
         The name of the class, a colon and `first_line(error)`; the name alone where there is no message.
 
-    Example:
+    Examples:
         >>> class_and_first_line(TimeoutError("timed out"))
         'TimeoutError: timed out'
         >>> class_and_first_line(TimeoutError())
@@ -84,7 +84,7 @@ def printable(text: str) -> str:
     Returns:
         The text, with control characters and marks of direction written as Python escapes.
 
-    Example:
+    Examples:
         >>> print(printable("a red \x1b[31mname"))
         a red \x1b[31mname
     """

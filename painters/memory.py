@@ -27,7 +27,7 @@ def is_exhausted(error: BaseException) -> bool:
     Returns:
         True for MemoryError, for torch's OutOfMemoryError, and for a RuntimeError with such a message.
 
-    Example:
+    Examples:
         >>> is_exhausted(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"))
         True
         >>> is_exhausted(ValueError("out of memory"))
@@ -41,7 +41,7 @@ def is_exhausted(error: BaseException) -> bool:
 def free() -> None:
     """Free the memory that nothing refers to, including what torch's allocator keeps on a GPU.
 
-    Example:
+    Examples:
         >>> import weakref
         >>> class Node: ...
         >>> node = Node()
@@ -68,7 +68,7 @@ def without_locals(error: Exception) -> Exception:
     Returns:
         `error` itself.
 
-    Example:
+    Examples:
         >>> def work():
         ...     states = [0.0] * 1000
         ...     raise RuntimeError("out of memory")

@@ -25,7 +25,7 @@ class OnProgress(Protocol):
 class ProgressBar:
     """A progress callback that moves a bar of tqdm. The bar is shown after one second.
 
-    Example:
+    Examples:
         >>> bar = ProgressBar()
         >>> squares = []
         >>> for number in range(3):
@@ -69,7 +69,7 @@ def progress_callback(progress: P | bool | None) -> Iterator[P | ProgressBar | N
     Yields:
         The callback that was given, a `ProgressBar`, or None.
 
-    Example:
+    Examples:
         >>> with progress_callback(True) as on_progress:
         ...     type(on_progress).__name__
         'ProgressBar'
@@ -97,7 +97,7 @@ def in_notebook() -> bool:
     Returns:
         True in Jupyter; False in a script, in a terminal, and in IPython's shell.
 
-    Example:
+    Examples:
         >>> in_notebook()
         False
     """

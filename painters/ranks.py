@@ -41,7 +41,7 @@ class Ranks:
         size: How many processes there are.
         device: The device that the launcher chose for this process; None for the default of `load_model`.
 
-    Example:
+    Examples:
         >>> batches = ["first", "second", "third"]
         >>> Ranks(rank=1, size=2).mine(batches)
         ['second']
@@ -139,7 +139,7 @@ def launched() -> int:
     Returns:
         The number in `WORLD_SIZE`; 1 without a launcher.
 
-    Example:
+    Examples:
         >>> launched()
         1
     """
@@ -152,7 +152,7 @@ def launched_as() -> int:
     Returns:
         The number in `RANK`, from 0 for the main process; 0 without a launcher.
 
-    Example:
+    Examples:
         >>> launched_as()
         0
     """
@@ -166,7 +166,7 @@ def ranks() -> Ranks:
     Returns:
         A single process unless the run was launched as several.
 
-    Example:
+    Examples:
         >>> ranks().size
         1
     """

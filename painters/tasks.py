@@ -39,7 +39,7 @@ def bundled(folder: Path = FOLDER) -> dict[str, Path]:
     Returns:
         The path of each task's YAML, by the name of the task, in alphabetical order.
 
-    Example:
+    Examples:
         >>> from painters import tasks
         >>> list(tasks.bundled())
         ['nano_arc', 'nano_gsm8k', 'nano_hellaswag', 'nano_lambada', 'nano_winogrande']
@@ -61,7 +61,7 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         TaskError: The YAML or its documents are missing or malformed.
 
-    Example:
+    Examples:
         >>> from painters import tasks
         >>> about = tasks.describe(tasks.bundled()["nano_arc"])
         >>> about["documents"], about["answer"], about["metrics"]
@@ -92,7 +92,7 @@ def output_type(path: Path) -> str | None:
     Raises:
         TaskError: The YAML is missing or malformed.
 
-    Example:
+    Examples:
         >>> from painters import tasks
         >>> tasks.output_type(tasks.bundled()["nano_gsm8k"])
         'generate_until'
@@ -116,7 +116,7 @@ def config(path: Path) -> dict[str, Any]:
     Raises:
         TaskError: The YAML is missing or malformed, or its documents are outside of its folder.
 
-    Example:
+    Examples:
         >>> from painters import tasks
         >>> fields = tasks.config(tasks.bundled()["nano_lambada"])
         >>> fields["task"], callable(fields["custom_dataset"])
@@ -140,7 +140,7 @@ def reader(paths: dict[str, Path], name: str) -> Callable[..., dict[str, Any]]:
         A function that returns a `datasets.Dataset` for each split. lm-eval calls it with the task's metadata. It
         raises `TaskError` if a file is missing or malformed.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from painters import tasks
         >>> _ = Path("test.jsonl").write_text('{"question": "2 + 2?", "answer": "4"}')

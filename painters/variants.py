@@ -61,7 +61,7 @@ def identity(*, num_layers: int) -> Plan:
     Raises:
         VariantError: `num_layers` is out of range.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.identity(num_layers=32)
         Plan('0-31')
@@ -83,7 +83,7 @@ def skip(*, num_layers: int, start: int) -> Plan:
     Raises:
         VariantError: There is no such window in a stack of `num_layers` layers.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.skip(num_layers=32, start=14)
         Plan('0-14 18-31')
@@ -105,7 +105,7 @@ def middle_repeat(*, num_layers: int, start: int) -> Plan:
     Raises:
         VariantError: There is no such window in a stack of `num_layers` layers.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.middle_repeat(num_layers=32, start=13)
         Plan('0-13 16*5 19-31')
@@ -127,7 +127,7 @@ def reverse(*, num_layers: int, start: int) -> Plan:
     Raises:
         VariantError: There is no such window in a stack of `num_layers` layers.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.reverse(num_layers=32, start=14)
         Plan('0-14 17-15 18-31')
@@ -151,7 +151,7 @@ def shuffle(*, num_layers: int, start: int, seed: int = 0) -> Plan:
     Raises:
         VariantError: There is no such window in a stack of `num_layers` layers, or `seed` is not an int.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.shuffle(num_layers=32, start=14, seed=0)
         Plan('0-15 17-16 18-31')
@@ -177,7 +177,7 @@ def parallel(*, num_layers: int, start: int, loops: int = 1) -> Plan:
     Raises:
         VariantError: There is no such window in a stack of `num_layers` layers, or `loops` is out of range.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.parallel(num_layers=32, start=14, loops=3)
         Plan('0-14 {15-17}*3 18-31')
@@ -203,7 +203,7 @@ def loop(*, num_layers: int, start: int, loops: int = 2, by: Literal["block", "l
         VariantError: There is no such window in a stack of `num_layers` layers, `loops` is out of range, or `by` is
             unknown.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.loop(num_layers=32, start=14)
         Plan('0-14 (15-17)*2 18-31')
@@ -232,7 +232,7 @@ def skip_layer(*, num_layers: int, layer: int) -> Plan:
     Raises:
         VariantError: The stack has fewer than 2 layers, or no such layer.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.skip_layer(num_layers=32, layer=7)
         Plan('0-6 8-31')
@@ -255,7 +255,7 @@ def swap(*, num_layers: int, layer: int) -> Plan:
     Raises:
         VariantError: The stack has fewer than 2 layers, or no layer after `layer`.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.swap(num_layers=32, layer=7)
         Plan('0-6 8-7 9-31')
@@ -275,7 +275,7 @@ class Variant:
         summary: What the rule does, in one line.
         paper: Where the paper has it.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> parallel = variants.VARIANTS["parallel"]
         >>> parallel.paper
@@ -331,7 +331,7 @@ def windows(num_layers: int) -> range:
     Raises:
         VariantError: `num_layers` is out of range.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.windows(12)
         range(0, 6)
@@ -353,7 +353,7 @@ def window(num_layers: int, start: int) -> range:
     Raises:
         VariantError: There is no such window in a stack of this size.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> list(variants.window(32, 14))
         [15, 16, 17]
@@ -380,7 +380,7 @@ def default_start(num_layers: int) -> int:
     Raises:
         VariantError: `num_layers` is out of range.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> start = variants.default_start(32)
         >>> start, variants.window(32, start)
@@ -402,7 +402,7 @@ def find(name: str) -> Variant:
     Raises:
         VariantError: There is none; the message gives the nearest name.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.find("middle_repeat").name
         'middle-repeat'
@@ -430,7 +430,7 @@ def build(name: str, num_layers: int, **params: Parameter) -> Plan:
         VariantError: There is no such variant, it takes no such parameter, it needs one that is missing, or a
             value does not fit the stack.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> variants.build("parallel", 12, loops=2)
         Plan('0-3 {4-8}*2 9-11')

@@ -44,7 +44,7 @@ def plan_text(
     Raises:
         PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters.drawing import plan_text
         >>> from painters.plan import Plan
         >>> print(plan_text(Plan.parse("0-4 5*3 7-11"), num_layers=12, ascii_only=True))
@@ -71,7 +71,7 @@ def never_run(plan: Plan, num_layers: int | None) -> str:
     Raises:
         PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters.drawing import never_run
         >>> from painters.plan import Plan
         >>> never_run(Plan.parse("0-3 6-10"), num_layers=12)
@@ -102,7 +102,7 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
     Raises:
         PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters.drawing import plan_figure
         >>> from painters.plan import Plan
         >>> figure = plan_figure(Plan.parse("0-3 {4-8}*3 9-11"), num_layers=12, title="looped parallel")
@@ -129,7 +129,7 @@ def plan_svg(plan: Plan, num_layers: int | None = None) -> str:
     Raises:
         PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters.drawing import plan_svg
         >>> from painters.plan import Plan
         >>> svg = plan_svg(Plan.parse("0-3 {4-8}*3 9-11"), num_layers=12)
@@ -154,7 +154,7 @@ def plan_html(plan: Plan, num_layers: int | None = None) -> str:
     Raises:
         PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters.drawing import plan_html
         >>> from painters.plan import Plan
         >>> html = plan_html(Plan.parse("0-3 {4-8}*3 9-11"))
@@ -179,7 +179,7 @@ def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
     Raises:
         PlanError: A plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters import variants
         >>> from painters.drawing import gallery
         >>> figure = gallery({name: variants.build(name, 12) for name in ("skip", "reverse")}, num_layers=12)
@@ -210,7 +210,7 @@ def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = No
         DrawingError: The suffix is another one.
         PlanError: The plan runs a layer that a model of `num_layers` layers does not have.
 
-    Example:
+    Examples:
         >>> from painters.drawing import save_plan
         >>> from painters.plan import Plan
         >>> save_plan(Plan.parse("0-3 {4-8}*3 9-11"), "plan.svg", num_layers=12).name

@@ -75,7 +75,7 @@ def surgery(
         SurgeryError: If the model or a cache cannot follow the plan. Forwards within the context raise it too.
         ValueError: If `kv` is unknown, or both `stack` and `path` are given.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> from painters import surgery
@@ -127,7 +127,7 @@ def operate(
         SurgeryError: If the model or a cache cannot follow the plan. Forwards within the context raise it too.
         ValueError: If `program` was made for another stack.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> from painters import Plan
@@ -193,7 +193,7 @@ class Program:
         PlanError: If the plan names a layer that the stack does not have.
         SurgeryError: If the plan runs halves of layers whose halves are not known, or `kv` does not fit the plan.
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig, LlamaModel
         >>> from painters import Plan
         >>> from painters.engine import LayerStack, Program
@@ -334,7 +334,7 @@ def identity(stack: LayerStack) -> Callable[[Recording], Tensor]:
     Returns:
         A function of a recorded forward; it returns the stream that leaves the plan, [batch, seq, hidden].
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaModel
         >>> from painters.engine import LayerStack, identity

@@ -45,7 +45,7 @@ class Cell:
         params: The parameters of that rule.
         source: The path of the task, if the experiment gives one.
 
-    Example:
+    Examples:
         >>> from painters.experiment import cells, load
         >>> cell = cells(load("fig8"), lambda model: 12)[5]
         >>> print(cell)
@@ -141,7 +141,7 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
     Returns:
         The key: a JSON object of the fields.
 
-    Example:
+    Examples:
         >>> from painters.experiment import cell_key
         >>> cell_key(model="nano-llama", revision=None, dtype="auto", plan="0-3", kv="exact", task="nano_arc",
         ...          shots=None, limit=2, seed=1234, batch_size=8, tuning=None)
@@ -171,7 +171,7 @@ def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[M
     Raises:
         ExperimentError: A variant does not fit a model of this size, or there are too many cells.
 
-    Example:
+    Examples:
         >>> from painters.experiment import cells, load
         >>> requested = cells(load("fig8"), lambda model: 12)
         >>> len(requested), requested[0].model, requested[0].is_intact

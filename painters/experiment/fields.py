@@ -53,7 +53,7 @@ class Model(FrozenFields):
         num_layers: The number of layers, for planning where the model's configuration is not at hand. A model that is
             loaded has the layers of its configuration.
 
-    Example:
+    Examples:
         >>> from painters.experiment import Model
         >>> Model(name="meta-llama/Llama-2-7b-hf", num_layers=32)
         Model(name='meta-llama/Llama-2-7b-hf', revision=None, num_layers=32)

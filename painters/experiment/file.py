@@ -28,7 +28,7 @@ def load(source: str | Path) -> Experiment:
     Raises:
         ExperimentError: There is no such file, or it is not a valid experiment; the message names line and field.
 
-    Example:
+    Examples:
         >>> from painters.experiment import load
         >>> experiment = load("fig8")
         >>> experiment.figure, experiment.title
@@ -60,7 +60,7 @@ def shipped() -> dict[str, Path]:
         The path of each file by the experiment's name, in the order of the figures. `fig4` is for the bundled models;
         `paper/fig4` has the paper's models and tasks.
 
-    Example:
+    Examples:
         >>> from painters.experiment import shipped
         >>> list(shipped())[:3]
         ['fig2', 'fig3', 'fig4']
@@ -84,7 +84,7 @@ def find(source: str | Path) -> Path:
     Raises:
         ExperimentError: `source` is neither.
 
-    Example:
+    Examples:
         >>> from painters.experiment import find
         >>> find("paper/fig8").name
         'fig8.yaml'

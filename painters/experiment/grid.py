@@ -129,7 +129,7 @@ class Point:
         plan: The plan.
         kv: How parallel groups fill the cache: "exact" or "averaged".
 
-    Example:
+    Examples:
         >>> from painters.experiment import load
         >>> point = load("fig8").grid(num_layers=12)[3]
         >>> point.variant, point.params["start"], point.plan

@@ -26,7 +26,7 @@ class Protocol(BaseModel):
         seed: The seed of the few-shot prompts. The default is lm-eval's own.
         exact_batching: Whether to form lm-eval's own batches, which gives its numbers to the last digit.
 
-    Example:
+    Examples:
         >>> protocol = Protocol(limit=100, shots=5)
         >>> protocol.batch_size, protocol.seed
         (8, 1234)
@@ -53,7 +53,7 @@ class EncoderProtocol(Protocol):
         shots: Always None: an encoder is asked without examples.
         exact_batching: Always False: lm-eval does not score encoders.
 
-    Example:
+    Examples:
         >>> EncoderProtocol().batch_size
         32
     """
@@ -72,7 +72,7 @@ class ScoringProtocol(Protocol):
     Attributes:
         kv: How parallel groups fill the cache: "exact", or "averaged" as the paper's released code does.
 
-    Example:
+    Examples:
         >>> ScoringProtocol(limit=2, exact_batching=True).batching
         'lm-eval'
         >>> ScoringProtocol(kv="averaged").batching

@@ -42,7 +42,7 @@ class Grid(FrozenFields):
         quick: What `Experiment.quickened` leaves of the grid; None if there is no quick form.
         name: The name of the experiment.
 
-    Example:
+    Examples:
         >>> from painters.experiment import load
         >>> grid = load("fig8").parts[0]
         >>> [point.plan for point in grid.grid(num_layers=4)]
@@ -164,7 +164,7 @@ class Encoder(Grid):
         protocol: How plans are scored.
         quick: What `Experiment.quickened` leaves of the grid; None if there is no quick form.
 
-    Example:
+    Examples:
         >>> from painters.experiment import load
         >>> encoder = load("fig8").encoder
         >>> [model.name for model in encoder.models], [tuning.protocol for tuning in encoder.tuning]
@@ -232,7 +232,7 @@ class Similarity(FrozenFields):
         batch_size: Rows in a batch.
         dtype: The number type of the weights; "auto" for the checkpoint's.
 
-    Example:
+    Examples:
         >>> from painters.experiment import load
         >>> similarity = load("fig3").similarity
         >>> similarity.inputs, similarity.limit
@@ -279,7 +279,7 @@ class Experiment(Grid):
         ValidationError: A field is unknown, missing or malformed. The class is pydantic's; `load` raises
             `ExperimentError` with the line of the file instead.
 
-    Example:
+    Examples:
         >>> from painters.experiment import Experiment
         >>> experiment = Experiment(
         ...     title="One layer left out", models="nano-llama", tasks="nano_arc",

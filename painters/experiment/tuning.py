@@ -45,7 +45,7 @@ class Tuning(BaseModel):
     Raises:
         ValidationError: A field is unknown, missing or out of range. The class is pydantic's.
 
-    Example:
+    Examples:
         >>> from painters.experiment.tuning import Tuning
         >>> tuning = Tuning(protocol="frozen", epochs=5)
         >>> tuning.rate, tuning.batch_size

@@ -46,7 +46,7 @@ class Exported:
         covers: What was compared before it was written, and was equal bit for bit.
         files: Names of the files in the folder.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> import painters
@@ -129,7 +129,7 @@ class _Source:
         return f"{self.plan} of {self.name}"
 
 
-def export(  # noqa: PLR0913, RUF100 - one keyword for each option of the command line
+def export(  # noqa: PLR0913 - one keyword for each option of the command line
     model: str | PreTrainedModel,
     plan: str | Plan,
     to: str | Path,
@@ -167,7 +167,7 @@ def export(  # noqa: PLR0913, RUF100 - one keyword for each option of the comman
         SurgeryError: The model cannot follow a plan.
         ExportError: The plan cannot be exported so, or the folder cannot be written. Then nothing was written.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
         >>> import painters
@@ -212,7 +212,7 @@ def check(
     Raises:
         ExportError: The export would be refused. The message says why.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from painters import Plan
         >>> from painters.export import check
@@ -236,7 +236,7 @@ def stored_dtype(name: str) -> str:
     Returns:
         The dtype by name; "auto" for all but bundled models, which load in float32 by default.
 
-    Example:
+    Examples:
         >>> from painters.export import stored_dtype
         >>> stored_dtype("nano-llama")
         'bfloat16'

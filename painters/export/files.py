@@ -69,7 +69,7 @@ def readable(size: int) -> str:
     Returns:
         The number with a decimal unit, B to GB.
 
-    Example:
+    Examples:
         >>> from painters.export import readable
         >>> readable(7_800_000)
         '7.8 MB'

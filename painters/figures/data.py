@@ -27,7 +27,7 @@ class Data:
         encoders: The encoder's scores by fine-tuning protocol.
         similarities: Similarities of hidden states.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> data = figures.Data.of([])
         >>> data.decoder is None
@@ -102,7 +102,7 @@ def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityReco
         FigureError: A path does not exist, or a folder holds no `.jsonl` file.
         ResultsError: A file cannot be read.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from painters import experiment, figures, results, sweep
         >>> text = "{title: Two layers, models: [nano-llama], tasks: [nano_lambada], protocol: {limit: 2},"

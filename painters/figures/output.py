@@ -29,7 +29,7 @@ class Drawing:
         about: Paragraphs of the caption.
         missing: Descriptions of what belongs in the figure but has no record.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> drawing = figures.drawing(1, figures.Data())
         >>> print(drawing.table.head(3).to_string(index=False))
@@ -98,7 +98,7 @@ def svg(drawing: Drawing) -> bytes:
     Returns:
         The text of the SVG file.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> content = figures.svg(figures.drawing(1, figures.Data()))
         >>> content[:5]

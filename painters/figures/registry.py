@@ -49,7 +49,7 @@ class Figure:
         title: Its title.
         needs: The records that it needs, in words.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> figures.FIGURES[13].title
         'Score against depth'
@@ -119,7 +119,7 @@ class Drawn:
         files: The files written, none where the figure could not be drawn.
         missing: Descriptions of the records that are missing, or the reason why nothing was drawn.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> [drawn] = figures.draw_all(figures.Data(), "figures", [3])
         >>> drawn.files
@@ -148,7 +148,7 @@ def drawing(number: int, data: Data) -> Drawing:
         FigureError: There is no figure of this number, or the records cannot be drawn together.
         NothingToDraw: The data has no records for this figure. The message says which ones it needs.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> finished = figures.drawing(1, figures.Data())
         >>> finished.about[-1]
@@ -180,7 +180,7 @@ def draw(number: int, data: Data, folder: str | Path) -> Drawn:
         FigureError: There is no figure of this number, or the records cannot be drawn together.
         NothingToDraw: The data has no records for this figure. Then nothing is written.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> [path.name for path in figures.draw(1, figures.Data(), "figures").files]
         ['fig01.svg', 'fig01.png', 'fig01.csv', 'fig01.md']
@@ -204,7 +204,7 @@ def draw_all(data: Data, folder: str | Path, numbers: Iterable[int] = tuple(FIGU
     Raises:
         FigureError: There is no figure of one of the numbers, or the records cannot be drawn together.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> for drawn in figures.draw_all(figures.Data(), "figures", [1, 4]):
         ...     print(drawn.number, drawn.title, len(drawn.files))
@@ -232,7 +232,7 @@ def numbers(names: Iterable[str]) -> list[int]:
     Raises:
         FigureError: A name is neither "all" nor the number of a figure.
 
-    Example:
+    Examples:
         >>> from painters import figures
         >>> figures.numbers(["13", "fig4"])
         [4, 13]

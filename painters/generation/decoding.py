@@ -51,7 +51,7 @@ def is_supported(model: Any) -> bool:
     Returns:
         True for most decoders; False for encoders, and where one of the above holds.
 
-    Example:
+    Examples:
         >>> from painters.models import load_model
         >>> model, _ = load_model("nano-llama", device="cpu")
         >>> is_supported(model)
@@ -85,7 +85,7 @@ def eos_tokens(model: Any) -> frozenset[int]:
     Returns:
         The token ids in its generation_config; empty where there is none.
 
-    Example:
+    Examples:
         >>> from painters.models import load_model
         >>> model, tokenizer = load_model("nano-llama", device="cpu")
         >>> eos_tokens(model) == {tokenizer.eos_token_id}
@@ -135,7 +135,7 @@ def greedy(  # noqa: PLR0913 - options of a public call, by keyword
         ValueError: A prompt is empty, or `max_new_tokens` or `batch_size` is less than 1.
         MemoryExhausted: There is no room for a single row.
 
-    Example:
+    Examples:
         >>> from painters.models import load_model
         >>> model, tokenizer = load_model("nano-llama", device="cpu")
         >>> prompts = tokenizer(["The cat", "Question: What is"])["input_ids"]

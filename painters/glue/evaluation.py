@@ -56,7 +56,7 @@ def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for 
         TaskError: For an unknown task, or documents that cannot be read.
         ValueError: For an unknown protocol, or a batch size below 1.
 
-    Example:
+    Examples:
         >>> from painters import glue
         >>> from painters.experiment.tuning import Tuning
         >>> tuning = Tuning(protocol="operated", epochs=1, documents=8)

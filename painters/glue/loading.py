@@ -46,7 +46,7 @@ def load_encoder(
     Raises:
         ModelError: For an unknown name, dtype or device, a model that cannot be read, and one that is no encoder.
 
-    Example:
+    Examples:
         >>> from painters import glue
         >>> model, tokenizer = glue.load_encoder("nano-bert", device="cpu")
         >>> model.config.num_hidden_layers, model.classifier.weight.is_meta

@@ -40,7 +40,7 @@ class Scorer:
     Raises:
         SurgeryError: For a model whose layers are not found, or are shared.
 
-    Example:
+    Examples:
         >>> from painters import glue
         >>> from painters.experiment.tuning import Tuning
         >>> scorer = glue.Scorer(*glue.load_encoder("nano-bert", device="cpu"))

@@ -40,7 +40,7 @@ class Task:
         source: A bundled folder of documents, or the name of a configuration of GLUE on the hub.
         version: The version of the documents.
 
-    Example:
+    Examples:
         >>> from painters.glue import TASKS
         >>> TASKS["mrpc"].fields, TASKS["mrpc"].kind, TASKS["mrpc"].primary
         (('sentence1', 'sentence2'), 'classification', 'combined')
@@ -134,7 +134,7 @@ class Prepared:
         max_length: The limit on tokens per document that was asked for.
         digest: Twelve hexadecimal digits over every text, label and token of both splits.
 
-    Example:
+    Examples:
         >>> from painters import glue
         >>> _, tokenizer = glue.load_encoder("nano-bert", device="cpu")
         >>> prepared = glue.prepare("nano_cola", tokenizer, limit=2, documents=8)
@@ -177,7 +177,7 @@ def prepare(
         TaskError: For an unknown task, documents of another form, or a count below 1.
         TaskUnavailableError: Where the documents cannot be loaded now.
 
-    Example:
+    Examples:
         >>> from painters import glue
         >>> _, tokenizer = glue.load_encoder("nano-bert", device="cpu")
         >>> glue.prepare("nano_rte", tokenizer, limit=3).documents

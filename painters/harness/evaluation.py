@@ -76,7 +76,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
         ValueError: An option has a value that no scoring can have.
 
-    Example:
+    Examples:
         >>> from painters import evaluate
         >>> table = evaluate("nano-llama", "0-3 {4-8} 9-11", "nano_winogrande", limit=2)
         >>> table[["plan", "task", "metric", "documents"]].values.tolist()
@@ -134,7 +134,7 @@ def score(  # noqa: PLR0913 - the options of a scoring by their names
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
         ValueError: An option has a value that no scoring can have.
 
-    Example:
+    Examples:
         >>> from painters.harness import load_model, score
         >>> model, tokenizer = load_model("nano-llama", device="cpu")
         >>> (record,) = score(model, tokenizer, "0-10", "nano_winogrande", limit=2)
@@ -187,7 +187,7 @@ def score_all(  # noqa: PLR0913 - the options of a scoring by their names
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
         ValueError: An option has a value that no scoring can have.
 
-    Example:
+    Examples:
         >>> from painters.harness import load_model, score_all
         >>> model, tokenizer = load_model("nano-llama", device="cpu")
         >>> records = score_all(model, tokenizer, ["0-11", "0-10"], "nano_winogrande", limit=2)
@@ -243,7 +243,7 @@ def score_together(  # noqa: PLR0913 - the options of a scoring by their names
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
         ValueError: An option has a value that no scoring can have.
 
-    Example:
+    Examples:
         >>> from painters.harness import load_model, score_together
         >>> model, tokenizer = load_model("nano-llama", device="cpu")
         >>> records = score_together(model, tokenizer, ["0-11", "0-10"], "nano_winogrande", limit=2)
@@ -297,7 +297,7 @@ def score_beside_intact(
         SurgeryError: The model or its cache cannot follow the plan.
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with this protocol.
 
-    Example:
+    Examples:
         >>> from painters.experiment import ScoringProtocol
         >>> from painters.harness import Scorer, load_model, score_beside_intact
         >>> scorer = Scorer(*load_model("nano-llama", device="cpu"))

@@ -58,7 +58,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         SurgeryError: The model or its cache cannot follow the plan.
         VariantError: The variant, its parameters or `kv` are unknown, or both a plan and a variant are given.
 
-    Example:
+    Examples:
         >>> from painters.harness import PaintersLM
         >>> lm = PaintersLM("nano-llama", variant="parallel", start=4, loops=2, device="cpu")
         >>> str(lm.plan)

@@ -58,7 +58,7 @@ class Scorer:
         ModelError: The model is an encoder.
         SurgeryError: No list of layers is found that plans can operate on.
 
-    Example:
+    Examples:
         >>> from painters import Plan
         >>> from painters.experiment import ScoringProtocol
         >>> from painters.harness import Scorer, load_model, prepare

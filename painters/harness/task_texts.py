@@ -23,7 +23,7 @@ def texts(task: str, *, limit: int | None = None) -> list[str]:
     Raises:
         TaskError: The task does not exist, cannot be loaded, or is a group of several.
 
-    Example:
+    Examples:
         >>> from painters.harness import texts
         >>> print(texts("nano_winogrande", limit=1)[0])
         Yesterday Walt could not see past Tom because Tom was too tall.

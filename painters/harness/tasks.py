@@ -48,7 +48,7 @@ class Prepared:
         limit: The number of documents that was asked for, or None for all of them.
         indexed_documents: Each document as (id, document). lm-eval would read them anew for every plan.
 
-    Example:
+    Examples:
         >>> from painters.harness import prepare
         >>> (task,) = prepare("nano_arc", limit=2)
         >>> task.name, task.documents, len(task.requests), task.chance
@@ -102,7 +102,7 @@ def prepare(
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
         ValueError: `seed` is not a seed.
 
-    Example:
+    Examples:
         >>> from painters.harness import prepare
         >>> [(task.name, task.shots, task.documents) for task in prepare(["nano_arc", "nano_gsm8k"], limit=3)]
         [('nano_arc', 0, 3), ('nano_gsm8k', 0, 3)]

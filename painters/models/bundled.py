@@ -17,7 +17,7 @@ def models() -> dict[str, Path]:
     Returns:
         Name -> folder, in alphabetical order.
 
-    Example:
+    Examples:
         >>> list(models())
         ['nano-bert', 'nano-llama']
     """
@@ -33,7 +33,7 @@ def num_layers(model: str) -> int | None:
     Returns:
         The number; None where there is no such file, or it does not say.
 
-    Example:
+    Examples:
         >>> num_layers("nano-llama")
         12
         >>> print(num_layers("no-such-folder"))

@@ -69,7 +69,7 @@ def load_model(
         ModelRequestError: An option has a value that it cannot have, or excludes another.
         ModelError: The model is not there, cannot be read or lacks weights, or is an encoder without `encoders`.
 
-    Example:
+    Examples:
         >>> model, tokenizer = load_model("nano-llama", device="cpu")
         >>> type(model).__name__, model.config.num_hidden_layers
         ('LlamaForCausalLM', 12)
@@ -131,7 +131,7 @@ def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[An
     Raises:
         ModelError: A name with a tokenizer, or a model without one.
 
-    Example:
+    Examples:
         >>> model, tokenizer = by_name_or_loaded("nano-llama", None, load_model)
         >>> by_name_or_loaded(model, tokenizer, load_model) == (model, tokenizer)
         True
@@ -161,7 +161,7 @@ def num_layers(name: str, *, revision: str | None = None, trust_remote_code: boo
     Raises:
         ModelError: The model is not there, or its configuration does not state the number.
 
-    Example:
+    Examples:
         >>> num_layers("nano-llama")
         12
     """
@@ -186,7 +186,7 @@ def skeleton(name: str, *, revision: str | None = None, trust_remote_code: bool 
     Raises:
         ModelError: The model is not there, or transformers cannot build it.
 
-    Example:
+    Examples:
         >>> model = skeleton("nano-llama")
         >>> model.device.type, len(model.model.layers)
         ('meta', 12)
@@ -223,7 +223,7 @@ def refuse_small_files(config: Any, name: str, trust_remote_code: bool) -> None:
     Raises:
         ModelError: The files have less than 0.1 bytes for each parameter.
 
-    Example:
+    Examples:
         >>> folder = Path("broken")
         >>> folder.mkdir()
         >>> _ = (folder / "model.safetensors").write_bytes(bytes(100))
@@ -251,7 +251,7 @@ def refuse_encoder(config: Any, name: str) -> None:
     Raises:
         ModelError: The model is an encoder.
 
-    Example:
+    Examples:
         >>> refuse_encoder(transformers.BertConfig(), "bert")
         Traceback (most recent call last):
         painters.models.config.ModelError: model 'bert' is an encoder (bert): ...
@@ -299,7 +299,7 @@ def describe(model: Any) -> tuple[str, str | None]:
         The bundled model's name, the folder, or the name on the hub; the class and "in memory" for a model that was
         not loaded. And the commit; None for a model that is not from the hub.
 
-    Example:
+    Examples:
         >>> model, _ = load_model("nano-llama", device="cpu")
         >>> describe(model)
         ('nano-llama', None)
@@ -326,7 +326,7 @@ def weights_digest(model: Any, samples: int = 4096) -> str:
     Returns:
         Twelve hexadecimal digits.
 
-    Example:
+    Examples:
         >>> model, _ = load_model("nano-llama", device="cpu")
         >>> before = weights_digest(model)
         >>> len(before)
@@ -422,7 +422,7 @@ def bars(shown: bool) -> Iterator[None]:
     Yields:
         None.
 
-    Example:
+    Examples:
         >>> with bars(shown=False):
         ...     transformers.utils.logging.is_progress_bar_enabled()
         False
@@ -444,7 +444,7 @@ def only_errors() -> Iterator[None]:
     Yields:
         None.
 
-    Example:
+    Examples:
         >>> with only_errors():
         ...     transformers.logging.get_verbosity() == transformers.logging.ERROR
         True

@@ -29,7 +29,7 @@ class Plan:
     Raises:
         PlanError: There are no steps, one of them is not a step, or they exceed `MAX_LAYER_RUNS`.
 
-    Example:
+    Examples:
         >>> from painters.plan import Plan
         >>> plan = Plan.parse("0-14 {15 16 17} {15-17} 18-31")
         >>> plan
@@ -174,7 +174,7 @@ def distinct(plans: str | Plan | Iterable[str | Plan]) -> tuple[Plan, ...]:
     Raises:
         PlanError: There are no plans, or a text is not a plan.
 
-    Example:
+    Examples:
         >>> from painters.plan import distinct
         >>> distinct(["0-3", "0 1 2 3", "3-0"])
         (Plan('0-3'), Plan('3-0'))

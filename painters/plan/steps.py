@@ -52,7 +52,7 @@ class Layer:
     Raises:
         PlanError: `index` is not an int from 0 to 9999, or `half` is not a half.
 
-    Example:
+    Examples:
         >>> from painters.plan import Layer, Plan
         >>> Layer(16)
         Layer(index=16, half=None)
@@ -103,7 +103,7 @@ class Parallel:
         PlanError: There are no branches, a branch is empty or not a tuple of steps, the merge is unknown, or the
             group exceeds `MAX_NESTING` or `MAX_LAYER_RUNS`.
 
-    Example:
+    Examples:
         >>> from painters.plan import Layer, Parallel, Plan
         >>> group = Parallel(((Layer(3), Layer(4)), (Layer(5),)), merge="sum")
         >>> print(Plan.of(0, group))

@@ -37,7 +37,7 @@ class Report:
         bytes: The size of the file.
         warnings: What was left out, and why the page may load slowly.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> from painters.results import append
@@ -81,7 +81,7 @@ def report(
         FigureError: One of `results` does not exist, or holds no .jsonl file.
         ResultsError: Some records are of another version of painters.
 
-    Example:
+    Examples:
         >>> import painters
         >>> from painters.harness import score
         >>> from painters.models import load_model

@@ -67,7 +67,7 @@ def default_folder(
     Returns:
         `results`, or `runs/quick` for the smaller grids; for other models `runs/` and their names.
 
-    Example:
+    Examples:
         >>> default_folder(quick=True).as_posix()
         'runs/quick'
         >>> default_folder(model="meta-llama/Llama-2-7b-hf").as_posix()

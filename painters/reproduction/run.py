@@ -46,7 +46,7 @@ class Reproduction:
         similarities_failed: Why each of the others could not be measured.
         figures: The figures in order of their numbers, with the files of each and what it lacks.
 
-    Example:
+    Examples:
         >>> import painters
         >>> result = painters.reproduce([1, 2], out="here", plan_only=True)
         >>> result.forecast.missing, result.similarities_missing, result.figures
@@ -142,7 +142,7 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
         PaintersError: A figure, model, file or option is wrong, or the models of no experiment can be read.
         OSError: Records or figures cannot be written.
 
-    Example:
+    Examples:
         >>> import painters
         >>> result = painters.reproduce(1, out="here")  # figure 1 is drawn from plans: it needs no records
         >>> [(figure.number, [path.name for path in figure.files]) for figure in result.figures]

@@ -49,7 +49,7 @@ def append(path: str | Path, records: Iterable[Record]) -> None:
         OSError: The file cannot be written. The next call repairs an unfinished line that this one left.
         ResultsError: A record is longer than the longest line that `read` accepts. Nothing was written.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> records = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
@@ -110,7 +110,7 @@ def read(path: str | Path) -> list[Record]:
     Raises:
         ResultsError: There is no such file, or some of its lines were written by another version of painters.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> append("records.jsonl", score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2))

@@ -28,7 +28,7 @@ def command() -> str:
     Returns:
         The command line, or `"python"` where another program called painters.
 
-    Example:
+    Examples:
         >>> import sys
         >>> sys.argv = ["/usr/bin/painters", "run", "--plan", "0-3 {4-8} 9-11", "--model", "https://me:pw@host/x"]
         >>> command()

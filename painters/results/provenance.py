@@ -33,7 +33,7 @@ def model_fields(
     Raises:
         importlib.metadata.PackageNotFoundError: One of `libraries` is not installed.
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(
         ...     vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2
@@ -62,7 +62,7 @@ def model_fields(
 def timestamp() -> str:
     """Return the present time as records hold it: UTC in ISO 8601, to the second.
 
-    Example:
+    Examples:
         >>> timestamp()
         '20...-...T...:...:...+00:00'
     """

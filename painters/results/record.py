@@ -32,7 +32,7 @@ class Asked(BaseModel):
     `limit` and `shots` may have been None and `dtype` "auto"; the record states the resulting numbers and dtype.
     `metrics` lists all metrics of the cell, so that a cell whose last lines were lost is recognised as incomplete.
 
-    Example:
+    Examples:
         >>> Asked(revision=None, dtype="auto", shots=None, limit=100, metrics=("acc", "acc_norm"))
         Asked(revision=None, dtype='auto', shots=None, limit=100, metrics=('acc', 'acc_norm'))
     """
@@ -53,7 +53,7 @@ class Record(BaseModel):
     `Store` keep them. The fields are plain values; `value`, `stderr`, `outcomes` and `chance` are None where the number
     does not exist.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> record, *_ = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
@@ -175,7 +175,7 @@ def key(record: Record) -> str:
     Returns:
         JSON with sorted names. Two records with equal keys are the same metric of the same cell.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> accuracy, normalised_accuracy = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
@@ -199,7 +199,7 @@ def digest(records: Iterable[Record]) -> str:
     Returns:
         Twelve hexadecimal digits. Other values, or a record more or less, give other digits.
 
-    Example:
+    Examples:
         >>> digest([])
         'e3b0c44298fc'
         >>> from painters.harness import score

@@ -55,7 +55,7 @@ def primary(metrics: Sequence[str]) -> str:
     Raises:
         ValueError: `metrics` is empty.
 
-    Example:
+    Examples:
         >>> primary(["acc_norm", "acc"])
         'acc'
         >>> primary(["exact_match,strict-match", "exact_match,flexible-extract"])
@@ -79,7 +79,7 @@ def is_scored_by_documents(aggregation: str) -> bool:
     Returns:
         True for `mean` and `perplexity`.
 
-    Example:
+    Examples:
         >>> is_scored_by_documents("mean"), is_scored_by_documents("matthews_corrcoef")
         (True, False)
     """
@@ -96,7 +96,7 @@ def value(aggregation: str, outcomes: Sequence[float]) -> float | None:
     Returns:
         The value; None under an unknown aggregation, without outcomes, and where it exceeds all floats.
 
-    Example:
+    Examples:
         >>> value("mean", [1, 0, 1, 1])
         0.75
         >>> round(value("perplexity", [-1.0, -2.0]), 3)
@@ -130,7 +130,7 @@ def stderr(aggregation: str, outcomes: Sequence[float], value: float) -> float |
     Returns:
         The standard error; None under an unknown aggregation and for fewer than two documents.
 
-    Example:
+    Examples:
         >>> stderr("mean", [1, 0, 1, 1], 0.75)
         0.25
     """
@@ -158,7 +158,7 @@ def difference_stderr(
     Raises:
         ValueError: The two have different numbers of documents.
 
-    Example:
+    Examples:
         >>> difference_stderr("mean", [0, 1, 1, 0], 0.5, [1, 1, 1, 0], 0.75)
         0.25
     """
@@ -199,7 +199,7 @@ def paired_interval(
     Raises:
         ValueError: The two have different numbers of documents.
 
-    Example:
+    Examples:
         >>> low, high = paired_interval([1] * 30 + [0] * 10, [1] * 20 + [0] * 20)
         >>> round(low, 3), round(high, 3)
         (0.125, 0.4)
@@ -234,7 +234,7 @@ def discordant(outcomes: Sequence[float], others: Sequence[float]) -> int:
     Returns:
         The number of documents with different outcomes.
 
-    Example:
+    Examples:
         >>> discordant([1, 0, 1, 1], [1, 1, 0, 1])
         2
     """
@@ -252,7 +252,7 @@ def documents_needed(difference: float, error: float, documents: int) -> int | N
     Returns:
         The number of documents; None where there is no difference, or a number is not finite.
 
-    Example:
+    Examples:
         >>> documents_needed(difference=0.02, error=0.02, documents=100)
         400
     """
@@ -274,7 +274,7 @@ def too_few(difference: float, error: float | None, documents: int, apart: int |
         The reason; None where the documents suffice, and where there is nothing to decide: the difference is zero or
         not finite, or has no standard error.
 
-    Example:
+    Examples:
         >>> too_few(0.02, 0.02, documents=100)
         '100 documents; about 400 would show a difference of this size'
         >>> print(too_few(0.2, 0.02, documents=100))
@@ -310,7 +310,7 @@ def normalised(value: float, intact: float, chance: float | None) -> float | Non
     Returns:
         The normalised value; None where the intact model is no better than chance, or chance is unknown.
 
-    Example:
+    Examples:
         >>> normalised(0.5, intact=0.75, chance=0.25)
         0.5
     """

@@ -39,7 +39,7 @@ class SimilarityRecord(BaseModel):
     `painters.similarity.measure` returns such records. State 0 is the embeddings; every further state is what left a
     step of the plan.
 
-    Example:
+    Examples:
         >>> from painters.similarity import measure
         >>> [record] = measure("nano-llama", ["The cat sat.", "A dog ran."], "0-2", modes=["token"])
         >>> record.labels, record.documents, record.mode

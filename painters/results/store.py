@@ -43,7 +43,7 @@ class Answers:
         refused: Cells with a complete scoring that does not count, each with the reason.
         contested: Cells that were scored with several weights or requests.
 
-    Example:
+    Examples:
         >>> from painters.experiment import Cell
         >>> from painters.plan import Plan
         >>> settings = {"model": "nano-llama", "revision": None, "dtype": "auto", "kv": "exact", "num_layers": 12}
@@ -80,7 +80,7 @@ class Store:
     Args:
         folder: The folder, which need not exist yet.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> store = Store("runs")

@@ -40,7 +40,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     Returns:
         A DataFrame with these columns; without records it has no rows.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> model, tokenizer = load_model("nano-llama")

@@ -44,7 +44,7 @@ class Sharing:
         SurgeryError: If the model cannot follow a plan.
         ValueError: If both `path` and `stack` are given.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> from painters import surgery

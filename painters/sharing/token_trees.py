@@ -23,7 +23,7 @@ class Branch:
         last: The node after its last one (exclusive).
         before: The path that the chain continues, from the root.
 
-    Example:
+    Examples:
         >>> from painters.sharing.token_trees import grow
         >>> (tree,) = grow([[5, 6, 7], [5, 6, 8]], hidden_size=64, limit=100)
         >>> tree.branches[1]
@@ -45,7 +45,7 @@ class TokenTree:
         branches: The chains of new nodes, in the order in which they were added.
         paths: For each sequence, by its number, its nodes from the root.
 
-    Example:
+    Examples:
         >>> from painters.sharing.token_trees import TokenTree
         >>> tree = TokenTree()
         >>> for number, sequence in enumerate(([5, 6, 7], [5, 6, 8, 9])):
@@ -107,7 +107,7 @@ def grow(sequences: Iterable[Sequence[int]], hidden_size: int, limit: int) -> li
     Returns:
         The trees, the widest one first.
 
-    Example:
+    Examples:
         >>> from painters.sharing.token_trees import grow
         >>> [tree.paths for tree in grow([[9], [5, 6, 7], [5, 6, 8]], hidden_size=64, limit=100)]
         [{1: (0, 1, 2), 2: (0, 1, 3)}, {0: (0,)}]
@@ -136,7 +136,7 @@ def gather(trees: Iterable[TokenTree], budget: int, slack: int) -> list[list[Tok
     Returns:
         The groups, in the order of the trees.
 
-    Example:
+    Examples:
         >>> from painters.sharing.token_trees import gather, grow
         >>> trees = grow([[1, 2, 3, 4], [5, 6, 7], [8]], hidden_size=64, limit=100)
         >>> [[len(tree) for tree in group] for group in gather(trees, budget=100, slack=2)]

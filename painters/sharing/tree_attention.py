@@ -39,7 +39,7 @@ class TreeGroup:
         mask: For the positions after the trunk, [rows, 1, width - trunk, width], which is added to the attention
             scores. None if there are no such positions.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from painters.sharing.tree_attention import TreeGroup
         >>> group = TreeGroup(begin=4, rows=2, width=3, trunk=3, mask=None)
@@ -83,7 +83,7 @@ def takes_groups(model: nn.Module) -> bool:
     Returns:
         True if its configuration names torch's scaled-dot-product attention.
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig, LlamaModel
         >>> from painters.sharing.tree_attention import takes_groups
         >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
@@ -108,7 +108,7 @@ def attending_in_groups(model: nn.Module, groups: Sequence[TreeGroup]) -> Iterat
     Yields:
         Nothing.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import LlamaConfig, LlamaModel
         >>> from painters.sharing.tree_attention import TreeGroup, attending_in_groups

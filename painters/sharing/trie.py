@@ -30,7 +30,7 @@ class LayerEdge:
         target: The number of the state that leaves it.
         layer: The layer.
 
-    Example:
+    Examples:
         >>> from painters import Plan
         >>> from painters.sharing.trie import Trie
         >>> [(edge.source, edge.target, edge.layer.index) for edge in Trie.of([Plan.parse("2 0")]).edges]
@@ -52,7 +52,7 @@ class MergeEdge:
         merge: How the branches are merged.
         ends: For each branch the number of the state that leaves it.
 
-    Example:
+    Examples:
         >>> from painters import Plan
         >>> from painters.sharing.trie import Trie
         >>> Trie.of([Plan.parse("0 {1 2}")]).edges[-1]
@@ -78,7 +78,7 @@ class Trie:
         ends: For each plan the number of the state that leaves it; no two plans have the same.
         edges: The edge that makes state i + 1 is `edges[i]`, and its source has a smaller number.
 
-    Example:
+    Examples:
         >>> from painters import Plan
         >>> from painters.sharing.trie import Trie
         >>> trie = Trie.of(map(Plan.parse, ["0-3", "0-1 3", "0-3 3"]))
@@ -188,7 +188,7 @@ def groups(plans: Sequence[Plan], most: int) -> Iterator[list[Plan]]:
     Yields:
         The plans of a group, in the order in which they were given.
 
-    Example:
+    Examples:
         >>> from painters import Plan
         >>> from painters.sharing.trie import groups
         >>> plans = [Plan.parse(text) for text in ("0-3", "3-0", "0-2", "3-1")]
@@ -242,7 +242,7 @@ class Walk(Generic[T]):
         merge: `merge(how, value, members)` returns the merged value of a group. `value` enters the group; `members` are
             an iterator of the values that leave its branches, in order, each made when it is asked for.
 
-    Example:
+    Examples:
         >>> from painters import Plan
         >>> from painters.sharing.trie import Trie, Walk
         >>> trie = Trie.of([Plan.parse("0 1"), Plan.parse("0 {1 2}")])

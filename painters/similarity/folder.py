@@ -22,7 +22,7 @@ def check_folder(out: str | Path) -> None:
         SimilarityError: A file is there.
         OSError: The folder cannot be made or written to.
 
-    Example:
+    Examples:
         >>> check_folder("runs")
         >>> Path("runs").exists()
         False

@@ -82,7 +82,7 @@ def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
         ModelError: The model cannot be loaded, or a loaded model comes without its tokenizer.
         TaskError: The task cannot be loaded.
 
-    Example:
+    Examples:
         >>> import painters
         >>> table = painters.similarity("nano-llama", ["The cat sat.", "A dog ran."], "0-2")
         >>> list(table.columns), table.shape
@@ -149,7 +149,7 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
         ModelError: The model cannot be loaded, or a loaded model comes without its tokenizer.
         TaskError: The task cannot be loaded.
 
-    Example:
+    Examples:
         >>> token, flat = measure("nano-llama", "nano_arc", "0-2", modes=["token", "flat"], limit=2)
         >>> token.mode, flat.mode, token.documents, token.labels
         ('token', 'flat', 2, ('embeddings', '0', '1', '2'))
@@ -192,7 +192,7 @@ def block_influence(
     Raises:
         SimilarityError: An option below 1, or inputs that hold no text; and what else `measure` raises.
 
-    Example:
+    Examples:
         >>> influence = block_influence("nano-llama", ["The cat sat.", "A dog ran."])
         >>> influence.idxmax(), len(influence)
         ('0', 12)
@@ -237,7 +237,7 @@ def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measur
         SimilarityError: `n` exceeds the number of steps, an option is below 1, or inputs hold no text; and what else
             `measure` raises.
 
-    Example:
+    Examples:
         >>> angles = angular_distance("nano-llama", ["The cat sat.", "A dog ran."], n=4)
         >>> list(angles.index)
         ['0', '1', '2', '3', '4', '5', '6', '7', '8']
@@ -278,7 +278,7 @@ def norms(
     Raises:
         SimilarityError: An option below 1, or inputs that hold no text; and what else `measure` raises.
 
-    Example:
+    Examples:
         >>> table = norms("nano-llama", ["The cat sat.", "A dog ran."], "0-2")
         >>> list(table.index), list(table.columns)
         (['embeddings', '0', '1', '2'], ['norm', 'first_token', 'change', 'largest'])

@@ -22,7 +22,7 @@ def least_influential(record: SimilarityRecord) -> list[str]:
         The labels of the steps. Equally influential ones stay in the order of the plan, and a step whose influence is
         not finite is left out.
 
-    Example:
+    Examples:
         >>> from painters.similarity import measure
         >>> [record] = measure("nano-llama", "nano_lambada", modes=["token"], limit=2)
         >>> least_influential(record)[:3]
@@ -45,7 +45,7 @@ def least_turned(record: SimilarityRecord, size: int = 1) -> tuple[Plan, float] 
     Raises:
         SimilarityError: `size` is more than the steps of the plan.
 
-    Example:
+    Examples:
         >>> from painters.similarity import measure
         >>> [record] = measure("nano-llama", "nano_lambada", modes=["token"], limit=2)
         >>> block, angle = least_turned(record, size=2)

@@ -38,7 +38,7 @@ class Halves:
         children: Half -> the names (before, inner, after) of its children, if each half only adds
             `after(inner(before(x)))` to the stream x; None if a half does more. An `after` of None is left out.
 
-    Example:
+    Examples:
         >>> from painters.stack import HALVES
         >>> HALVES["LlamaDecoderLayer"].children["mlp"]
         ('post_attention_layernorm', 'mlp', None)

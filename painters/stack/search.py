@@ -68,7 +68,7 @@ def without_wrapper(model: Any) -> Any:
     Returns:
         The model without the wrapper.
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig, LlamaModel
         >>> from painters.stack import without_wrapper
         >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}

@@ -55,7 +55,7 @@ class Special:
         refused: Why plans cannot run these layers, in words that follow "the layers"; None if they can.
         own_state: Whether layers keep a recurrent state in themselves and not in the cache.
 
-    Example:
+    Examples:
         >>> from painters.stack import SPECIAL
         >>> SPECIAL["BloomBlock"].returns
         2
@@ -153,7 +153,7 @@ class LayerStack:
         halves: How the halves of the layers are run; None if that is not known.
         own_state: Whether layers keep a state in themselves and not in the cache.
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> from painters.stack import LayerStack
         >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}
@@ -237,7 +237,7 @@ def inspect_stack(model: nn.Module, stack: str | None = None) -> dict[str, Any]:
         The model's class under "class" and its lists under "lists". Under "stack" the path of the stack, with facts
         about its layers under further names; or None, with the reason under "refused".
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> from painters.stack import inspect_stack
         >>> sizes = {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2, "vocab_size": 32}

@@ -44,7 +44,7 @@ class Cost:
         hours: Estimated hours, with common prefixes run once, of the cells that can be estimated.
         hours_alone: The same with each plan run separately.
 
-    Example:
+    Examples:
         >>> cost = Cost(cells=2, layer_runs=1500, layer_runs_alone=2400)
         >>> cost.layer_runs_alone / cost.layer_runs
         1.6
@@ -72,7 +72,7 @@ class Forecast:
         unknown: Models and tasks of the cells that cannot be estimated.
         tflops: The device's peak that was assumed.
 
-    Example:
+    Examples:
         >>> from painters import sweep
         >>> from painters.experiment import load
         >>> from painters.results import Store

@@ -28,7 +28,7 @@ class Progress:
         elapsed: Seconds since the sweep began.
         left: Estimated seconds until it ends; None as long as no cell of a comparable kind was timed.
 
-    Example:
+    Examples:
         >>> now = Progress(done=3, total=12, what="skip start=1 on nano_arc", share=0.5, elapsed=7.0, left=None)
         >>> f"{now.done + now.share} of {now.total} cells"
         '3.5 of 12 cells'

@@ -60,7 +60,7 @@ def run(
         PaintersError: The cells of no experiment are known, or the engine cannot be used.
         OSError: Records cannot be written.
 
-    Example:
+    Examples:
         >>> from painters import sweep
         >>> from painters.experiment import Experiment
         >>> from painters.results import Store
@@ -107,7 +107,7 @@ def plan(experiments: Experiments, store: Store, *, tflops: float = TFLOPS) -> F
     Raises:
         PaintersError: The number of layers of a model is not known.
 
-    Example:
+    Examples:
         >>> from painters import sweep
         >>> from painters.experiment import load
         >>> from painters.results import Store

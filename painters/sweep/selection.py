@@ -23,7 +23,7 @@ class Overrides:
         exact_batching: Whether decoders are scored in lm-eval's own batches.
         data: A folder with documents for the tasks that it has some of.
 
-    Example:
+    Examples:
         >>> (experiment,) = load_experiments(["fig4"], Overrides(model="my-llama", encoders=False))
         >>> [model.name for part in experiment.parts for model in part.models]
         ['my-llama']
@@ -53,7 +53,7 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
     Raises:
         ExperimentError: A name or file is wrong, or an override finds nothing to change.
 
-    Example:
+    Examples:
         >>> experiments = load_experiments(["4", "paper/fig5"])
         >>> [experiment.name for experiment in experiments]
         ['fig4', 'paper/fig5']
@@ -93,7 +93,7 @@ def records_folder(names: Sequence[str]) -> Path:
     Returns:
         `runs/` and the name of the one experiment, or `runs/sweep` for several.
 
-    Example:
+    Examples:
         >>> records_folder(["paper/fig4"]).as_posix(), records_folder(["4", "5"]).as_posix()
         ('runs/paper-fig4', 'runs/sweep')
     """

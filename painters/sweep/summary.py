@@ -20,7 +20,7 @@ class Failure:
         reason: Why, as text.
         error: The exception that was raised.
 
-    Example:
+    Examples:
         >>> from painters.experiment import cells, load
         >>> first, *others = cells(load("fig4"), lambda model: 12)
         >>> failure = Failure(first, "out of memory", MemoryError())
@@ -54,7 +54,7 @@ class Summary:
         not_finite: Task of a model -> cells without a value, because answers were NaN or infinite.
         seconds: How long the sweep took.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> summary = Summary(Path("runs/fig4"), cells=12, found=4, done=8)
         >>> summary.lacks

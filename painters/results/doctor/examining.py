@@ -34,7 +34,7 @@ class Examined:
         faults: Its lines that are not intact records.
         unreadable: Why the file cannot be read; None where it can.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("records.jsonl").write_text("nonsense")
         >>> [file] = examine("records.jsonl").files
@@ -77,7 +77,7 @@ class Diagnosis:
         others: Files that hold no records.
         drafts: Temporary files that interrupted writers left.
 
-    Example:
+    Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
         >>> from painters.results import Store
@@ -128,7 +128,7 @@ def examine(results: str | Path) -> Diagnosis:
     Raises:
         DoctorError: There is no such file or folder, or the folder holds no .jsonl file.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from painters.harness import score
         >>> from painters.models import load_model

@@ -31,7 +31,7 @@ class Mended:
         old: Where the old file is now; None where nothing was done.
         refused: Why nothing was done; None where the file was repaired.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> _ = Path("records.jsonl").write_text("nonsense\n")
         >>> mended = mend("records.jsonl")
@@ -64,7 +64,7 @@ def mend(path: str | Path) -> Mended:
     Raises:
         OSError: The file cannot be read, or not replaced.
 
-    Example:
+    Examples:
         >>> from pathlib import Path
         >>> from painters.harness import score
         >>> from painters.models import load_model
