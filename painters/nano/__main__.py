@@ -52,7 +52,7 @@ def train(
     """Train a model, or resume its run where it stopped."""
     import torch
 
-    from painters.nano.encoder_train import EncoderRecipe, EncoderTrainer, probe_encoder
+    from painters.nano.encoder.train import EncoderRecipe, EncoderTrainer, probe_encoder
     from painters.nano.probe import probe, report
     from painters.nano.train import Recipe, Trainer
 
@@ -85,7 +85,7 @@ def everything(run: RunFolder = None, model: ModelOption = BundledModel.LLAMA) -
 def publish(run: RunFolder = None, model: ModelOption = BundledModel.LLAMA) -> None:
     """Write a trained model into the package as a Hugging Face folder."""
     from painters.nano import publish as write
-    from painters.nano.encoder_train import EncoderTrainer
+    from painters.nano.encoder.train import EncoderTrainer
     from painters.nano.train import Trainer
 
     if model is BundledModel.BERT:
@@ -98,7 +98,7 @@ def publish(run: RunFolder = None, model: ModelOption = BundledModel.LLAMA) -> N
 def card(model: ModelOption = BundledModel.LLAMA) -> None:
     """Measure a bundled model on its tasks, with lm-eval or by fine-tuning, and write its model card."""
     if model is BundledModel.BERT:
-        from painters.nano.encoder_card import measure, write_encoder_card
+        from painters.nano.encoder.card import measure, write_encoder_card
 
         typer.echo(write_encoder_card(measure()))
         return

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from painters.nano.encoder import export as export_encoder
-from painters.nano.encoder_train import EncoderTrainer
+from painters.nano.encoder.network import export as export_encoder
+from painters.nano.encoder.train import EncoderTrainer
 from painters.nano.network import export
 from painters.nano.pieces import build_bert_tokenizer
 from painters.nano.tokenizer import build_tokenizer

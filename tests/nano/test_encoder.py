@@ -11,7 +11,11 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from painters.nano import encoder, encoder_corpus, encoder_train, masking, pieces, tokenizer
+from painters.nano import pieces, tokenizer
+from painters.nano.encoder import corpus as encoder_corpus
+from painters.nano.encoder import masking
+from painters.nano.encoder import network as encoder
+from painters.nano.encoder import train as encoder_train
 from painters.nano.network import Shape
 
 
@@ -178,7 +182,7 @@ def test_export_is_the_same_function() -> None:
 
 
 def test_training_resumes_bitwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("painters.nano.encoder_train.encoder_shape", small)
+    monkeypatch.setattr("painters.nano.encoder.train.encoder_shape", small)
     recipe = encoder_train.EncoderRecipe(steps=4, rows=2, warmup=2, decay=2)
     whole = encoder_train.EncoderTrainer(recipe, tmp_path / "whole")
     list(whole.run(compiled=False))

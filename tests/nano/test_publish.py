@@ -12,9 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
-from painters.nano import encoder_card, make_glue, network, pieces, probe, publish, tokenizer
+from painters.nano import make_glue, network, pieces, probe, publish, tokenizer
 from painters.nano.corpus import MIXTURE
-from painters.nano.encoder_train import EncoderRecipe, EncoderTrainer
+from painters.nano.encoder import card as encoder_card
+from painters.nano.encoder.train import EncoderRecipe, EncoderTrainer
 from painters.nano.train import Recipe, Trainer
 
 
@@ -96,7 +97,7 @@ def test_a_trained_network_becomes_a_folder(decoder: Trainer, tmp_path: Path, mo
 
 def test_a_trained_encoder_becomes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = pieces.encoder_vocabulary()
-    monkeypatch.setattr("painters.nano.encoder_train.encoder_shape", lambda: small(len(words)))
+    monkeypatch.setattr("painters.nano.encoder.train.encoder_shape", lambda: small(len(words)))
     trainer = EncoderTrainer(EncoderRecipe(steps=2, rows=1, warmup=1, decay=1), tmp_path / "run")
     list(trainer.run(compiled=False))
     folder = publish.publish_encoder(trainer, tmp_path / "out")

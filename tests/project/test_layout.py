@@ -178,8 +178,7 @@ def test_a_planted_import_is_found(tmp_path: Path, file: str, code: str, objecti
 def test_folders_hold_what_one_can_look_through() -> None:
     for folder in {path.parent for path in modules(PACKAGE)}:
         name, count = folder.relative_to(PACKAGE).as_posix().strip("."), len(list(folder.glob("*.py")))
-        if not name.startswith("nano"):
-            assert count <= LARGEST.get(name, MOST), f"painters/{name} holds {count} modules: make packages of them"
+        assert count <= LARGEST.get(name, MOST), f"painters/{name} holds {count} modules: make packages of them"
 
 
 def test_every_package_is_installed() -> None:

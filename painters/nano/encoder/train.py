@@ -11,9 +11,9 @@ from typing import ClassVar
 import torch
 
 from painters.nano.documents import Piece
-from painters.nano.encoder import MATRICES, EncoderNetwork, encoder_shape
-from painters.nano.encoder_corpus import KINDS, Text, text_of
-from painters.nano.masking import MaskedBatch, MaskedBatches, mask, pack
+from painters.nano.encoder.corpus import KINDS, Text, text_of
+from painters.nano.encoder.masking import MaskedBatch, MaskedBatches, mask, pack
+from painters.nano.encoder.network import MATRICES, EncoderNetwork, encoder_shape
 from painters.nano.pairs import entailment
 from painters.nano.train import Recipe, Training
 

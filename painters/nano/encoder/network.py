@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertForMaskedLM
 
-from painters.nano.masking import MaskedBatch
+from painters.nano.encoder.masking import MaskedBatch
 from painters.nano.network import Shape
 from painters.nano.pieces import CLS, MAX_LENGTH, SEP, encoder_vocabulary
 from painters.nano.tokenizer import PAD

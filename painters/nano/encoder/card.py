@@ -8,8 +8,8 @@ from pathlib import Path
 
 from painters import glue
 from painters.experiment.tuning import Tuning
+from painters.nano.encoder.masking import HIDE
 from painters.nano.make_glue import TASKS
-from painters.nano.masking import HIDE
 from painters.nano.publish import ENCODER_FOLDER
 from painters.plan import Plan
 from painters.results import Record

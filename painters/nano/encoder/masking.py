@@ -22,7 +22,7 @@ import torch
 
 from painters.nano import pairs, world
 from painters.nano.documents import LOOSE, TIGHT
-from painters.nano.encoder_corpus import Text, text
+from painters.nano.encoder.corpus import Text, text
 from painters.nano.pieces import CLS, FLAWED, MASK, SEP, SOUND, encoder_vocabulary
 from painters.nano.tokenizer import PAD, PATTERN
 
