@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
+from painters import _compat
 from painters.engine.side_outputs import side_outputs_of
 from painters.plan import Half
 from painters.stack import LayerList, LayerStack, SurgeryError
@@ -176,7 +177,7 @@ class Recording:
         if not args:
             return f"{where} passes the stream to layer {index} by name: not supported"
         if self.done:
-            why = "shared layers are" if torch._C._current_graph_task_id() == -1 else "a checkpoint around its calls is"
+            why = "shared layers are" if not _compat.is_in_backward() else "a checkpoint around its calls is"
             return f"{where} runs layer {index} again after the last one: {why} not supported"
         if index != len(self.calls):
             return f"{where} came to layer {index} when {len(self.calls)} was due: it must keep the order"
@@ -339,13 +340,13 @@ class _Hooks:
     def _execute_plan(self, recording: Recording) -> Tensor:
         """Execute the plan, and guard its result where a checkpoint will run the forward again in backward."""
         stream = self._execute(recording)
-        if stream.requires_grad and _is_checkpointed():
+        if stream.requires_grad and _compat.is_in_checkpoint():
             stream.register_hook(self.state.refuse_late_backward)  # type: ignore[no-untyped-call]
         return stream
 
     def _siblings(self, owner: nn.Module) -> dict[str, nn.Module | None]:
         """Return the children among which `owner` keeps its list of layers, by name."""
-        return owner.get_submodule(self._holder_path)._modules
+        return _compat.children(owner.get_submodule(self._holder_path))
 
 
 @contextmanager
@@ -415,10 +416,3 @@ _RUN_AGAIN_AFTER = (
     "{stack.name} ran under a plan within a checkpoint that holds the whole model, and its backward pass, which runs "
     "the model again, came after the context: call backward inside it, or checkpoint the layers instead"
 )
-
-
-def _is_checkpointed() -> bool:
-    """Return whether a (non-reentrant) checkpoint of torch is active, which runs its forward again in backward."""
-    top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    hooks = None if top is None else top(False)
-    return hooks is not None and getattr(hooks[0], "__qualname__", "").startswith("_checkpoint_hook.")

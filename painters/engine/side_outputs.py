@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin, EncoderDecoderCache
 
+from painters import _compat
+
 
 def side_outputs_of(
     layer: nn.Module, cache_indices: Sequence[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -81,12 +83,7 @@ def unhooked(root: nn.Module, libraries: frozenset[str] = frozenset()) -> Iterat
 
     Hooks that are registered within the context stay, and come after the others from then on.
     """
-    saved = [
-        (hooks, dict(hooks))
-        for module in root.modules()
-        for hooks in (module._forward_pre_hooks, module._forward_hooks)
-        if hooks
-    ]
+    saved = [(hooks, dict(hooks)) for module in root.modules() for hooks in _compat.forward_hooks(module) if hooks]
     for hooks, before in saved:
         for key, hook in before.items():
             if str(getattr(hook, "__module__", "")).partition(".")[0] not in libraries:

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
+from painters import _compat
 from painters.engine.recording import Recording, recorded
 from painters.engine.side_outputs import unhooked
 from painters.stack import LayerStack, SurgeryError
-from painters.stack.search import LayerList, text_config, unwrapped
+from painters.stack.search import LayerList, text_config
 
 ROWS, TOKENS = 2, 8
 """The size of the batch of token ids."""
@@ -291,7 +292,7 @@ def counted(layers: LayerList, runs: Counter[int]) -> Iterator[None]:
 
 def is_compiled(layer: nn.Module) -> bool:
     """Return whether torch compiles the layer, by `torch.compile(layer)` or by `layer.compile()`."""
-    return unwrapped(layer) is not layer or getattr(layer, "_compiled_call_impl", None) is not None
+    return _compat.is_compiled(layer)
 
 
 def token_ids(model: nn.Module) -> dict[str, Any] | None:
@@ -391,7 +392,7 @@ def undisturbed(root: nn.Module) -> Iterator[None]:
     buffers = [
         (module, name, buffer, buffer.clone() if buffer.numel() <= 1 << 16 and not buffer.is_meta else None)
         for module in root.modules()
-        for name, buffer in module._buffers.items()
+        for name, buffer in _compat.buffers(module).items()
         if buffer is not None
     ]
     with torch.random.fork_rng(range(torch.cuda.device_count())), torch.no_grad(), unhooked(root, LIBRARIES):
@@ -403,6 +404,6 @@ def undisturbed(root: nn.Module) -> Iterator[None]:
             for module in training:
                 module.training = True
             for module, name, buffer, values in buffers:
-                module._buffers[name] = buffer
+                _compat.buffers(module)[name] = buffer
                 if values is not None and not torch.equal(buffer, values):
                     buffer.copy_(values)

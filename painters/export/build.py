@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel
-from transformers.models.auto import modeling_auto
 
+from painters import _compat
 from painters.errors import PaintersError
 from painters.export.code import MODULE, class_names, import_from, modelling_code
 from painters.export.config import reordered
@@ -114,7 +114,10 @@ def verify(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path, expecte
         kind = getattr(import_from(folder), class_names(model)[0])
     with bars(shown=False):
         loaded = kind.from_pretrained(
-            folder, dtype=model.dtype, attn_implementation=model.config._attn_implementation, use_safetensors=True
+            folder,
+            dtype=model.dtype,
+            attn_implementation=_compat.attention_implementation(model.config),
+            use_safetensors=True,
         )
     _check_same_tensors(loaded, checkpoint.tensors, exported)
     # Run it with the source's own tensors: at other addresses in memory, some products of matrices round differently.
@@ -157,12 +160,9 @@ def probed(model: PreTrainedModel, plan: Plan | None, source: str) -> ProbeOutpu
 
 def auto_class(model: Any) -> str:
     """Return the name of the auto class that loads the class of `model`, or of that class where there is none."""
-    kind, model_type = type(model).__name__, model.config.model_type
-    known = [name for name in vars(modeling_auto) if name.startswith("AutoModel")]
-    for name in sorted(known, key=lambda name: (name != "AutoModelForCausalLM", name != "AutoModelForMaskedLM", name)):
-        mapping = getattr(getattr(modeling_auto, name), "_model_mapping", None)
-        names = getattr(mapping, "_model_mapping", {}).get(model_type, ())
-        if kind in ([names] if isinstance(names, str) else names):
+    kind, makes = type(model).__name__, _compat.auto_classes(model.config.model_type)
+    for name in sorted(makes, key=lambda name: (name != "AutoModelForCausalLM", name != "AutoModelForMaskedLM", name)):
+        if kind in makes[name]:
             return name
     return kind
 
@@ -171,8 +171,8 @@ def _empty(model: PreTrainedModel, config: Any) -> PreTrainedModel:
     """Return a model of the same class with this configuration and without weights."""
     kind: Any = type(model)
     with torch.device("meta"):
-        empty: PreTrainedModel = kind._from_config(
-            config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
+        empty: PreTrainedModel = _compat.model_from_config(
+            kind, config, dtype=model.dtype, attn_implementation=_compat.attention_implementation(model.config)
         )
     empty.eval()  # type: ignore[no-untyped-call]
     return empty

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from painters import _compat
 from painters.export.files import ExportError, ExportRequestError, check_space, check_target, readable, written_whole
 from painters.models import bundled
 from painters.plan import Plan
@@ -344,7 +345,7 @@ def _refuse_model(model: Any, source: str) -> None:
             f"{source} is a {type(model).__name__}: only models of transformers can be exported. Where it wraps one, "
             "as PEFT does, merge it first"
         )
-    if getattr(model, "_hf_peft_config_loaded", False):
+    if _compat.has_adapters(model):
         raise ExportError(f"{source} has adapters on it: merge them into its weights first")
     if getattr(model, "hf_quantizer", None) is not None:
         raise ExportError(f"{source} is quantised, and exports keep weights as they are: load it without quantisation")

@@ -10,6 +10,8 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from painters import _compat
+
 PER_LAYER: Final = frozenset(
     {
         *("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types", "attention_layers", "attn_layers"),
@@ -39,7 +41,7 @@ def reordered(config: Any, order: Sequence[int]) -> Any:
         fields = fields[name]
     _reorder(fields, text, order)
     changed = type(config).from_dict(whole)
-    changed._name_or_path = getattr(config, "_name_or_path", "")
+    _compat.set_name_or_path(changed, _compat.name_or_path(config))
     return changed
 
 

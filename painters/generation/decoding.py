@@ -21,6 +21,7 @@ from typing import Any, Final
 import torch
 from transformers import GenerationMixin, PreTrainedModel
 
+from painters import _compat
 from painters.errors import first_line
 from painters.generation.batch import DecodingBatch, DraftAnswers, GreedyStep, SharedPrefix
 from painters.generation.cache import SLOT_TYPES, cache_name, new_cache
@@ -61,10 +62,9 @@ def is_supported(model: Any) -> bool:
     """
     if not isinstance(model, PreTrainedModel) or not isinstance(model, GenerationMixin):
         return False
-    kind, config = type(model), model.config
-    for method in ("generate", "_sample", "prepare_inputs_for_generation", "_prepare_cache_for_generation"):
-        if getattr(kind, method) is not getattr(GenerationMixin, method):
-            return False
+    config = model.config
+    if _compat.overrides_generation(type(model)):
+        return False
     parameters = inspect.signature(model.forward).parameters
     if config.is_encoder_decoder or not {"attention_mask", "use_cache"} <= set(parameters) or cache_name(model) is None:
         return False

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 
+from painters import _compat
 from painters.engine import surgery
 from painters.experiment.tuning import STATES_BYTES, Tuning
 from painters.glue.loading import pretrained_weights, refuse_random_encoder, require_classifier
@@ -170,7 +171,7 @@ class FineTuner:
             model: Any = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
                 config,
                 dtype=self.model.dtype,
-                attn_implementation=self.model.config._attn_implementation,
+                attn_implementation=_compat.attention_implementation(self.model.config),
                 trust_remote_code=hasattr(config, "auto_map"),  # it is the code of a model that runs already
             )
         require_classifier(model, self.name)

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lm_eval._cli.harness import HarnessCLI
-from lm_eval._cli.utils import handle_cli_value_string, split_top_level
 from lm_eval.config.evaluate_config import EvaluatorConfig
 from lm_eval.utils import setup_logging
 
-from painters import tasks
+from painters import _compat, tasks
 from painters.errors import PaintersError
 
 __all__ = ["CommandError", "lm_eval_command", "parse_arguments"]
@@ -58,21 +56,8 @@ def lm_eval_command(arguments: Sequence[str]) -> None:
 
 
 def parse_arguments(arguments: Sequence[str]) -> Namespace:
-    """Parse the arguments as `lm-eval` does; `func` of the result runs the command with the result.
-
-    lm-eval (0.4.13) has no public way to run its command line with arguments other than `sys.argv`. `HarnessCLI`,
-    its `_parser` and its `_subparsers` are private: where a release renames them, this function raises
-    ImportError or AttributeError, and only `painters lm-eval` breaks.
-    """
-    command_line = HarnessCLI()
-    readable = _readable(arguments)
-    # As `HarnessCLI.parse_args` does: "run" goes without saying, and prints its help where nothing follows it.
-    if len(readable) > 1 and readable[0] not in command_line._subparsers.choices:
-        readable = ["run", *readable]
-    elif readable == ["run"]:
-        readable = ["run", "--help"]
-    parsed: Namespace = command_line._parser.parse_args(readable)
-    return parsed
+    """Parse the arguments as `lm-eval` does; `func` of the result runs the command with the result."""
+    return _compat.lm_eval_arguments(_readable(arguments))
 
 
 def _add_folder_of_tasks(parsed: Namespace, folder: str) -> None:
@@ -106,7 +91,7 @@ def _readable(arguments: Sequence[str]) -> list[str]:
     for position, option in enumerate(arguments[:-1], 1):
         text = arguments[position]
         if option in ("--model_args", "-a") and "{" in text and not text.lstrip().startswith("{"):
-            pairs = [pair.partition("=") for pair in split_top_level(text)]
+            pairs = [pair.partition("=") for pair in _compat.lm_eval_pairs(text)]
             if all(equals for _, equals, _ in pairs):
                 values = {name.strip(): _value(name.strip(), value) for name, _, value in pairs}
                 readable[position] = json.dumps(values, default=str)
@@ -115,4 +100,4 @@ def _readable(arguments: Sequence[str]) -> list[str]:
 
 def _value(name: str, text: str) -> Any:
     """Return a value as lm-eval reads it; a plan stays a text, whatever it looks like."""
-    return text if name == "plan" else handle_cli_value_string(text)
+    return text if name == "plan" else _compat.lm_eval_value(text)

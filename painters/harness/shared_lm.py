@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from painters import _compat
 from painters.errors import first_line
 from painters.harness.batches import (
     Answer,
@@ -189,7 +190,7 @@ class SharingLM(PaintersLM):
         longest = max(len(context) + len(answer) for _, context, answer in tokenised)
         return (
             {"input_ids", "attention_mask", "position_ids"} <= parameters.keys()
-            and getattr(config, "_attn_implementation", None) in ("sdpa", "eager")
+            and _compat.attention_implementation(config) in ("sdpa", "eager")
             and all(longest <= size for size in windows)
             and isinstance(getattr(config, "hidden_size", None), int)
         )

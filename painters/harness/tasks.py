@@ -20,8 +20,8 @@ import lm_eval.tasks
 import lm_eval.utils
 import numpy as np
 import torch
-from lm_eval.tasks._yaml_loader import load_yaml
 
+from painters import _compat
 from painters import tasks as bundled_tasks
 from painters.errors import first_line
 from painters.experiment import ScoringProtocol
@@ -162,7 +162,7 @@ def _with_documents_of(folder: Path) -> dict[str, Any]:
     file = _file_of(folder.name)
     if file is None:
         raise TaskError(f"task in {folder}: lm-eval has no task {folder.name!r}; call the folder as lm-eval's task")
-    config = load_yaml(file, resolve_func=True)
+    config = _compat.lm_eval_config(file)
     splits = {field: config[field] for field in _SPLITS if config.get(field)}
     files = {split: path for split in splits.values() if (path := folder / f"{split}.jsonl").is_file()}
     scored = splits.get("test_split") or splits.get("validation_split")

@@ -13,6 +13,7 @@ import torch
 import transformers
 from transformers.models.auto import modeling_auto
 
+from painters import _compat
 from painters.errors import first_line
 from painters.models import bundled
 from painters.models.config import ModelError, ModelRequestError, check_file_sizes, check_weights, read_checked
@@ -201,7 +202,7 @@ def _skeleton(config: Any, name: str, trust_remote_code: bool) -> Any:
     with torch.device("meta"):
         try:
             if named_class is not None:
-                return named_class._from_config(config)
+                return _compat.model_from_config(named_class, config)
             return auto_class.from_config(config, trust_remote_code=trust_remote_code)
         except Exception as error:  # any: transformers checks little of a configuration that it did not write
             raise ModelError(
@@ -308,8 +309,7 @@ def describe(model: Any) -> tuple[str, str | None]:
     for name, folder in BUNDLED.items():
         if path and Path(path) == folder:
             return name, None
-    commit = getattr(model.config, "_commit_hash", None)
-    return path or f"{type(model).__name__} in memory", commit if isinstance(commit, str) else None
+    return path or f"{type(model).__name__} in memory", _compat.commit_hash(model.config)
 
 
 def weights_digest(model: Any, samples: int = 4096) -> str:

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
-from painters import __version__
+from painters import __version__, _compat
 
 __all__ = ["LIBRARIES", "model_fields", "timestamp"]
 
@@ -54,7 +54,7 @@ def model_fields(
         "num_layers": num_layers,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": model.device.type,
-        "attention": getattr(model.config, "_attn_implementation", None),
+        "attention": _compat.attention_implementation(model.config),
         "versions": {"painters": __version__} | {library: importlib.metadata.version(library) for library in libraries},
     }
 

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from painters import _compat
+
 __all__ = ["TreeGroup", "attending_in_groups", "takes_groups"]
 
 NAME: Final = "painters_token_trees"
@@ -91,7 +93,7 @@ def takes_groups(model: nn.Module) -> bool:
         >>> [takes_groups(LlamaModel._from_config(config, attn_implementation=name)) for name in ("sdpa", "eager")]
         [True, False]
     """
-    return getattr(getattr(model, "config", None), "_attn_implementation", None) == _BASE
+    return _compat.attention_implementation(getattr(model, "config", None)) == _BASE
 
 
 @contextmanager
@@ -123,15 +125,15 @@ def attending_in_groups(model: nn.Module, groups: Sequence[TreeGroup]) -> Iterat
         True
     """
     configs = {id(config): config for module in model.modules() if (config := getattr(module, "config", None))}
-    with_base = [config for config in configs.values() if getattr(config, "_attn_implementation", None) == _BASE]
+    with_base = [config for config in configs.values() if _compat.attention_implementation(config) == _BASE]
     token = _groups.set(groups)
     for config in with_base:
-        config._attn_implementation_internal = NAME  # the property would set it in every sub-config too
+        _compat.set_attention_implementation(config, NAME)  # the property would set it in every sub-config too
     try:
         yield
     finally:
         for config in with_base:
-            config._attn_implementation_internal = _BASE
+            _compat.set_attention_implementation(config, _BASE)
         _groups.reset(token)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout
 from transformers.pytorch_utils import apply_chunking_to_forward
 
+from painters import _compat
 from painters.plan import Half
 from painters.stack.search import LayerList, SurgeryError, unwrapped
 
@@ -81,7 +82,7 @@ class Halves:
                 "which is neither half: run whole layers"
             )
         run = self.attn if half == "attn" else self.mlp
-        hook = getattr(layer, "_hf_hook", None)
+        hook = _compat.accelerate_hook(layer)
         if hook is None:
             return run(layer, hidden, named)
         # accelerate placed the layer: do what it does around the forward of a whole layer

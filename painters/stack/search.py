@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from painters import _compat
 from painters.errors import PaintersError
 
 
@@ -42,17 +43,15 @@ def descendants(root: nn.Module) -> dict[nn.Module, str]:
         path, module = pending.pop()
         if module not in paths:
             paths[module] = path
-            if module._modules:
+            if named := _compat.children(module):
                 prefix = f"{path}." if path else ""
-                pending += [
-                    (prefix + name, child) for name, child in reversed(module._modules.items()) if child is not None
-                ]
+                pending += [(prefix + name, child) for name, child in reversed(named.items()) if child is not None]
     return paths
 
 
 def unwrapped(layer: nn.Module) -> nn.Module:
     """Return the layer that `torch.compile(layer)` wrapped; a layer without that wrapper is returned as it is."""
-    inner = layer._modules.get("_orig_mod")
+    inner = _compat.uncompiled(layer)
     return layer if inner is None else inner
 
 
@@ -190,7 +189,7 @@ def _candidates(root: nn.Module) -> dict[str, nn.ModuleList]:
 
 def _recorded_classes(model_class: type[nn.Module]) -> Iterator[type[nn.Module]]:
     """Yield the classes whose outputs a model of `model_class` reports as hidden states."""
-    specs = (getattr(model_class, "_can_record_outputs", None) or {}).get("hidden_states")
+    specs = _compat.recorded_hidden_states(model_class)
     for spec in specs if isinstance(specs, list) else [specs]:
         kind = getattr(spec, "target_class", spec)
         if isinstance(kind, type):

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from torch import Tensor, nn
 
+from painters import _compat
 from painters.stack.halves import HALVES, Halves, halves_of
 from painters.stack.search import (
     LayerList,
@@ -198,7 +199,7 @@ class LayerStack:
         Raises:
             SurgeryError: If there is no stack that plans can run; the message says why.
         """
-        name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
+        name = _compat.name_or_path(getattr(model, "config", None)) or type(model).__name__
         if path is None:
             _refuse_by_config(model, name)
             path = search(model, name)
@@ -302,7 +303,7 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
     """Raise SurgeryError if the model is compiled, or any module on the path to the `owner` of the layers."""
     steps = owner.split(".") if owner else []
     for module in [model, *(model.get_submodule(".".join(steps[: i + 1])) for i in range(len(steps)))]:
-        if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
+        if _compat.is_compiled(module):
             raise SurgeryError(
                 f"{name} is compiled as a whole, which torch would do anew for every plan: compile the layers "
                 "instead (`for layer in layers: layer.compile()`) and pass the plain model"
