@@ -136,8 +136,8 @@ def test_batches_are_halved_and_the_numbers_stay(
     assert close(found, whole)
     assert [r.batching for r in found] == ["shared"] * len(found)
     assert notes == {
-        f"{task}: batches of 8 rows had no room in memory, so they were made smaller, of 4 in the end; the numbers are "
-        f"the same up to rounding": 1
+        f"{task}: batches of 8 rows did not fit into memory, so they were halved, to 4 rows in the end; the numbers "
+        f"are the same up to rounding": 1
     }
     assert forwards
 
@@ -170,7 +170,10 @@ def test_rows_of_models_that_take_no_trees_are_halved_too(
     options: dict[str, Any] = {"batch_size": 8, "limit": 12}
     whole = list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], **options))
     limit = largest(model, words, yamls["nano_hellaswag"], **options) // 2
-    with room_for(model, limit), pytest.warns(UserWarning, match="batches of 8 rows had no room .* of 4 in the end"):
+    with (
+        room_for(model, limit),
+        pytest.warns(UserWarning, match="batches of 8 rows did not fit .* to 4 rows in the end"),
+    ):
         found = list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], **options))
     assert close(found, whole)
     assert ({r.batching for r in whole}, {r.batching for r in found}) == ({"lm-eval"}, {"shared"})
@@ -182,17 +185,15 @@ def test_exact_batches_are_not_halved_and_the_message_says_which_have_room(
     options: dict[str, Any] = {"limit": 12, "exact_batching": True}
     limit = largest(model, words, yamls["nano_hellaswag"], batch_size=8, **options) // 3
     with room_for(model, limit):
-        with pytest.raises(
-            MemoryExhausted, match=r"nano_hellaswag: .* batches of (\d) rows have it \(--batch-size"
-        ) as told:
+        with pytest.raises(MemoryExhausted, match=r"nano_hellaswag: .* batches of (\d) rows do \(--batch-size") as told:
             list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], batch_size=8, **options))
-        (rows,) = re.findall(r"batches of (\d) rows have it", str(told.value))
+        (rows,) = re.findall(r"batches of (\d) rows do \(", str(told.value))
         found = list(
             harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], batch_size=int(rows), **options)
         )
     assert rows == "2"
     assert {(r.batch_size, r.batching) for r in found} == {(2, "lm-eval")}
-    with room_for(model, 3), pytest.raises(MemoryExhausted, match="not even one row has it"):
+    with room_for(model, 3), pytest.raises(MemoryExhausted, match="not even one row does"):
         list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], batch_size=8, **options))
 
 
@@ -265,7 +266,7 @@ def test_generated_scores_stay_and_say_so_once(model: Any, words: Any, yamls: di
         found = list(harness.score_together(model, words, PLANS, yamls["nano_gsm8k"], notes=notes, **options))
     assert outcome(found) == outcome(whole)
     assert [(note.split(",")[0], count) for note, count in notes.items()] == [
-        ("nano_gsm8k: batches of 4 rows had no room in memory", 1)
+        ("nano_gsm8k: batches of 4 rows did not fit into memory", 1)
     ]
 
 
@@ -346,7 +347,7 @@ print(json.dumps([[(r.plan, r.metric, r.value) for r in found], list(notes)]))
     whole, silent = score(0)
     found, notes = score(20)
     assert silent == []
-    assert [note.split(",")[0] for note in notes] == ["nano_hellaswag: batches of 1024 rows had no room in memory"]
+    assert [note.split(",")[0] for note in notes] == ["nano_hellaswag: batches of 1024 rows did not fit into memory"]
     assert [name for *name, _ in found] == [name for *name, _ in whole]
     assert all(math.isclose(one[2], other[2]) for one, other in zip(found, whole, strict=True))
 
@@ -361,7 +362,7 @@ def test_the_command_says_so(
     with loading_with_room_for(monkeypatch, 100):
         table = painters(*asked)
         told = json.loads(painters(*asked, "--json").out)
-    assert "nano_hellaswag: batches of 32 rows had no room in memory" in table.out
+    assert "nano_hellaswag: batches of 32 rows did not fit into memory" in table.out
     assert [note.split(",")[0] for note in told["notes"]] == [
-        "nano_hellaswag: batches of 32 rows had no room in memory"
+        "nano_hellaswag: batches of 32 rows did not fit into memory"
     ]

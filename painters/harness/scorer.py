@@ -262,8 +262,8 @@ class Scorer:
         if lm.rows_left is not None and lm.rows_left != self._rows_left.get(key):
             self._rows_left[key] = lm.rows_left
             self.notes[
-                f"{task.name}: batches of {lm.batch_size} rows had no room in memory, so they were made smaller, of "
-                f"{lm.rows_left} in the end; the numbers are the same up to rounding"
+                f"{task.name}: batches of {lm.batch_size} rows did not fit into memory, so they were halved, to "
+                f"{lm.rows_left} rows in the end; the numbers are the same up to rounding"
             ] += 1
 
 
@@ -278,8 +278,9 @@ def _explained_exhaustion(task: Prepared, rows: int) -> Iterator[None]:
         if not is_exhausted(error):
             raise
         raise MemoryExhausted(
-            f"{task.name}: batches of {rows} rows, which are lm-eval's own, have no room in memory: take fewer, such "
-            f"as {max(1, rows // 2)} (--batch-size, or batch_size in the protocol): {first_line(error)}"
+            f"{task.name}: batches of {rows} rows do not fit into memory, and lm-eval's own batches are not halved: "
+            f"take fewer, such as {max(1, rows // 2)} (--batch-size, or batch_size in the protocol): "
+            f"{first_line(error)}"
         ) from error
 
 

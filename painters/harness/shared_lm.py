@@ -133,11 +133,11 @@ class SharingLM(PaintersLM):
         if self.exact_batching:
             free()
             rows = self._rows_that_fit(sharing, batches, part)
-            advice = f"batches of {rows} rows have it (--batch-size, or batch_size in the protocol)"
+            advice = f"batches of {rows} rows do (--batch-size, or batch_size in the protocol)"
             raise MemoryExhausted(
-                f"batches of {batches.rows} rows, which are to be lm-eval's own, have no room in memory: "
-                f"{advice if rows else 'not even one row has it'}. Without exact batching they are halved as needed: "
-                f"{first_line(error)}"
+                f"exact batches of {batches.rows} rows do not fit into memory: "
+                f"{advice if rows else 'not even one row does'}. Without exact batching they are halved until they "
+                f"fit: {first_line(error)}"
             ) from error
 
     def _rows_that_fit(self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch) -> int:
