@@ -87,8 +87,8 @@ def records_for(cell: Cell, records: list[Record]) -> list[Record]:
     answers = [record.model_copy(update=fields) for record in records]
     if other := next((record for record in answers if record.cell_key not in cell.keys), None):
         raise PaintersError(
-            f"{cell}: what was scored answers another cell ({other.cell_key}, not {cell.key}), so this one would be "
-            f"missing for ever. A task's YAML must be named as its task"
+            f"{cell}: what was scored answers another cell ({other.cell_key}, not {cell.key}), so this one would "
+            f"stay missing. A task's YAML must be named as its task"
         )
     return answers
 
