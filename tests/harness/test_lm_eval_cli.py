@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from painters import Plan, harness, variants
 from painters.cli import app
 from painters.harness.lm import PaintersLM
-from painters.harness.lm_eval_cli import CommandError, lm_eval_command
+from painters.harness.lm_eval_cli import CommandError, _add_folder_of_tasks, lm_eval_command, parse_arguments
 from painters.plan import PlanError
 from painters.variants import VariantError
 
@@ -130,3 +130,19 @@ def test_help_is_lm_evals() -> None:
     assert result.exit_code == 0
     assert "--model_args" in result.output
     assert "--use_cache" in result.output
+
+
+def test_folders_of_tasks_come_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundled tasks and those of the user's folder, which go first, from the option or from a file of options."""
+    (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: json\noutput_type: generate_until\n")
+    lm_eval_command(["validate", "--tasks", "mine,nano_arc", "--include_path", str(tmp_path)])
+    assert "All tasks found and valid" in capsys.readouterr().out
+    (tmp_path / "options.yml").write_text(f"include_path: {tmp_path}\ntasks: [mine]\n")
+    for arguments, folders in (
+        (["--tasks", "mine", "--include_path", "here"], ["here"]),
+        (["run", "--config", str(tmp_path / "options.yml")], [str(tmp_path)]),
+        (["--tasks", "mine"], []),
+    ):
+        parsed = parse_arguments(arguments)
+        _add_folder_of_tasks(parsed, "bundled")
+        assert parsed.include_path == ["bundled", *folders]
