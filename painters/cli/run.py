@@ -142,6 +142,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         params=_with_default_start(variant_name, num_layers, options) if variant_name else None,
         out_file=to,
         console=console,
+        known_num_layers=known_num_layers,
     )
     result = RunResult(built, variant_name, model, num_layers, records, to, list(scorer.notes))
     if as_json:
@@ -151,7 +152,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
             out.print(section)
 
 
-def _score(
+def _score(  # noqa: PLR0913 - what a run was asked for
     scorer: Scorer,
     plan: Plan,
     tasks: Sequence[str],
@@ -161,12 +162,16 @@ def _score(
     params: dict[str, int | str] | None,
     out_file: Path,
     console: Console | None,
+    known_num_layers: int | None,
 ) -> list[Record]:
-    """Score the intact model and `plan`, keep the records in `out_file`, and show progress on `console`."""
+    """Score the intact model and `plan`, keep the records in `out_file`, and show progress on `console`.
+
+    `known_num_layers` is the number of layers that the plan was checked for before.
+    """
     from painters.harness import score_beside_intact
     from painters.harness.tasks import prepare_with
 
-    scorer.check(plan, protocol)
+    scorer.check(plan, protocol, known_num_layers=known_num_layers)
     with status("Building the requests", console):
         prepared = prepare_with(tasks, protocol)
     kept = f"The records of finished tasks are kept in {out_file}; `run` scores all of them again"

@@ -188,6 +188,7 @@ class Program:
         stack: The stack that will follow it.
         kv: The kind of cache, as in `surgery`.
         observe: Called with the streams between the steps, as in `surgery`.
+        fits: The plan was checked before against as many layers as the stack has; that is not done again.
 
     Raises:
         PlanError: If the plan names a layer that the stack does not have.
@@ -204,8 +205,11 @@ class Program:
         5
     """
 
-    def __init__(self, plan: Plan, stack: LayerStack, kv: KV = "exact", observe: Observer | None = None) -> None:
-        plan.check(stack.num_layers, stack.name)
+    def __init__(
+        self, plan: Plan, stack: LayerStack, kv: KV = "exact", observe: Observer | None = None, *, fits: bool = False
+    ) -> None:
+        if not fits:
+            plan.check(stack.num_layers, stack.name)
         if plan.has_halves and stack.halves is None:
             _refuse_halves(plan, stack)
         self.stack = stack
@@ -353,7 +357,7 @@ def identity(stack: LayerStack) -> Callable[[Recording], Tensor]:
     def execute(recording: Recording) -> Tensor:
         nonlocal program
         if program is None:
-            program = Program(Plan.identity(stack.num_layers), stack)
+            program = Program(Plan.identity(stack.num_layers), stack, fits=True)
         return program.execute(recording)
 
     return execute

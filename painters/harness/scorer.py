@@ -89,13 +89,19 @@ class Scorer:
         return str(self._model_fields["weights"])
 
     def check(
-        self, plans: str | Plan | Sequence[str | Plan], protocol: ScoringProtocol = _DEFAULT_PROTOCOL
+        self,
+        plans: str | Plan | Sequence[str | Plan],
+        protocol: ScoringProtocol = _DEFAULT_PROTOCOL,
+        *,
+        known_num_layers: int | None = None,
     ) -> tuple[Plan, ...]:
         """Return the distinct plans, each checked against the model and the cache of `protocol`.
 
         Args:
             plans: A plan or several, as values or texts.
             protocol: How they are to be scored.
+            known_num_layers: The number of layers that the plans were checked for before the model was loaded, if they
+                were. Where the model has as many, that is not done again.
 
         Returns:
             The plans in their order, each once.
@@ -106,7 +112,8 @@ class Scorer:
         """
         distinct_plans = distinct(plans)
         for plan in distinct_plans:
-            with operate(self.model, self._stack, self._program(plan, protocol)):  # also checks the model, once
+            program = self._program(plan, protocol, fits=known_num_layers == self.num_layers)
+            with operate(self.model, self._stack, program):  # also checks the model, once
                 pass
         return distinct_plans
 
@@ -240,11 +247,11 @@ class Scorer:
             lm.checked_stack = self._stack
             yield lm, counter
 
-    def _program(self, plan: Plan, protocol: ScoringProtocol) -> Program:
-        """Return the program of a plan, which is made, and thereby checked, at its first use."""
+    def _program(self, plan: Plan, protocol: ScoringProtocol, *, fits: bool = False) -> Program:
+        """Return the program of a plan, which is made, and thereby checked unless it `fits`, at its first use."""
         key = plan, protocol.kv
         if key not in self._programs:
-            self._programs[key] = Program(plan, self._stack, protocol.kv)
+            self._programs[key] = Program(plan, self._stack, protocol.kv, fits=fits)
         return self._programs[key]
 
     def _batches_of(

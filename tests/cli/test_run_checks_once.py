@@ -46,5 +46,5 @@ def test_layers_are_found_once_and_plans_checked_once(
     assert found == ["model.layers"]
     # The intact model is also what the engine compares a model with before it first operates on it.
     assert programs == {PLAN: 1, INTACT: 2}
-    # The number of layers of a bundled model is known before it is loaded, and the plan is refused then.
-    assert checks == {PLAN: 2, INTACT: 2}
+    # The plan before the model is loaded, whose number of layers is known by then, and the intact one with the model.
+    assert checks == {PLAN: 1, INTACT: 1}
