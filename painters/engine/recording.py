@@ -262,9 +262,8 @@ class _Hooks:
     """The hooks of one context: they put recorders in the place of the layers for each forward.
 
     Two hooks are on the owner of the layers: before its forward the layers are replaced, after it they are restored.
-    Two are on the model: they see to it that every forward of the model runs the owner. The first two find the list
-    of layers through the module that they are called with, so that a deep copy of the model runs
-    its own layers.
+    Both find the list of layers through the module that they are called with, so that a deep copy of the model runs its
+    own layers. Two hooks are on the model: they see to it that every forward of the model executes the plan.
     """
 
     def __init__(self, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool) -> None:
@@ -302,7 +301,7 @@ class _Hooks:
         self.state.executed = False
 
     def _end_forward(self, model: nn.Module, args: Any, output: Any) -> None:
-        """Raise SurgeryError after a forward of the model that did not run the owner of the layers."""
+        """Raise SurgeryError after a forward of the model that did not execute the plan."""
         if self._always and not self.state.executed:
             raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=0))
 
