@@ -24,7 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutation"
 # What tests read besides the package.
-BESIDE = ("experiments", "docs", "results", "README.md", "CHANGELOG.md", "pyproject.toml")
+BESIDE = ("experiments", "docs", "results", "README.md", "CHANGELOG.md", "conftest.py", "pyproject.toml")
 # Tests that measure seconds, of which a busy machine has few.
 TIMED = "not at_once and not in_time and not is_fast"
 # Long tests of the engine, and architectures, that others stand for.
@@ -153,10 +153,15 @@ def mutants(name: str) -> list[str]:
     with contextlib.chdir(BUILD / name):
         reset_config()  # mutmut's settings are those of the folder that it is in
         return [
-            f"painters.{path.stem}.{mutant}"
+            f"{module_of(path, BUILD / name)}.{mutant}"
             for path in mutated(name)
             for mutant in mutate_file_contents(str(path), path.read_text()).mutant_names
         ]
+
+
+def module_of(path: Path, folder: Path) -> str:
+    """The dotted name of a module of the copy in `folder`."""
+    return ".".join(path.relative_to(folder).with_suffix("").parts)
 
 
 def mutmut(folder: Path, *arguments: str) -> str:
@@ -166,8 +171,8 @@ def mutmut(folder: Path, *arguments: str) -> str:
     environment.pop("PYTHONPATH", None)  # the copy is the one to import
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        told = [line for line in done.stdout.splitlines() if line.strip() and line[0] not in SPINNER]
-        raise SystemExit("\n".join([*told[-40:], f"mutmut {arguments[0]} failed in {folder}"]))
+        said = [line for line in done.stdout.splitlines() if line.strip() and line[0] not in SPINNER]
+        raise SystemExit("\n".join([*said[-40:], f"mutmut {arguments[0]} failed in {folder}"]))
     return done.stdout
 
 
@@ -212,8 +217,8 @@ def main() -> None:
         if options.sample and options.sample < len(everything):
             chosen = sorted(random.Random(options.seed).sample(everything, options.sample))
         states = run(name, chosen, options.processes)
-        for module in dict.fromkeys(mutant.split(".")[1] for mutant in chosen):
-            print(row(module, [state for mutant, state in states.items() if mutant.split(".")[1] == module]))
+        for module in dict.fromkeys(mutant.rpartition(".")[0] for mutant in chosen):
+            print(row(module, [state for mutant, state in states.items() if mutant.rpartition(".")[0] == module]))
         of = "" if len(chosen) == len(everything) else f" (of {len(everything)})"
         print(row(f"= {name}{of}", states.values()), flush=True)
 
