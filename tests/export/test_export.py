@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from support.exports import NAMES, SEQUENCES, START, N, planned
+from support.export_cases import NAMES, SEQUENCES, START, N, planned
 from support.models import ARCHITECTURES, CACHE, PAD, make_model, padded_batch, prompts, shared_model
 from support.reference import assert_same, logits
 from transformers import PreTrainedModel, dynamic_module_utils

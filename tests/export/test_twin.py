@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.exports import planned
+from support.export_cases import planned
 from support.models import CACHE, padded_batch, prompts
 from torch import Tensor
 
