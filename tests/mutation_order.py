@@ -13,7 +13,7 @@ settings.load_profile("mutation")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Nothing; sorts by the seconds that mutmut has measured, once it has."""
+    """Sort by the seconds that mutmut has measured, once it has."""
     measured = Path("mutmut-stats.json")
     if measured.is_file():
         seconds = json.loads(measured.read_text())["duration_by_test"]

@@ -97,7 +97,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
 
     check_workers(engine, workers)
     if tflops is not None and not plan_only:
-        raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
+        raise UsageError("--tflops is for --plan-only: a sweep measures its own time")
     out = to or reproduction.default_folder(model=model, encoder=encoder, paper=paper, quick=quick)
     spare_cores()
     with stoppable("" if plan_only else kept_records(out)) as stops:

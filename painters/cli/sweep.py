@@ -91,7 +91,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
     if encoder is not None and no_encoder:
         raise UsageError("--encoder and --no-encoder: give one of the two")
     if tflops is not None and not plan_only:
-        raise UsageError("--tflops belongs to --plan-only: a sweep measures what it takes")
+        raise UsageError("--tflops is for --plan-only: a sweep measures its own time")
     overrides = sweeps.Overrides(
         model=model,
         encoder=encoder,

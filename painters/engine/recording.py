@@ -225,7 +225,7 @@ class _RecorderList(nn.ModuleList):
         return iter(self.recorders)
 
     def forward(self, stream: Tensor) -> Any:
-        """Return what a Sequential returns, whose loop is its own forward."""
+        """Run the recorders one after the other, as the forward of an `nn.Sequential` runs its layers."""
         for recorder in self.recorders:
             stream = recorder(stream)
         return stream

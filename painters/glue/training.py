@@ -197,9 +197,9 @@ def with_memory_advice(values: Iterable[K], tuning: Tuning, batch_size: int) -> 
         if not is_exhausted(error):
             raise
         raise MemoryExhausted(
-            f"fine-tuning in batches of {tuning.batch_size} and scoring in batches of {batch_size} has no room in "
-            f"memory, and both are part of the protocol: give smaller ones (batch_size in tuning and protocol), or "
-            f"fewer tokens (max_length, now {tuning.max_length}): {first_line(error)}"
+            f"fine-tuning in batches of {tuning.batch_size} and scoring in batches of {batch_size} does not fit into "
+            f"memory. Batch sizes are part of the protocol, so they are not halved: give smaller ones (batch_size in "
+            f"tuning and protocol), or fewer tokens (max_length, now {tuning.max_length}): {first_line(error)}"
         ) from error
 
 

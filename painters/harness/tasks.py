@@ -235,7 +235,8 @@ def _build(name: str, task: Any, protocol: ScoringProtocol) -> Prepared:
 def _shots(name: str, task: Any, shots: int | None) -> int:
     """Return the number of shots: `shots`, or the task's own where that is None.
 
-    Raises TaskError where lm-eval would use another number without saying so, or shots that leak answers.
+    Raises TaskError where lm-eval would silently use another number, or would draw the examples from the very documents
+    that are scored.
     """
     own = task.get_config("num_fewshot")
     if shots is None:

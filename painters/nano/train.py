@@ -94,7 +94,7 @@ class Training(Generic[N]):
         raise NotImplementedError
 
     def _loss(self, step: int, blend: float) -> torch.Tensor:
-        """Return the loss of `step`, with the mixture at `blend`; a scalar."""
+        """Return the loss of one training step, a scalar; `blend` sets the mixture of documents."""
         raise NotImplementedError
 
     def run(self, save_every: int = 250, compiled: bool = True) -> Iterator[dict[str, float]]:

@@ -81,7 +81,7 @@ def payload(records: Sequence[Record]) -> Payload:
 
 
 class _Tables:
-    """The values that rows refer to by number."""
+    """Lists of distinct values, which the rows of the page refer to by index."""
 
     def __init__(self) -> None:
         self.plans, self.settings, self.groups = DistinctValues(), DistinctValues(), DistinctValues()

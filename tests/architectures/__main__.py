@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
-    """Nothing; the repository's table and page hold these rows."""
+    """Write these rows into the repository's table and page."""
     head = {"transformers": transformers.__version__, "types": len(CONFIG_MAPPING.keys())}
     ordered = sorted(rows, key=lambda row: row["type"])
     TABLE.write_text("".join(json.dumps(row) + "\n" for row in (head, *ordered)))

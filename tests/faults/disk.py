@@ -41,7 +41,7 @@ def alone(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def mount(folder: Path, options: str) -> None:
-    """Nothing; in `folder` is a file system in memory with these options; what is in one already stays."""
+    """Mount a file system in memory at `folder` with these options; what one holds already stays."""
     again = "remount," if os.path.ismount(folder) else ""
     subprocess.run(["mount", "-t", "tmpfs", "-o", again + options, "none", str(folder)], check=True)
 

@@ -157,7 +157,7 @@ def _tracebacks(told: str) -> list[str]:
 
 
 def _fire(writer: Writer, store: Path) -> None:
-    """Nothing; the writer gets its signal when that is due."""
+    """Send the writer its signal when it is due."""
     if writer.sent:
         return
     if writer.due is None and (not writer.after or _size(writer, store) >= writer.after):
@@ -173,7 +173,7 @@ def _size(writer: Writer, store: Path) -> int:
 
 
 def _note(writer: Writer, code: int, store: Path, tally: Tally) -> None:
-    """Nothing; the tally knows how the writer ended."""
+    """Count how the writer ended."""
     if code == 0:
         tally.finished += 1
     elif writer.sent and code in (-writer.signal, 128 + writer.signal):
@@ -184,7 +184,7 @@ def _note(writer: Writer, code: int, store: Path, tally: Tally) -> None:
 
 
 def _end(running: dict[int, Writer]) -> None:
-    """Nothing; no writer runs any more. These are not counted."""
+    """End the writers that still run, without counting them."""
     for process in running:
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
@@ -194,7 +194,7 @@ def _end(running: dict[int, Writer]) -> None:
 def _compare(
     work: Callable[[Path], object], store: Path, whole: list[Record], seen: set[bytes], tally: Tally, log: Path
 ) -> None:
-    """Nothing; one more writer finishes, and the tally knows what is in the store then."""
+    """Let one more writer finish, and count what is in the store then."""
     seen |= _lines(store)
     _, status = os.waitpid(fork(partial(work, store), log), 0)
     if code := os.waitstatus_to_exitcode(status):

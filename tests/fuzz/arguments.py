@@ -109,7 +109,7 @@ def check(given: list[str], watch: Watch) -> str:
 
 @cache
 def prepare() -> None:
-    """Nothing; the folder holds a sound experiment, a broken one, broken records and a folder."""
+    """Write a sound experiment, a broken one, broken records and a folder into the folder."""
     folder = Path(FOLDER.name)
     sound = "title: x\nmodels: nano-llama\ntasks: nano_arc\nvariants: [skip]\n"
     (folder / "good.yaml").write_text(sound, encoding="utf-8")

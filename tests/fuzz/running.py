@@ -126,7 +126,7 @@ def run(part: Part, seed: int, cases: int, first: int = 0, time_box: float | Non
 
 
 def one(tally: Tally, given: Any, number: int, quiet: bool) -> None:
-    """Nothing; the case is in the tally."""
+    """Count the case."""
     part = tally.part
     try:
         outcome = limited(tally, given, number)

@@ -38,7 +38,7 @@ BATCH = 3  # divides none of the numbers of requests: last batches are short
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_inventory() -> Iterator[None]:
-    """Nothing; lm-eval's simple_evaluate otherwise runs a second of subprocesses to describe the machine."""
+    """Keep lm-eval's simple_evaluate from running a second of subprocesses to describe the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
         yield

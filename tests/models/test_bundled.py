@@ -29,7 +29,7 @@ BATCH = 8
 
 @pytest.fixture(scope="module", autouse=True)
 def _no_inventory() -> Iterator[None]:
-    """Nothing; lm-eval's simple_evaluate otherwise runs subprocesses to describe the machine."""
+    """Keep lm-eval's simple_evaluate from running subprocesses to describe the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lm_eval.evaluator, "add_env_info", lambda results: None)
         yield

@@ -41,7 +41,7 @@ EVERY = [pytest.param(name, block, id=f"{name}:{block.line}") for name, block in
 
 
 def read(page: str, reader: Reader, folder: Path, *, slow: bool) -> None:
-    """Nothing; the blocks of the page ran, the slow ones too if asked, with the committed records at hand."""
+    """Run the blocks of the page, with the committed records at hand; the slow ones only if `slow`."""
     shutil.copytree(ROOT / "results", folder / "results")
     for block in blocks(PAGES[page]):
         if block.not_run is None and (slow or not block.slow):

@@ -73,13 +73,13 @@ class Page:
             self._note(message)
 
     def open(self, path: Path) -> None:
-        """Nothing; the file is loaded, and `errors` and `requests` are of it alone."""
+        """Load the file; `errors` and `requests` are then of it alone."""
         self.errors, self.requests, self._loaded = [], [], False
         self.call("Page.navigate", url=path.resolve().as_uri())
         self._until(lambda: self.evaluate("0") == 0 and self._loaded, f"{path} did not load")  # asking takes in events
 
     def wait(self, script: str) -> None:
-        """Nothing; the expression is true by now."""
+        """Wait until the expression is true."""
         self._until(lambda: bool(self.evaluate(script)), f"{script} did not become true")
 
     @staticmethod
@@ -96,19 +96,19 @@ class Page:
         return answer["result"].get("value")
 
     def press(self, key: str, code: int, text: str = "") -> None:
-        """Nothing; the key went down and up where the focus is."""
+        """Press and release the key where the focus is."""
         about = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         self.call("Input.dispatchKeyEvent", type="keyDown", **about, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **about)
 
     def show(self, width: int, height: int = 900, *, dark: bool = False) -> None:
-        """Nothing; the page is so many pixels wide, in the light or the dark."""
+        """Make the page so many pixels wide, in light or dark colours."""
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def screenshot(self, path: Path, top: int = 0, height: int | None = None) -> None:
-        """Nothing; the picture of the whole page, or of so many pixels from `top`, is in the file."""
+        """Write a picture of the whole page, or of so many pixels from `top`."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
         clip = {"x": 0, "y": top, "width": size["width"], "height": height or size["height"] - top, "scale": 1}
         shot = self.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)

@@ -74,7 +74,7 @@ def execute(path: Path, scratch: Path) -> NotebookNode:
 
 
 def write(book: NotebookNode, path: Path) -> None:
-    """Nothing; the notebook is in the file, always with the same bytes: no ids, times or versions of this run."""
+    """Write the notebook, always with the same bytes: without ids, times or versions of this run."""
     path.write_text(text(book), encoding="utf-8")
 
 
@@ -91,7 +91,7 @@ def text(book: NotebookNode) -> str:
 
 
 def main(names: list[str]) -> None:
-    """Nothing; the notebooks named, or all, hold the outputs of a run that just took place."""
+    """Run the notebooks named, or all, and keep their outputs in them."""
     for path in NOTEBOOKS:
         if names and path.stem not in names:
             continue

@@ -92,7 +92,7 @@ class Reader:
         self._names: dict[str, Any] = {"__name__": "page"}
 
     def read(self, block: Block) -> None:
-        """Nothing; AssertionError where the block fails or prints something else than the page says."""
+        """Run the block; AssertionError where it fails or prints something else than the page shows."""
         where = f"{self.page}, line {block.line}"
         if block.title:
             Path(block.title).write_text(block.code, encoding="utf-8")
@@ -124,7 +124,7 @@ class Reader:
 
 
 def installed(folder: Path) -> None:
-    """Nothing; the Makefile is in the folder, and takes this Python for its environment with everything installed."""
+    """Put the Makefile into the folder, with this Python as its environment, in which everything is installed."""
     venv = folder / ".venv"
     (venv / "bin").mkdir(parents=True)
     for name in ("python", "painters"):
@@ -136,7 +136,7 @@ def installed(folder: Path) -> None:
 
 
 def compare(found: str, shown: str, where: str, *, exact: bool) -> None:
-    """Nothing; AssertionError where they differ: in a letter, or with numbers left out of account."""
+    """Raise AssertionError where they differ: in a letter, or with numbers left out of account."""
 
     def lines(text: str) -> list[str]:
         kept = [line.rstrip() for line in text.strip("\n").splitlines()]
@@ -146,7 +146,7 @@ def compare(found: str, shown: str, where: str, *, exact: bool) -> None:
 
 
 def check(words: list[str]) -> None:
-    """Nothing; AssertionError where a command line would not be understood."""
+    """Raise AssertionError where a command line would not be understood."""
     while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
         words = words[1:]
     if words[:2] == ["accelerate", "launch"]:
@@ -158,7 +158,7 @@ def check(words: list[str]) -> None:
 
 
 def check_painters(words: list[str]) -> None:
-    """Nothing; AssertionError where painters would refuse the options."""
+    """Raise AssertionError where painters would refuse the options."""
     from typer._click.exceptions import ClickException
     from typer.main import get_command
 
@@ -179,7 +179,7 @@ def check_painters(words: list[str]) -> None:
 
 
 def check_lm_eval(words: list[str]) -> None:
-    """Nothing; AssertionError where lm-eval would refuse the options."""
+    """Raise AssertionError where lm-eval would refuse the options."""
     from painters.harness.lm_eval_cli import parse_arguments
 
     try:
@@ -189,13 +189,13 @@ def check_lm_eval(words: list[str]) -> None:
 
 
 def check_make(words: list[str]) -> None:
-    """Nothing; AssertionError where the Makefile has no such target."""
+    """Raise AssertionError where the Makefile has no such target."""
     targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(words) <= targets, f"make {shlex.join(words)}: the Makefile has no such target"
 
 
 def check_pip(words: list[str]) -> None:
-    """Nothing; AssertionError where an extra of painters is asked for that there is not."""
+    """Raise AssertionError where painters has no extra of this name."""
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     asked = {name for word in words for found in re.findall(r"\[([\w,]+)\]", word) for name in found.split(",")}
     assert words[0] == "install", words

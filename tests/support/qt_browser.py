@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> None:
-    """Nothing; a blank page waits for the DevTools protocol until the process is ended."""
+    """Show a blank page that waits for the DevTools protocol until the process is ended."""
     os.environ["QT_QPA_PLATFORM"] = "offscreen"
     flags = [flag for flag in sys.argv[1:] if flag.startswith("--remote-debugging-port")]
     # The sandbox of Chromium refuses to run as root, as containers do; the pages are the tests' own.

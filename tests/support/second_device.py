@@ -74,7 +74,7 @@ class _Move(AlignDevicesHook):
 
 
 def split(model: Any) -> None:
-    """Nothing; every other layer lies on the second device, and all modules move what they are given to theirs."""
+    """Put every other layer on the second device, and let all modules move their inputs to their own."""
     stack = LayerStack.find(model)
     for index, layer in enumerate(stack.layers):
         if index % 2:
