@@ -111,7 +111,8 @@ def check_weights(name: str, loading_info: dict[str, Any]) -> None:
     if missing:
         raise ModelError(
             f"model {name!r}: its checkpoint lacks {len(missing)} of the weights that its config.json asks for, such "
-            f"as {missing[0]}, and transformers would fill them at random. Complete the checkpoint, or correct its config.json"
+            f"as {missing[0]}, and transformers would fill them at random. Complete the checkpoint, or correct its "
+            "config.json"
         )
 
 
