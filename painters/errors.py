@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-__all__ = ["PaintersError", "PaintersWarning", "class_and_first_line", "first_line", "printable"]
+__all__ = ["PaintersError", "PaintersWarning", "SimilarityError", "class_and_first_line", "first_line", "printable"]
 
 _MAX_LENGTH = 200  # characters of an error that are quoted in a message
 
@@ -23,6 +23,12 @@ class PaintersError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+
+class SimilarityError(PaintersError, ValueError):
+    """A similarity that does not exist, or inputs for which none can be computed."""
+
+    exit_code = 2
 
 
 class PaintersWarning(UserWarning):

@@ -111,7 +111,7 @@ def greedy(  # noqa: PLR0913 - options of a public call, by keyword
 ) -> list[list[int]]:
     """Decode the likeliest tokens behind each prompt.
 
-    Prompts that are longest with their drafts begin first. While a batch runs, the keys and values of half as many
+    The prompts that are longest, drafts included, begin first. While a batch runs, the keys and values of half as many
     further prompts may wait beside it.
 
     Where memory does not suffice, prompts that are not finished begin again in half as many rows.

@@ -48,7 +48,8 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
 ) -> pd.DataFrame:
     """Score `plans` on `tasks` and return a table with one row for each plan, task and metric.
 
-    Plans run together what they have in common, and so do requests. That moves log-likelihoods by float rounding
+    What plans have in common runs once, which changes no bit. So does what requests have in common, which moves
+    log-likelihoods by float rounding
     only. With `exact_batching` they are lm-eval's to the last digit, and take longer (`Scorer.score`).
 
     Args:
@@ -70,6 +71,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         The table; `painters.results.frame` lists its columns.
 
     Raises:
+        MemoryExhausted: One row does not fit into memory; or, with `exact_batching`, a batch does not.
         ModelError: The model cannot be loaded, is an encoder, or comes without its tokenizer.
         PlanError: There is no plan, or one does not fit the model.
         SurgeryError: The model or its cache cannot follow a plan.

@@ -40,7 +40,7 @@ class Reproduction:
     Attributes:
         out: The folder of the records.
         forecast: What was missing, and what it was estimated to cost; None with `check`, which scores in any case.
-        similarities_missing: The number of similarities without a record before.
+        similarities_missing: The number of similarities that had no record when the call began.
         summary: What the sweep did; None if no cell was missing, or with `plan_only`.
         similarities_measured: The number of similarities that were measured.
         similarities_failed: Why each of the others could not be measured.

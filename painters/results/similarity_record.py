@@ -14,23 +14,17 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from painters.errors import PaintersError
+from painters.errors import SimilarityError
 from painters.results.files import read_intact, replace_file, report_faults
 from painters.results.lines import seal
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["SimilarityError", "SimilarityRecord", "Square", "folder_of", "holds_similarities", "keep", "read"]
+__all__ = ["SimilarityRecord", "Square", "folder_of", "holds_similarities", "keep", "read"]
 
 Square: TypeAlias = tuple[tuple[float | None, ...], ...]
 """A matrix [states, states] as nested tuples; None where a number does not exist."""
-
-
-class SimilarityError(PaintersError, ValueError):
-    """A similarity that does not exist, or inputs for which none can be computed."""
-
-    exit_code = 2
 
 
 class SimilarityRecord(BaseModel):

@@ -34,7 +34,7 @@ class Sharing:
     Args:
         model: The model, in evaluation mode when it is run.
         plans: The plans, or their texts. Those that occur twice are run once.
-        path: Which list of layers is meant where it is not found or another one is meant, as in `painters.surgery`.
+        path: Which list of layers to use where none is found, or not the one you want, as in `painters.surgery`.
         stack: The stack of `model`, if `LayerStack.find` found it before; give it instead of `path`.
         checked: Whether the plans were checked against `stack` before: `Program(plan, stack)` raised nothing. They are
             not checked again then.

@@ -7,9 +7,9 @@ torch.
 from __future__ import annotations
 
 from painters._lazy import make_callable
+from painters.errors import SimilarityError
 from painters.similarity.functions import (
     MODES,
-    SimilarityError,
     angular_distance,
     block_influence,
     measure,

@@ -5,8 +5,6 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from painters.results.similarity_record import folder_of
-
 __all__ = ["check_folder"]
 
 
@@ -27,6 +25,8 @@ def check_folder(out: str | Path) -> None:
         >>> Path("runs").exists()
         False
     """
+    from painters.results.similarity_record import folder_of
+
     folder = folder_of(out)
     created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)

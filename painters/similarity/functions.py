@@ -11,9 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from painters.errors import SimilarityError
 from painters.plan import Plan
 from painters.progress import progress_callback
-from painters.results.similarity_record import SimilarityError
 from painters.similarity.options import DocumentProgress, MeasureOptions
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MODES",
-    "SimilarityError",
     "angular_distance",
     "block_influence",
     "measure",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from painters.results.similarity_record import SimilarityError
+from painters.errors import SimilarityError
 
 __all__ = ["Text", "read_inputs", "sentence_tasks"]
 

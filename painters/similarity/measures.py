@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from painters.results.similarity_record import SimilarityError
+from painters.errors import SimilarityError
 
 __all__ = ["FlatCosine", "LastTokenAngle", "Measure", "StateBatch", "StateMean", "StateProfile", "TokenCosine"]
 

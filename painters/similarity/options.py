@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from painters.results.similarity_record import SimilarityError
+from painters.errors import SimilarityError
 
 __all__ = ["DocumentProgress", "MeasureOptions"]
 

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from painters.engine import surgery
+from painters.errors import SimilarityError
 from painters.plan import Plan
 from painters.results.provenance import model_fields, timestamp
-from painters.results.similarity_record import SimilarityError, SimilarityRecord
+from painters.results.similarity_record import SimilarityRecord
 from painters.similarity.inputs import Text
 from painters.similarity.measures import FlatCosine, Measure, StateBatch, StateMean, StateProfile, TokenCosine
 from painters.similarity.options import DocumentProgress
