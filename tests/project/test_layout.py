@@ -242,7 +242,7 @@ def test_import_painters_is_light() -> None:
 
 def test_help_is_light() -> None:
     runs = [loaded_by("--help") for _ in range(3)]
-    assert not runs[0][0] & (HEAVY | {"pandas"})
+    assert not runs[0][0] & (HEAVY | {"pandas", "pydantic"})
     assert min(seconds for _, seconds in runs) < 0.5
 
 
