@@ -276,7 +276,7 @@ def too_few(difference: float, error: float | None, documents: int, apart: int |
 
     Examples:
         >>> too_few(0.02, 0.02, documents=100)
-        '100 documents; about 400 would show a difference of this size'
+        '100 documents; about 400 would show one of this size'
         >>> print(too_few(0.2, 0.02, documents=100))
         None
     """
@@ -287,7 +287,7 @@ def too_few(difference: float, error: float | None, documents: int, apart: int |
     if documents < FEW and not is_clear:
         return f"{documents} documents; take {FEW} or more"
     if needed is not None and needed > documents:
-        return f"{documents:,} documents; about {_rounded_up(needed):,} would show a difference of this size"
+        return f"{documents:,} documents; about {_rounded_up(needed):,} would show one of this size"
     if apart is not None and apart < FEW_APART:
         return f"{apart} of {documents:,} documents tell the two apart; the standard error is rough"
     return None

@@ -213,7 +213,7 @@ def test_many_documents_are_drawn_in_blocks() -> None:
         (29, 10, 9, 0, "29 documents; take 30 or more"),
         (29, 10, 10, 8, "29 documents; take 30 or more"),
         (20, 2, 18, 0, None),  # 90 points; so few tell that too
-        (500, 400, 20, 12, "500 documents; about 1,000 would show a difference of this size"),
+        (500, 400, 20, 12, "500 documents; about 1,000 would show one of this size"),
         (500, 400, 9, 0, "9 of 500 documents tell the two apart; the standard error is rough"),
     ],
 )
