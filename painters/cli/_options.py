@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from painters import variants
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._errors import UsageError
 from painters.plan import Plan
 
@@ -31,7 +31,7 @@ VariantOption = Annotated[
     str | None,
     typer.Option(
         help=f"A named rule that builds the plan: {', '.join(variants.VARIANTS)}.",
-        autocompletion=_cli_complete.variant_names,
+        autocompletion=_complete.variant_names,
         rich_help_panel=PLAN,
     ),
 ]
@@ -56,7 +56,7 @@ ByOption = Annotated[
 
 def named_model(description: str) -> Any:
     """Return an option that names a model, with `description` as its help."""
-    return typer.Option(help=description, autocompletion=_cli_complete.model_names, rich_help_panel=MODEL)
+    return typer.Option(help=description, autocompletion=_complete.model_names, rich_help_panel=MODEL)
 
 
 ModelOption = Annotated[str, named_model("Bundled model, local folder or hub name.")]
@@ -64,7 +64,7 @@ RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit 
 DtypeOption = Annotated[Dtype, typer.Option(help="Number type of the weights.", rich_help_panel=MODEL)]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(help="Device: cpu, cuda, cuda:1 or mps.", autocompletion=_cli_complete.devices, rich_help_panel=MODEL),
+    typer.Option(help="Device: cpu, cuda, cuda:1 or mps.", autocompletion=_complete.devices, rich_help_panel=MODEL),
 ]
 DeviceMapOption = Annotated[
     str | None,
@@ -103,7 +103,7 @@ NumbersArgument = Annotated[
     typer.Argument(
         metavar="FIGURE",
         help="Figures, such as 4 11 or fig4 fig11, or all.",
-        autocompletion=_cli_complete.figure_numbers,
+        autocompletion=_complete.figure_numbers,
     ),
 ]
 PlanOnlyOption = Annotated[
@@ -120,6 +120,12 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON and nothing else.", rich_help_panel=OUTPUT)
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no hints.", rich_help_panel=OUTPUT)]
+
+
+def check_tflops(tflops: float | None, plan_only: bool) -> None:
+    """Raise UsageError for a speed where nothing is forecast."""
+    if tflops is not None and not plan_only:
+        raise UsageError("--tflops is for --plan-only: a sweep measures its own time")
 
 
 def check_workers(engine: Engine, workers: int | None) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from painters import __version__
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._console import err, plain
 from painters.cli._errors import EXIT_CODES, STOPPED, USAGE, exit_code_of, format_error
 from painters.cli._loading import spare_cores
@@ -47,8 +47,8 @@ app = typer.Typer(
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-    show_completion: _cli_complete.ShowOption = None,
-    install_completion: _cli_complete.InstallOption = None,
+    show_completion: _complete.ShowOption = None,
+    install_completion: _complete.InstallOption = None,
 ) -> None:
     """Answer the options of `painters` itself, and silence all processes but the main one."""
     if version:
@@ -99,10 +99,10 @@ def main() -> NoReturn:
         from typer import rich_utils  # the module that prints help
 
         rich_utils.FORCE_TERMINAL = False
-    _cli_complete.register()
+    _complete.register()
     try:
         with short_warnings(), stoppable():
-            code = app(prog_name=_cli_complete.NAME, standalone_mode=False)
+            code = app(prog_name=_complete.NAME, standalone_mode=False)
             if code == STOPPED:  # typer turns KeyboardInterrupt into this code
                 raise KeyboardInterrupt
     except Exception as error:

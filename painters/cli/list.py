@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from painters import tasks, variants
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._console import out, print_result
 from painters.cli._errors import UsageError
 from painters.cli._options import JsonOption, QuietOption
@@ -41,14 +41,14 @@ def list_models(
         typer.Option(
             metavar="NAME|DIR",
             help="Show where this model keeps its layers. Reads its configuration alone.",
-            autocompletion=_cli_complete.model_names,
+            autocompletion=_complete.model_names,
         ),
     ] = None,
     stack: Annotated[
         str | None,
         typer.Option(
             help="With --inspect: the stack of layers: encoder, decoder, vision or a path.",
-            autocompletion=_cli_complete.stacks,
+            autocompletion=_complete.stacks,
         ),
     ] = None,
     trust_remote_code: Annotated[

@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from painters.cli._console import print_result, progress
-from painters.cli._errors import FAILURE, UsageError
+from painters.cli._errors import FAILURE
 from painters.cli._loading import spare_cores
 from painters.cli._options import (
     MODEL,
@@ -32,6 +32,7 @@ from painters.cli._options import (
     QuietOption,
     TflopsOption,
     WorkersOption,
+    check_tflops,
     check_workers,
     named_model,
 )
@@ -96,8 +97,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
     from painters.sweep import TFLOPS
 
     check_workers(engine, workers)
-    if tflops is not None and not plan_only:
-        raise UsageError("--tflops is for --plan-only: a sweep measures its own time")
+    check_tflops(tflops, plan_only)
     out = to or reproduction.default_folder(model=model, encoder=encoder, paper=paper, quick=quick)
     spare_cores()
     with stoppable("" if plan_only else kept_records(out)) as stops:

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from painters import variants
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
 from painters.cli._loading import load
@@ -77,7 +77,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         str | None,
         typer.Option(
             help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
-            autocompletion=_cli_complete.task_names,
+            autocompletion=_complete.task_names,
             rich_help_panel=SCORE,
         ),
     ] = None,

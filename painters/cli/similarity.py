@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
 from painters.cli._loading import load
@@ -74,7 +74,7 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
         str,
         typer.Option(
             help="Task, bundled or of lm-eval, or a .txt file with a document on each line.",
-            autocompletion=_cli_complete.input_names,
+            autocompletion=_complete.input_names,
             rich_help_panel=MEASURE,
         ),
     ] = "nano_lambada",
@@ -82,7 +82,7 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
         str,
         typer.Option(
             help=f"Mode: {', '.join(MODES)} (flat is the paper's), or all.",
-            autocompletion=_cli_complete.modes,
+            autocompletion=_complete.modes,
             rich_help_panel=MEASURE,
         ),
     ] = "token",

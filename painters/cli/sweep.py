@@ -12,7 +12,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters.cli import _complete as _cli_complete
+from painters.cli import _complete
 from painters.cli._console import print_result, progress, two_columns
 from painters.cli._errors import FAILURE, UsageError
 from painters.cli._loading import spare_cores
@@ -32,6 +32,7 @@ from painters.cli._options import (
     QuietOption,
     TflopsOption,
     WorkersOption,
+    check_tflops,
     check_workers,
     named_model,
 )
@@ -52,7 +53,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
         typer.Argument(
             metavar="EXPERIMENT",
             help="Figures, such as 4 or fig4; names, such as paper/fig4; or YAML files.",
-            autocompletion=_cli_complete.experiment_names,
+            autocompletion=_complete.experiment_names,
         ),
     ],
     model: Annotated[str | None, named_model("Score this decoder instead of the experiment's.")] = None,
@@ -90,8 +91,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
     check_workers(engine, workers)
     if encoder is not None and no_encoder:
         raise UsageError("--encoder and --no-encoder: give one of the two")
-    if tflops is not None and not plan_only:
-        raise UsageError("--tflops is for --plan-only: a sweep measures its own time")
+    check_tflops(tflops, plan_only)
     overrides = sweeps.Overrides(
         model=model,
         encoder=encoder,

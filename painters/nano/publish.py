@@ -68,6 +68,21 @@ def _last_loss(run: Path) -> float:
         return float(list(csv.DictReader(file))[-1]["loss"])
 
 
+def card_fields(config: Mapping[str, Any], training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the cards of both models say of their shape, size and training."""
+    return {
+        "layers": config["num_hidden_layers"],
+        "hidden": config["hidden_size"],
+        "intermediate": config["intermediate_size"],
+        "heads": config["num_attention_heads"],
+        "vocabulary": config["vocab_size"],
+        "parameters": training["parameters"] / 1e6,
+        "megabytes": training["weights_bytes"] / 1e6,
+        "minutes": training["seconds"] / 60,
+        "loss": training["final_loss"],
+    }
+
+
 def write_card(scores: Mapping[str, Score], environment: str, folder: Path = FOLDER) -> Path:
     """Write the model card from `training.json` and the scores of the bundled tasks; return its path."""
     training = json.loads((folder / "training.json").read_text())
@@ -80,16 +95,8 @@ def write_card(scores: Mapping[str, Score], environment: str, folder: Path = FOL
     path = folder / "README.md"
     path.write_text(
         _CARD.format(
-            layers=config["num_hidden_layers"],
-            hidden=config["hidden_size"],
-            intermediate=config["intermediate_size"],
-            heads=config["num_attention_heads"],
-            vocabulary=config["vocab_size"],
-            parameters=training["parameters"] / 1e6,
-            megabytes=training["weights_bytes"] / 1e6,
+            **card_fields(config, training),
             tokens=training["tokens"] / 1e6,
-            minutes=training["seconds"] / 60,
-            loss=training["final_loss"],
             rows=rows,
             rows_=recipe["rows"],
             environment=environment,

@@ -10,7 +10,7 @@ from painters import glue
 from painters.experiment.tuning import Tuning
 from painters.nano.encoder.masking import HIDE
 from painters.nano.make_glue import TASKS
-from painters.nano.publish import ENCODER_FOLDER
+from painters.nano.publish import ENCODER_FOLDER, card_fields
 from painters.plan import Plan
 from painters.results import Record
 
@@ -63,16 +63,8 @@ def write_encoder_card(scores: Mapping[str, list[tuple[float, float]]], folder: 
     path = folder / "README.md"
     path.write_text(
         _CARD.format(
-            layers=config["num_hidden_layers"],
-            hidden=config["hidden_size"],
-            intermediate=config["intermediate_size"],
-            heads=config["num_attention_heads"],
-            vocabulary=config["vocab_size"],
-            parameters=training["parameters"] / 1e6,
-            megabytes=training["weights_bytes"] / 1e6,
+            **card_fields(config, training),
             positions=training["tokens"] / 1e6,
-            minutes=training["seconds"] / 60,
-            loss=training["final_loss"],
             hide=HIDE,
             scored=rows,
             seeds=" and ".join(map(str, SEEDS)),
