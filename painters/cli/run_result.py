@@ -16,6 +16,7 @@ from painters import results
 from painters.cli import remarks
 from painters.plan import Plan
 from painters.results import Record, scoring
+from painters.results.shares import is_share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,6 +71,11 @@ class RunResult:
         cells = {(r.task, r.date): r.seconds for r in self.records if r.plan == str(plan)}
         return sum(cells.values())
 
+    def _is_share(self, task: str, metric: str) -> bool:
+        """Return whether the table shows this metric in per cent."""
+        records = [records[task, metric] for records in (self._of_plan, self._intact) if (task, metric) in records]
+        return is_share(metric, records[0].aggregation, [record.value for record in records])
+
     def as_json(self) -> dict[str, Any]:
         """Return everything in the table and under it, numbers unrounded; missing numbers are None."""
         columns = (
@@ -116,7 +122,7 @@ class RunResult:
             if not row.primary and not all_metrics:
                 continue
             base = intact.get((row.task, row.metric))
-            scale = 1.0 if row.metric.startswith("perplexity") else 100.0
+            scale = 100.0 if self._is_share(row.task, row.metric) else 1.0
             table.add_row(
                 row.task if row.primary else "",
                 row.metric,
@@ -152,11 +158,13 @@ class RunResult:
             f"depth {self.plan.depth} (intact {identity.depth}), "
             f"seconds {self.seconds(self.plan):.1f} (intact {self.seconds(identity):.1f})"
         )
+        shown = [record for record in self.records if record.primary or all_metrics]
+        others = sorted({record.metric for record in shown if not self._is_share(record.task, record.metric)})
+        unit = "Per cent" if not others else f"Per cent, but {', '.join(others)} as measured,"
         legend = (
-            "Per cent ± standard error; differences are paired by document.\n"
+            f"{unit} ± standard error; differences are paired by document.\n"
             "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
         )
-        shown = [record for record in self.records if record.primary or all_metrics]
         notes = [Text(note) for note in (*self.notes, *remarks.not_finite(self.records))]
         if few := list(remarks.too_few(shown)):
             notes.append(Text("\n".join(("Too few documents to tell whether there is a difference:", *few))))
@@ -183,6 +191,6 @@ def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:
     """Return `value` times `scale` as text, with its standard error where there is one; a dash for none."""
     if not _is_number(value):
         return "–"
-    digits = 1 if scale != 1.0 or abs(value) >= 10 else 2
+    digits = 1 if scale != 1.0 or abs(value) >= 10 else 2 if abs(value) >= 1 else 3
     text = f"{scale * value:+.{digits}f}" if signed else f"{scale * value:.{digits}f}"
     return f"{text} ± {scale * error:.{digits}f}" if _is_number(error) else text

@@ -14,6 +14,7 @@ from painters.drawing import plan_svg
 from painters.plan import Plan, PlanError
 from painters.results import Record
 from painters.results.record import NOT_IN_KEY
+from painters.results.shares import is_share
 
 __all__ = ["GROUP", "DistinctValues", "PackedOutcomes", "Payload", "describe_plan", "pack", "payload", "variant"]
 
@@ -206,11 +207,11 @@ def _protocol(record: Record) -> dict[str, Any]:
 
 def _mark_shares(settings: Sequence[dict[str, Any]], rows: Iterable[dict[str, Any]]) -> None:
     """Add to each setting whether its numbers are shares, which the page shows in per cent."""
-    shares = [not setting["metric"].startswith("perplexity") for setting in settings]
+    values: list[list[float | None]] = [[] for _ in settings]
     for row in rows:
-        shares[row["setting"]] &= row["value"] is None or -1 <= row["value"] <= 1
-    for setting, share in zip(settings, shares, strict=True):
-        setting["share"] = share
+        values[row["setting"]].append(row["value"])
+    for setting, measured in zip(settings, values, strict=True):
+        setting["share"] = is_share(setting["metric"], setting["aggregation"], measured)
 
 
 def _column(values: list[Any]) -> dict[str, Any] | list[Any]:
