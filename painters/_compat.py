@@ -10,8 +10,10 @@ Importing this module loads none of these libraries.
 
 from __future__ import annotations
 
+import contextlib
 from argparse import Namespace
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,7 +44,9 @@ __all__ = [
     "recorded_hidden_states",
     "set_attention_implementation",
     "set_name_or_path",
+    "set_origin",
     "uncompiled",
+    "without_gguf_bar",
 ]
 
 SEEN: Final = {
@@ -160,6 +164,16 @@ def commit_hash(config: Any) -> str | None:
     return commit if isinstance(commit, str) else None
 
 
+def set_origin(model: Any, name: str, revision: str) -> None:
+    """Give a model the name and the revision that records hold.
+
+    Relies on `PreTrainedConfig._commit_hash`. If it changes, records lack the digest of a GGUF file.
+    """
+    model.name_or_path = name
+    set_name_or_path(model.config, name)
+    model.config._commit_hash = revision
+
+
 def attention_implementation(config: Any) -> str | None:
     """Return the name of the attention that a model with this configuration uses, such as "sdpa".
 
@@ -228,6 +242,25 @@ def recorded_hidden_states(model_class: type[Any]) -> Any:
     Relies on `PreTrainedModel._can_record_outputs`. If it changes, stacks of layers are found by general rules alone.
     """
     return (getattr(model_class, "_can_record_outputs", None) or {}).get("hidden_states")
+
+
+@contextlib.contextmanager
+def without_gguf_bar() -> Iterator[None]:
+    """Hide the progress bar of transformers' GGUF reader, which its switch for bars does not reach.
+
+    Relies on the name `tqdm` in `transformers.modeling_gguf_pytorch_utils`. If it changes, the bar is shown.
+    """
+    from transformers import modeling_gguf_pytorch_utils as reader
+
+    bar = getattr(reader, "tqdm", None)
+    if bar is None:
+        yield
+        return
+    reader.tqdm = partial(bar, disable=True)
+    try:
+        yield
+    finally:
+        reader.tqdm = bar
 
 
 # ---------------------------------------------------------------------------------------------------------- accelerate

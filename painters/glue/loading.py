@@ -14,6 +14,7 @@ from painters.glue.training import seeded
 from painters.models import ModelError
 from painters.models import load as models
 from painters.models.hub import patiently
+from painters.models.source import find_source
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -57,14 +58,15 @@ def load_encoder(
     target = models.parse_device(device)
     config = models.read_config(name, revision, trust_remote_code)
     models.refuse_small_files(config, name, trust_remote_code)
-    source, shared = models.source_of(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    source = find_source(name)
+    shared = {"revision": revision, "trust_remote_code": trust_remote_code, **source.options}
     try:
-        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
+        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source.location, **shared))
         # The seed only keeps torch's random state as it was: the weights that are drawn here are dropped below.
         with models.only_errors(), models.bars(shown=False), seeded(0, torch.device("cpu")):
             model, loading_info = patiently(
                 lambda: transformers.AutoModelForSequenceClassification.from_pretrained(
-                    source,
+                    source.location,
                     config=config,
                     dtype="float32" if dtype == "auto" else dtype,
                     use_safetensors=True,

@@ -20,6 +20,7 @@ from painters.engine import KINDS_OF_KV, KV, surgery
 from painters.harness import generation
 from painters.harness.tasks import quiet
 from painters.models import BUNDLED, load_model
+from painters.models.source import find_source, join_gguf
 from painters.plan import Plan, PlanError
 from painters.ranks import Ranks, ranks
 from painters.stack import LayerStack
@@ -77,11 +78,14 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         parameters = {name: options.pop(name) for name in _PARAMETERS & options.keys()}
         _check(plan, kv, variant, parameters)
         self._identity = {"pretrained": str(getattr(pretrained, "name_or_path", pretrained)), **_lasting(options)}
-        if isinstance(pretrained, str) and pretrained in BUNDLED:
+        if isinstance(pretrained, str):
+            pretrained = join_gguf(pretrained, options.pop("gguf_file", None))
+        if isinstance(pretrained, str) and (pretrained in BUNDLED or find_source(pretrained).gguf_file):
             device = options.pop("device", None)
             if str(device).startswith("cuda") and not torch.cuda.is_available():
                 device = None  # lm-eval asks for one by default, and takes what there is
-            pretrained, options["tokenizer"] = load_model(pretrained, device=device)
+            dtype = str(options.pop("dtype", "auto"))
+            pretrained, options["tokenizer"] = load_model(pretrained, device=device, dtype=dtype)
         with quiet():  # it warns of models that are loaded already, which is how ours come
             super().__init__(pretrained=pretrained, **options)
         self._takes_use_cache = "use_cache" in inspect.signature(self.model.forward).parameters

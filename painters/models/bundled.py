@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from painters.models import fetched
+
 __all__ = ["NANO", "models", "num_layers"]
 
 NANO = Path(__file__).parents[1] / "nano"
@@ -25,10 +27,10 @@ def models() -> dict[str, Path]:
 
 
 def num_layers(model: str) -> int | None:
-    """Return the number of layers that the config.json of a bundled model or a folder states.
+    """Return the number of layers of a bundled model, of one that is fetched, or by the config.json of a folder.
 
     Args:
-        model: A bundled model, or the path of a folder.
+        model: A bundled model, one of `painters.models.fetched.MODELS`, or the path of a folder.
 
     Returns:
         The number; None where there is no such file, or it does not say.
@@ -39,6 +41,8 @@ def num_layers(model: str) -> int | None:
         >>> print(num_layers("no-such-folder"))
         None
     """
+    if model in fetched.MODELS:
+        return fetched.MODELS[model].num_layers
     path = models().get(model, Path(model)) / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

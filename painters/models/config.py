@@ -11,6 +11,7 @@ import transformers
 
 from painters.errors import PaintersError, first_line
 from painters.models.hub import patiently
+from painters.models.source import ModelSource
 from painters.plan import MAX_LAYERS
 
 MAX_LABELS = 1_000_000
@@ -36,7 +37,7 @@ class ModelRequestError(ModelError):
 
 def read_checked(
     name: str,
-    source: str,
+    source: ModelSource,
     revision: str | None,
     trust_remote_code: bool,
     not_found: Callable[[str, Exception], str],
@@ -45,7 +46,7 @@ def read_checked(
 
     Args:
         name: The model's name in messages.
-        source: Its folder, or its name on the hub.
+        source: Where it is.
         revision: Its branch, tag or commit on the hub.
         trust_remote_code: Run code that comes with the model.
         not_found: Makes the message of an error from `name` and the error, where there is nothing at `source`.
@@ -57,10 +58,17 @@ def read_checked(
         ModelError: There is no such model, or its file is unreadable, too large in some size, or names code to run.
     """
     try:
-        raw, _ = patiently(lambda: transformers.PreTrainedConfig.get_config_dict(source, revision=revision))
+        raw, _ = patiently(
+            lambda: transformers.PreTrainedConfig.get_config_dict(source.location, revision=revision, **source.options)
+        )
     except Exception as error:  # no such model, or a file that is no configuration
-        if Path(source).is_dir():
-            raise ModelError(f"model {name!r}: its config.json cannot be read: {first_line(error)}") from error
+        if source.is_local:
+            read = (
+                f"{source.gguf_file} cannot be read as a GGUF file"
+                if source.gguf_file
+                else "its config.json cannot be read"
+            )
+            raise ModelError(f"model {name!r}: {read}: {first_line(error)}") from error
         raise ModelError(not_found(name, error)) from error
     _refuse_sizes(raw, name)
     if not trust_remote_code:
@@ -68,7 +76,7 @@ def read_checked(
     try:
         return patiently(
             lambda: transformers.AutoConfig.from_pretrained(
-                source, revision=revision, trust_remote_code=trust_remote_code
+                source.location, revision=revision, trust_remote_code=trust_remote_code, **source.options
             )
         )
     except Exception as error:  # any: transformers checks little of a file that it did not write
@@ -78,16 +86,18 @@ def read_checked(
         ) from error
 
 
-def check_file_sizes(model: Any, name: str, folder: Path) -> None:
-    """Raise ModelError where `model` is far larger than the weight files in `folder`.
+def check_file_sizes(model: Any, name: str, path: Path) -> None:
+    """Raise ModelError where `model` is far larger than a GGUF file, or the weight files of a folder, at `path`.
 
     `model` is on the meta device. transformers would allocate the rest and draw it at random.
     """
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    stored = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    files = [path] if path.is_file() else list(path.glob("*.safetensors"))
+    stored = sum(file.stat().st_size for file in files)
+    described, weights = ("header", "the file has") if path.is_file() else ("config.json", "its *.safetensors have")
     if 0 < stored < MIN_BYTES_PER_PARAMETER * parameters:
         raise ModelError(
-            f"model {name!r}: its config.json describes {parameters:,} parameters, and its *.safetensors have "
+            f"model {name!r}: its {described} describes {parameters:,} parameters, and {weights} "
             f"{stored:,} bytes: they belong to another model, or are not whole"
         )
 

@@ -15,9 +15,10 @@ from transformers.models.auto import modeling_auto
 
 from painters import _compat
 from painters.errors import first_line
-from painters.models import bundled
+from painters.models import bundled, fetched, gguf
 from painters.models.config import ModelError, ModelRequestError, check_file_sizes, check_weights, read_checked
 from painters.models.hub import patiently
+from painters.models.source import ModelSource, find_source
 from painters.stack import without_wrapper
 
 __all__ = [
@@ -51,13 +52,16 @@ def load_model(
     trust_remote_code: bool = False,
     encoders: bool = False,
 ) -> tuple[Any, Any]:
-    """Load a model in evaluation mode, and its tokenizer. Only safetensors are read.
+    """Load a model in evaluation mode, and its tokenizer. Only safetensors and GGUF files are read.
+
+    The weights of a GGUF file are dequantised: the model is a plain one, which can be trained and exported.
 
     Args:
-        name: A bundled model, a folder that transformers can read, or a name on the hub; tried in this order.
+        name: A bundled model, one that `painters models --fetch` got, a folder that transformers can read, a GGUF file,
+            or a name on the hub, with `/file.gguf` behind it for a GGUF file there; tried in this order.
         revision: Branch, tag or commit on the hub.
         dtype: "float32", "bfloat16", "float16", or "auto": the dtype of the weights, and float32 for bundled models,
-            which are made for the CPU.
+            which are made for the CPU, and for GGUF files.
         device: Where the model goes, such as "cuda:1"; by default the first GPU, or the CPU without one.
         device_map: Instead of `device`: "auto" spreads the model over several GPUs.
         trust_remote_code: Run code that comes with the model.
@@ -90,29 +94,38 @@ def load_model(
     if not encoders:
         refuse_encoder(config, name)
     auto_class = _auto_class(config)
-    source, shared = source_of(name), {"revision": revision, "trust_remote_code": trust_remote_code}
+    source = find_source(name)
+    shared = {"revision": revision, "trust_remote_code": trust_remote_code, **source.options}
+    is_float32 = dtype == "auto" and (name in BUNDLED or source.gguf_file is not None)
+    options = gguf.load_options() if source.gguf_file else {}
     refuse_small_files(config, name, trust_remote_code)
     try:
-        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source, **shared))
+        tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source.location, **shared))
         with bars(shown=name not in BUNDLED and sys.stderr.isatty()), only_errors():
             model, loading_info = patiently(
                 lambda: auto_class.from_pretrained(
-                    source,
+                    source.location,
                     config=config,
-                    dtype="float32" if name in BUNDLED and dtype == "auto" else dtype,
+                    dtype="float32" if is_float32 else dtype,
                     device_map=device_map,
                     use_safetensors=True,
                     ignore_mismatched_sizes=True,  # check_weights refuses them, and names them
                     output_loading_info=True,
+                    **options,
                     **shared,
                 )
             )
     except Exception as error:  # any: transformers checks little of files that it did not write
         raise ModelError(
             f"model {name!r}: its config is there, and the rest cannot be read: {first_line(error)}. "
-            f"painters reads safetensors and a tokenizer of the transformers library, and no pickled weights"
+            f"painters reads safetensors and a tokenizer of the transformers library, or a GGUF file, and no pickled "
+            f"weights"
         ) from error
     check_weights(name, loading_info)
+    if source.gguf_file:
+        file = gguf.file_of(source, name, revision)
+        gguf.check_tokenizer(tokenizer, file, name)
+        gguf.finish(model, file, name)
     if target is not None:
         model.to(target)
     return model.eval(), tokenizer
@@ -234,9 +247,9 @@ def refuse_small_files(config: Any, name: str, trust_remote_code: bool) -> None:
         painters.models.config.ModelError: model 'broken': its config.json describes ... parameters, and its
         *.safetensors have 100 bytes: they belong to another model, or are not whole
     """
-    folder = Path(name)
-    if name not in BUNDLED and folder.is_dir():
-        check_file_sizes(_skeleton(config, name, trust_remote_code), name, folder)
+    source = find_source(name)
+    if name not in BUNDLED and source.is_local and source.path.exists():
+        check_file_sizes(_skeleton(config, name, trust_remote_code), name, source.path)
 
 
 def refuse_encoder(config: Any, name: str) -> None:
@@ -297,8 +310,9 @@ def describe(model: Any) -> tuple[str, str | None]:
         model: A model of the transformers library.
 
     Returns:
-        The bundled model's name, the folder, or the name on the hub; the class and "in memory" for a model that was
-        not loaded. And the commit; None for a model that is not from the hub.
+        The bundled model's name, the folder, the GGUF file, or the name on the hub; the class and "in memory" for a
+        model that was not loaded. And the commit on the hub, or the name of a GGUF file with its SHA-256; None for
+        other models.
 
     Examples:
         >>> model, _ = load_model("nano-llama", device="cpu")
@@ -344,21 +358,22 @@ def weights_digest(model: Any, samples: int = 4096) -> str:
     return digest.hexdigest()[:12]
 
 
-def source_of(name: str) -> str:
-    """Return where transformers finds the model `name`: a bundled model's folder, or the name itself."""
-    return str(BUNDLED.get(name, name))
-
-
 def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     """Return the configuration of the model `name`; ModelError where it is not there or cannot be used."""
-    source = source_of(name)
-    if Path(source).exists() or name in BUNDLED:
-        _require_files(name, Path(source))
+    source = find_source(name)
+    if source.gguf_file:
+        gguf.require_gguf(name)
+    if source.is_local:
+        _require_files(name, source)
         if revision is not None:
             raise ModelRequestError(
                 f"model {name!r} at revision {revision!r}: only the hub has revisions; leave it out"
             )
-    return read_checked(name, source, revision, trust_remote_code, _not_found)
+    config = read_checked(name, source, revision, trust_remote_code, _not_found)
+    if source.gguf_file:
+        causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+        config.architectures = [causal] if isinstance(causal, str) else None
+    return config
 
 
 def parse_device(device: str | None) -> torch.device:
@@ -390,11 +405,21 @@ def _check_device_map(device_map: str | None) -> None:
             ) from error
 
 
-def _require_files(name: str, folder: Path) -> None:
-    """Raise ModelError where `folder` is not a folder with a config.json."""
-    if folder.is_file():
+def _require_files(name: str, source: ModelSource) -> None:
+    """Raise ModelError where there is no GGUF file at `source`, or no folder with a config.json."""
+    path = source.path
+    if source.gguf_file is not None:
+        if name in fetched.MODELS and not fetched.MODELS[name].is_fetched:
+            raise ModelError(f"model {name!r} is not on this machine yet: {fetched.MODELS[name].advice}")
+        if not path.is_file():
+            raise ModelError(f"model {name!r}: there is no file of this name; check the path")
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise ModelError(f"model {name!r} is no GGUF file: it does not begin as one")
+        return
+    if path.is_file():
         raise ModelError(f"model {name!r} is a file: name the folder that config.json and *.safetensors are in")
-    if not (folder / "config.json").is_file():
+    if not (path / "config.json").is_file():
         if name in BUNDLED:
             raise ModelError(f"bundled model {name!r} is not in this installation: reinstall painters from a full copy")
         raise ModelError(
@@ -431,7 +456,8 @@ def bars(shown: bool) -> Iterator[None]:
     if not shown:
         transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with contextlib.nullcontext() if shown else _compat.without_gguf_bar():
+            yield
     finally:
         if before:
             transformers.utils.logging.enable_progress_bar()  # type: ignore[no-untyped-call]

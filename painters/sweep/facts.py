@@ -67,6 +67,7 @@ TASKS = {
     "wnli": TaskFacts(71, 37, training=635),
 }
 MODELS = {
+    "smollm2": ModelFacts(30, 3.54e6),
     "meta-llama/Llama-2-7b-hf": ModelFacts(32, 202e6),
     "meta-llama/Llama-2-13b-hf": ModelFacts(40, 317e6),
     "meta-llama/Llama-2-70b-hf": ModelFacts(80, 856e6),

@@ -96,8 +96,8 @@ class Actor:
         if self._scorer is None or self._holds != model_key(cell):
             self._scorer = None
             free()
-            folder = Path(self._home, cell.model)
-            is_name = cell.model in bundled.models() or not folder.is_dir()
-            self._scorer = self._load_scorer(cell if is_name else replace(cell, model=str(folder)), self._device)
+            path = Path(self._home, cell.model)
+            is_name = cell.model in bundled.models() or not path.exists()
+            self._scorer = self._load_scorer(cell if is_name else replace(cell, model=str(path)), self._device)
             self._holds = model_key(cell)
         return self._scorer
