@@ -27,7 +27,7 @@ def models() -> dict[str, Path]:
 
 
 def num_layers(model: str) -> int | None:
-    """Return the number of layers of a bundled model, of one that is fetched, or by the config.json of a folder.
+    """Return the number of layers of a bundled or fetched model, or of a folder by its config.json.
 
     Args:
         model: A bundled model, one of `painters.models.fetched.MODELS`, or the path of a folder.
