@@ -12,6 +12,7 @@ import typer
 from painters import variants
 from painters.cli import _complete
 from painters.cli._errors import UsageError
+from painters.documents import checked_limit
 from painters.plan import Plan
 
 DEFAULT_MODEL = "nano-llama"
@@ -24,6 +25,7 @@ Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
 Engine = StrEnum("Engine", ["local", "ray"])
 
 PLAN, MODEL, SCORE, MEASURE, OUTPUT = "What runs", "Model", "Scoring", "Measuring", "Output"
+PROMPT = "Prompts"
 PlanOption = Annotated[
     str | None, typer.Option("--plan", help="A plan, such as '0-2 {3-8}*3 9-11'.", rich_help_panel=PLAN)
 ]
@@ -76,8 +78,62 @@ TrustOption = Annotated[
 FileDtypeOption = Annotated[
     Dtype | None, typer.Option(help="Number type of the weights. Default: the file's.", rich_help_panel=MODEL)
 ]
+
+
+def parse_limit(text: str) -> int | float:
+    """Return the number of documents, or the share of them, that the option `--limit` gives."""
+    try:
+        limit = int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+        checked_limit(limit)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{text!r} is neither a whole number of documents, 1 or more, nor a share of them between 0 and 1, such as "
+            "0.1"
+        ) from error
+    return limit
+
+
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Score only this many documents of each task.", rich_help_panel=SCORE)
+    Any,
+    typer.Option(
+        parser=parse_limit,
+        metavar="NUMBER",
+        help="Score only the first N documents of each task; below 1: that share of them, as 0.1.",
+        rich_help_panel=SCORE,
+    ),
+]
+SampleOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Score N documents of each task, drawn at random.", rich_help_panel=SCORE),
+]
+SampleSeedOption = Annotated[
+    int | None, typer.Option(min=0, help="Seed of --sample. Default: 0.", rich_help_panel=SCORE)
+]
+ChatTemplateOption = Annotated[
+    bool,
+    typer.Option(
+        "--apply-chat-template", help="Put prompts into the tokenizer's chat template.", rich_help_panel=PROMPT
+    ),
+]
+TemplateNameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template", help="The same, with the template of this name, of several.", rich_help_panel=PROMPT
+    ),
+]
+SystemOption = Annotated[
+    str | None,
+    typer.Option(
+        "--system-instruction", help="Text that prompts begin with: the system's turn.", rich_help_panel=PROMPT
+    ),
+]
+MultiturnOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
+        help="In a chat template: examples as turns of their own, or all in the user's one turn. Default: turns.",
+        rich_help_panel=PROMPT,
+    ),
 ]
 ExactBatchingOption = Annotated[
     bool,
@@ -120,6 +176,29 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON and nothing else.", rich_help_panel=OUTPUT)
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress and no hints.", rich_help_panel=OUTPUT)]
+
+
+def check_documents(limit: int | float | None, sample: int | None, sample_seed: int | None) -> None:
+    """Raise UsageError for options of documents that exclude one another, or of which one needs another."""
+    if limit is not None and sample is not None:
+        raise UsageError("--limit takes the first documents and --sample draws some at random: give one of the two")
+    if sample_seed is not None and sample is None:
+        raise UsageError("--sample-seed is the seed of --sample: give --sample too")
+
+
+def chat_fields(apply: bool, template: str | None, system: str | None, multiturn: bool | None) -> dict[str, Any]:
+    """Return the fields of `painters.experiment.Chat` that these options set.
+
+    Raises UsageError where examples are to be turns, and no template makes turns.
+    """
+    if multiturn is not None and not (apply or template):
+        raise UsageError("--fewshot-as-multiturn is for a chat template: give --apply-chat-template too")
+    fields = {
+        "apply_chat_template": template or apply or None,
+        "system_instruction": system,
+        "fewshot_as_multiturn": multiturn,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def check_tflops(tflops: float | None, plan_only: bool) -> None:

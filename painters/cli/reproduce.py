@@ -30,6 +30,8 @@ from painters.cli._options import (
     NumbersArgument,
     PlanOnlyOption,
     QuietOption,
+    SampleOption,
+    SampleSeedOption,
     TflopsOption,
     WorkersOption,
     check_tflops,
@@ -54,6 +56,8 @@ def reproduce(  # noqa: PLR0913 - the options of the command
         bool, typer.Option("--quick", help="Fewer documents, windows and seeds.", rich_help_panel=SCORE)
     ] = False,
     limit: LimitOption = None,
+    sample: SampleOption = None,
+    sample_seed: SampleSeedOption = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -105,6 +109,8 @@ def reproduce(  # noqa: PLR0913 - the options of the command
             numbers or "all",
             quick=quick,
             limit=limit,
+            sample=sample,
+            sample_seed=sample_seed,
             data=data,
             check=check,
             paper=paper,

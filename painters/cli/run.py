@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from painters.cli._options import (
     PLAN,
     SCORE,
     ByOption,
+    ChatTemplateOption,
     DeviceMapOption,
     DeviceOption,
     Dtype,
@@ -32,13 +33,20 @@ from painters.cli._options import (
     LimitOption,
     LoopsOption,
     ModelOption,
+    MultiturnOption,
     PlanOption,
     QuietOption,
     RevisionOption,
+    SampleOption,
+    SampleSeedOption,
     SeedOption,
     StartOption,
+    SystemOption,
+    TemplateNameOption,
     TrustOption,
     VariantOption,
+    chat_fields,
+    check_documents,
     drop_unset,
     plan_builder,
 )
@@ -82,12 +90,18 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         ),
     ] = None,
     limit: LimitOption = None,
+    sample: SampleOption = None,
+    sample_seed: SampleSeedOption = None,
     shots: Annotated[
         int | None,
         typer.Option(min=0, help="Few-shot examples in a prompt. Default: the task's.", rich_help_panel=SCORE),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences in a batch.", rich_help_panel=SCORE)] = 32,
     exact_batching: ExactBatchingOption = False,
+    apply_chat_template: ChatTemplateOption = False,
+    chat_template: TemplateNameOption = None,
+    system_instruction: SystemOption = None,
+    fewshot_as_multiturn: MultiturnOption = None,
     to: Annotated[
         Path, typer.Option("--out", help="File that records are appended to.", rich_help_panel=OUTPUT)
     ] = DEFAULT_OUT,
@@ -107,6 +121,8 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
             f"--device-map {device_map} in {launched()} processes: each would spread its model over all devices. "
             "Launch one process, or leave it out"
         )
+    check_documents(limit, sample, sample_seed)
+    chat = chat_fields(apply_chat_template, chat_template, system_instruction, fewshot_as_multiturn)
     options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)
     build_plan = plan_builder(plan, variant, options)
     variant_name = None if variant is None else variants.find(variant).name
@@ -133,11 +149,13 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     scorer = Scorer(*loaded)
     num_layers = scorer.num_layers
     built = build_plan(num_layers)
+    documents: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed, "shots": shots}
+    batching: dict[str, Any] = {"batch_size": batch_size, "exact_batching": exact_batching}
     records = _score(
         scorer,
         built,
         _names(tasks),
-        scoring_protocol(limit=limit, shots=shots, batch_size=batch_size, exact_batching=exact_batching, kv=str(kv)),
+        scoring_protocol(kv=str(kv), chat=chat, **documents, **batching),
         variant=variant_name,
         params=_with_default_start(variant_name, num_layers, options) if variant_name else None,
         out_file=to,
@@ -173,7 +191,7 @@ def _score(  # noqa: PLR0913 - what a run was asked for
 
     scorer.check(plan, protocol, known_num_layers=known_num_layers)
     with status("Building the requests", console):
-        prepared = prepare_with(tasks, protocol)
+        prepared = prepare_with(tasks, protocol, scorer.tokenizer)
     kept = f"The records of finished tasks are kept in {out_file}; `run` scores all of them again"
     with stoppable(kept) as stops, bar(console) as move_bar:
         on_progress = stops.watching(move_bar)

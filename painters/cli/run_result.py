@@ -95,6 +95,8 @@ class RunResult:
             "model": self.model,
             "num_layers": self.num_layers,
             "kv": self.records[0].kv,
+            "sample_seed": next((r.sample_seed for r in self.records if r.sample_seed is not None), None),
+            "chat": None if self.records[0].chat is None else self.records[0].chat.model_dump(),
             "layer_runs": self.plan.layer_runs,
             "depth": self.plan.depth,
             "seconds": round(self.seconds(self.plan), 3),
@@ -142,9 +144,13 @@ class RunResult:
         """Return a line that names the model, the plan and the number of documents."""
         counts = sorted({record.documents for record in self.records})
         documents = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+        seeds = sorted({record.sample_seed for record in self.records if record.sample_seed is not None})
+        drawn, seed = (" drawn", f", seed {', '.join(map(str, seeds))}") if seeds else ("", "")
         named = f" ({self.variant})" if self.variant else ""
         cache = "" if self.records[0].kv == "exact" else f", kv {self.records[0].kv}"
-        return Text(f"{self.model} under {self.plan}{named}{cache}, {documents} documents a task", style="bold")
+        return Text(
+            f"{self.model} under {self.plan}{named}{cache}, {documents}{drawn} documents a task{seed}", style="bold"
+        )
 
     def footer(self, all_metrics: bool = False) -> RenderableType:
         """Return what the plan costs, what to beware of, how to read the table, and where the records are.

@@ -38,11 +38,14 @@ from painters.cli._options import (
     StartOption,
     TrustOption,
     VariantOption,
+    check_documents,
     drop_unset,
+    parse_limit,
     plan_builder,
 )
 from painters.cli._progress import bar
 from painters.cli._stop import stoppable
+from painters.documents import DocumentSelection
 from painters.models import bundled
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
@@ -89,7 +92,21 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     block: Annotated[
         int, typer.Option(min=1, help="Measure angles over blocks of this many steps.", rich_help_panel=MEASURE)
     ] = 1,
-    limit: Annotated[int, typer.Option(min=1, help="Read only this many documents.", rich_help_panel=MEASURE)] = 100,
+    limit: Annotated[
+        Any,
+        typer.Option(
+            parser=parse_limit,
+            metavar="NUMBER",
+            help="Read only the first N documents; below 1: that share of them. Default: 100.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Read N documents, drawn at random.", rich_help_panel=MEASURE)
+    ] = None,
+    sample_seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of --sample. Default: 0.", rich_help_panel=MEASURE)
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Documents per batch.", rich_help_panel=MEASURE)] = 8,
     to: Annotated[
         Path, typer.Option("--out", help="Folder of records; these go to similarity/ in it.", rich_help_panel=OUTPUT)
@@ -101,6 +118,8 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
 
     painters similarity --mode all
     """
+    check_documents(limit, sample, sample_seed)
+    selection = DocumentSelection.checked(100 if limit is None and sample is None else limit, sample, sample_seed)
     build_plan = _plan_builder(
         plan, variant, drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by), model=model, block=block
     )
@@ -108,7 +127,7 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     count = bundled.num_layers(model)
     if count is not None:
         build_plan(count)
-    request = SimilarityRequest(inputs, _modes(mode), limit=limit, batch_size=batch_size, block=block, out=to)
+    request = SimilarityRequest(inputs, _modes(mode), selection=selection, batch_size=batch_size, block=block, out=to)
     request.check()
     console = progress(quiet, as_json)
     loaded, tokenizer = load(
@@ -172,7 +191,7 @@ class SimilarityRequest:
 
     inputs: str
     modes: Sequence[str]
-    limit: int
+    selection: DocumentSelection
     batch_size: int
     block: int
     """How many steps an angle is taken over."""
@@ -184,7 +203,7 @@ class SimilarityRequest:
         if self.inputs.endswith(".txt"):
             from painters.similarity.inputs import read_inputs
 
-            read_inputs(self.inputs, 1)
+            read_inputs(self.inputs, DocumentSelection(limit=1))
         check_folder(self.out)
 
     def measure(self, model: Any, tokenizer: Any, plan: Plan, console: Console | None) -> SimilarityResult:
@@ -201,7 +220,9 @@ class SimilarityRequest:
                 plan,
                 modes=self.modes,
                 tokenizer=tokenizer,
-                limit=self.limit,
+                limit=self.selection.limit,
+                sample=self.selection.sample,
+                sample_seed=self.selection.seed,
                 batch_size=self.batch_size,
                 progress=lambda done, total: on_progress(done, total, f"states on {self.inputs}"),
             )
@@ -230,7 +251,19 @@ class SimilarityResult:
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints: the table unrounded and whole matrices; None for what is not finite."""
         first = self.records[0].model_dump(mode="json")
-        shared = ("model", "plan", "num_layers", "inputs", "documents", "tokens", "batch_size", "labels", "profile")
+        first |= {"sample_seed": self.records[0].sample_seed}
+        shared = (
+            "model",
+            "plan",
+            "num_layers",
+            "inputs",
+            "documents",
+            "sample_seed",
+            "tokens",
+            "batch_size",
+            "labels",
+            "profile",
+        )
         turned = least_turned(self.records[0], self.block)
         return {name: first[name] for name in shared} | {
             "angle_over": self.block,
@@ -246,7 +279,8 @@ class SimilarityResult:
         record = self.records[0]
         intact = record.plan == str(Plan.identity(record.num_layers))
         model = f"{record.model}, intact" if intact else f"{record.model} under {record.plan}"
-        documents = f"{record.documents} documents of {record.inputs}, {record.tokens} tokens"
+        drawn = "documents" if record.sample_seed is None else f"drawn documents (seed {record.sample_seed})"
+        documents = f"{record.documents} {drawn} of {record.inputs}, {record.tokens} tokens"
         return Text(f"{model}: {documents}", style="bold")
 
     def table(self) -> RenderableType:

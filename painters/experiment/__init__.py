@@ -11,12 +11,13 @@ from painters.experiment.cells import Cell, cell_key, cells
 from painters.experiment.fields import Model
 from painters.experiment.file import find, load, shipped
 from painters.experiment.grid import Point
-from painters.experiment.protocol import EncoderProtocol, Protocol, ScoringProtocol
+from painters.experiment.protocol import Chat, EncoderProtocol, Protocol, ScoringProtocol
 from painters.experiment.schema import Encoder, Experiment, Grid, Similarity
 from painters.experiment.yaml import ExperimentError
 
 __all__ = [
     "Cell",
+    "Chat",
     "Encoder",
     "EncoderProtocol",
     "Experiment",

@@ -11,7 +11,7 @@ from typing import Any
 
 from painters.experiment.fields import Model
 from painters.experiment.grid import Point, spread
-from painters.experiment.protocol import ScoringProtocol
+from painters.experiment.protocol import Chat, ScoringProtocol
 from painters.experiment.schema import Encoder, Experiment, Grid
 from painters.experiment.tuning import Tuning
 from painters.plan import Plan
@@ -34,12 +34,15 @@ class Cell:
         kv: How parallel groups fill the cache: "exact" or "averaged".
         task: The name of the task.
         shots: The number of examples in the prompt; None for the task's own number.
-        limit: The number of documents, from the first on; None for all.
+        limit: The number of documents, from the first on, or a share of them; None for all.
         seed: The seed of the few-shot prompts, or of an encoder's fine-tuning.
         batch_size: Rows in a batch.
         tuning: The fine-tuning of an encoder; None for a decoder, which lm-eval scores as it is.
         batching: "lm-eval" for its own batches, or "shared" for batches that plans share. A score in lm-eval's batches
             answers a cell with shared ones too.
+        sample: The number of documents that are drawn at random; None for those of `limit`.
+        sample_seed: The seed of the draw; None where none are drawn.
+        chat: How prompts are made into conversations; None for lm-eval's plain prompts.
         num_layers: The number of layers in the model.
         variant: The name of the rule that built the plan; None if the file gives the plan.
         params: The parameters of that rule.
@@ -61,11 +64,14 @@ class Cell:
     kv: str
     task: str
     shots: int | None
-    limit: int | None
+    limit: int | float | None
     seed: int
     batch_size: int
     tuning: Tuning | None = None
     batching: str = "lm-eval"
+    sample: int | None = None
+    sample_seed: int | None = None
+    chat: Chat | None = None
 
     # These follow from the fields above, or say where they came from. They are not in the key.
     num_layers: int = field(compare=False, kw_only=True)
@@ -77,7 +83,8 @@ class Cell:
     def key(self) -> str:
         """The text that identifies the cell: everything that is requested and can change the score."""
         fields = {name: getattr(self, name) for name in _KEY_FIELDS} | {"plan": str(self.plan)}
-        return cell_key(**fields | {"tuning": self.tuning.model_dump() if self.tuning else None})
+        nested = {name: value and value.model_dump() for name, value in (("tuning", self.tuning), ("chat", self.chat))}
+        return cell_key(**fields | nested)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -87,8 +94,9 @@ class Cell:
     @property
     def protocol(self) -> ScoringProtocol:
         """The protocol that the cell is scored with."""
-        names = ("limit", "shots", "batch_size", "dtype", "seed", "kv")
-        fields = {name: getattr(self, name) for name in names}
+        names = ("limit", "sample", "shots", "batch_size", "dtype", "seed", "kv")
+        fields = {name: getattr(self, name) for name in names} | {"sample_seed": self.sample_seed or 0}
+        fields |= {} if self.chat is None else self.chat.model_dump()
         return ScoringProtocol.model_validate(fields | {"exact_batching": self.batching == "lm-eval"})
 
     @property
@@ -103,7 +111,9 @@ class Cell:
         return f"{plan} on {self.task}{tuned}" + ("" if self.kv == "exact" else f", kv {self.kv}")
 
 
-_KEY_FIELDS = tuple("model revision dtype plan kv task shots limit seed batch_size tuning batching".split())
+_LATER_FIELDS = {"batching": "lm-eval", "sample": None, "sample_seed": None, "chat": None}
+"""The fields that keys got later, with the values that are left out of them: keys in older stores stay valid."""
+_KEY_FIELDS = (*"model revision dtype plan kv task shots limit seed batch_size tuning".split(), *_LATER_FIELDS)
 
 
 def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
@@ -115,11 +125,14 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
     kv: str,
     task: str,
     shots: int | None,
-    limit: int | None,
+    limit: int | float | None,
     seed: int,
     batch_size: int,
     tuning: Mapping[str, Any] | None,
     batching: str = "lm-eval",
+    sample: int | None = None,
+    sample_seed: int | None = None,
+    chat: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the key of a cell.
 
@@ -131,12 +144,15 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
         kv: How parallel groups fill the cache.
         task: The name of the task.
         shots: The number of examples in the prompt, as requested; None for the task's own number.
-        limit: The number of documents, as requested; None for all.
+        limit: The number of documents or the share of them, as requested; None for all.
         seed: The seed of the prompts or the fine-tuning.
         batch_size: Rows in a batch.
         tuning: The fields of the fine-tuning; None for a decoder.
-        batching: The kind of batches. "lm-eval" is left out of the key, so that the keys in stores from before
-            there was another kind stay valid.
+        batching: The kind of batches. This field and the next ones are left out of the key where they have their
+            defaults, so that the keys in stores from before there were others stay valid.
+        sample: The number of documents to draw at random, as requested; None where none are drawn.
+        sample_seed: The seed of the draw.
+        chat: The fields of `Chat`; None for lm-eval's plain prompts.
 
     Returns:
         The key: a JSON object of the fields.
@@ -147,11 +163,11 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
         ...          shots=None, limit=2, seed=1234, batch_size=8, tuning=None)
         '{"model": "nano-llama", "revision": null, "dtype": "auto", "plan": "0-3", "kv": "exact", ...}'
     """
-    values = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning, batching)
-    fields = dict(zip(_KEY_FIELDS, values, strict=True))
-    if batching == "lm-eval":
-        del fields["batching"]
-    return json.dumps(fields)
+    first = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning)
+    fields = dict(zip(_KEY_FIELDS, (*first, batching, sample, sample_seed, chat), strict=True))
+    return json.dumps(
+        {name: value for name, value in fields.items() if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]}
+    )
 
 
 def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[Model], int | None]) -> tuple[Cell, ...]:
@@ -207,6 +223,7 @@ def _cells_of(grid: Grid, point: Point, model: Model, num_layers: int) -> Iterat
     protocol = grid.protocol
     for tuning, task in product(grid.tunings, grid.tasks):
         path = Path(task.name) if task.is_path else None
+        sample = protocol.sample if task.limit is None else None
         yield Cell(
             model=model.name,
             revision=model.revision,
@@ -216,6 +233,9 @@ def _cells_of(grid: Grid, point: Point, model: Model, num_layers: int) -> Iterat
             task=path.stem if path else task.name,
             shots=protocol.shots if task.shots is None else task.shots,
             limit=protocol.limit if task.limit is None else task.limit,
+            sample=sample,
+            sample_seed=None if sample is None else protocol.sample_seed,
+            chat=protocol.chat,
             seed=protocol.seed,
             batch_size=protocol.batch_size,
             tuning=tuning,

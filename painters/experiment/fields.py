@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from painters.experiment.grid import VariantEntry, parse_values
-from painters.experiment.protocol import Count, Whole
+from painters.experiment.protocol import Count, Limit, Whole
 from painters.experiment.tuning import Tuning
 
 
@@ -72,12 +72,12 @@ class TaskEntry(FrozenFields):
             An encoder's may be the path, with a slash in it, of a folder that is named after the task and holds its
             documents.
         shots: The number of examples in the prompt; None for that of the protocol.
-        limit: The number of documents; None for that of the protocol.
+        limit: The number of documents, or a share of them; None for what the protocol says.
     """
 
     name: Text
     shots: Whole | None = None
-    limit: Count | None = None
+    limit: Limit | None = None
 
     @property
     def is_path(self) -> bool:

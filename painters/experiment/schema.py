@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from painters.documents import ONE_OF_TWO, DocumentSelection
 from painters.experiment.fields import (
     EncoderQuick,
     FrozenFields,
@@ -16,6 +17,7 @@ from painters.experiment.fields import (
     Models,
     Names,
     Quick,
+    TaskEntry,
     Tasks,
     Text,
     Tunings,
@@ -23,7 +25,7 @@ from painters.experiment.fields import (
     as_list,
 )
 from painters.experiment.grid import MAX_CELLS, Point, points
-from painters.experiment.protocol import Count, EncoderProtocol, Kv, Protocol
+from painters.experiment.protocol import Count, EncoderProtocol, Kv, Limit, Protocol, Whole
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import ExperimentError
 
@@ -123,18 +125,36 @@ class Grid(FrozenFields):
                     )
         return columns
 
-    def limited(self, limit: int) -> dict[str, Any]:
-        """Return the fields that change if each task has at most its first `limit` documents.
+    def limited(self, limit: int | float) -> dict[str, Any]:
+        """Return the fields that change if each task has at most `limit` documents.
 
         Args:
-            limit: The most documents of each task.
+            limit: The most documents of each task, or a share of them (`DocumentSelection.at_most`).
 
         Returns:
             The changed fields, by name.
         """
-        protocol_limit = min(limit, self.protocol.limit or limit)
-        tasks = tuple(t.model_copy(update={"limit": min(t.limit, limit)}) if t.limit else t for t in self.tasks)
-        return {"protocol": self.protocol.model_copy(update={"limit": protocol_limit}), "tasks": tasks}
+
+        def limited(task: TaskEntry) -> TaskEntry:
+            smaller = DocumentSelection(task.limit).at_most(limit).limit
+            return task if task.limit is None else task.model_copy(update={"limit": smaller})
+
+        selected = _selected(self.protocol.selection.at_most(limit))
+        return {"protocol": self.protocol.model_copy(update=selected), "tasks": tuple(map(limited, self.tasks))}
+
+    def sampled(self, sample: int | None, seed: int | None) -> dict[str, Any]:
+        """Return the fields that change if documents of each task are drawn at random.
+
+        Args:
+            sample: How many, also of tasks that had a limit of their own; None for as many as the grid draws.
+            seed: The seed of the draw; None for the grid's.
+
+        Returns:
+            The changed fields, by name.
+        """
+        selected = _selected(self.protocol.selection.sampled(sample, seed))
+        tasks = self.tasks if sample is None else tuple(t.model_copy(update={"limit": None}) for t in self.tasks)
+        return {"protocol": self.protocol.model_copy(update=selected), "tasks": tasks}
 
     def quick_fields(self) -> dict[str, Any]:
         """Return the fields that the section `quick` changes.
@@ -228,24 +248,35 @@ class Similarity(FrozenFields):
         encoders: The encoders to measure.
         inputs: The task or file that gives the texts.
         modes: How sequences of states are compared; see `painters.similarity.MODES`.
-        limit: The number of documents, from the first on.
+        limit: The number of documents, from the first on, or a share of them.
+        sample: The number of documents that are drawn at random, in place of `limit`. None: none are.
+        sample_seed: The seed of the draw.
         batch_size: Rows in a batch.
         dtype: The number type of the weights; "auto" for the checkpoint's.
 
     Examples:
         >>> from painters.experiment import load
         >>> similarity = load("fig3").similarity
-        >>> similarity.inputs, similarity.limit
-        ('nano_lambada', 100)
+        >>> similarity.inputs, similarity.selection
+        ('nano_lambada', DocumentSelection(limit=100, sample=None, seed=0))
     """
 
     models: Models = ()
     encoders: Models = ()
     inputs: Text
     modes: Annotated[tuple[Mode, ...], BeforeValidator(as_list), Field(min_length=1)] = ("flat",)
-    limit: Count = 100
+    limit: Limit | None = 100
+    sample: Count | None = None
+    sample_seed: Whole = 0
     batch_size: Count = 8
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+
+    @property
+    def selection(self) -> DocumentSelection:
+        """The documents that are read."""
+        if self.sample is not None:
+            return DocumentSelection(sample=self.sample, seed=self.sample_seed)
+        return DocumentSelection(self.limit)
 
     @property
     def is_path(self) -> bool:
@@ -258,6 +289,8 @@ class Similarity(FrozenFields):
         if not (self.models or self.encoders):
             raise ValueError("models or encoders must name at least one")
         _check_distinct({"models": self.models + self.encoders, "modes": self.modes})
+        if {"limit", "sample"} <= self.model_fields_set:
+            raise ValueError(ONE_OF_TWO)
         return self
 
 
@@ -467,17 +500,54 @@ class Experiment(Grid):
 
         return self._each(change)
 
-    def with_limit(self, limit: int) -> Experiment:
-        """Return the experiment with at most the first documents of each task.
+    def with_limit(self, limit: int | float) -> Experiment:
+        """Return the experiment with at most so many documents of each task.
 
         Args:
-            limit: The most documents of each task.
+            limit: The most documents of each task, or a share of them (`DocumentSelection.at_most`).
 
         Returns:
             The changed experiment.
         """
         changed = self._each(lambda part: part.limited(limit))._each_encoder(lambda part: part.limited(limit))
-        return changed._each_similarity(lambda part: {"limit": min(limit, part.limit)})
+        return changed._each_similarity(lambda part: _selected(part.selection.at_most(limit)))
+
+    def with_sample(self, sample: int | None = None, seed: int | None = None) -> Experiment:
+        """Return the experiment with documents of each task drawn at random, in place of the first ones.
+
+        Args:
+            sample: How many; None for as many as the file draws.
+            seed: The seed of the draw; None for the file's.
+
+        Returns:
+            The changed experiment.
+        """
+        changed = self._each(lambda part: part.sampled(sample, seed))
+        changed = changed._each_encoder(lambda part: part.sampled(sample, seed))
+        return changed._each_similarity(lambda part: _selected(part.selection.sampled(sample, seed)))
+
+    def with_chat(self, **fields: Any) -> Experiment:
+        """Return the experiment with other prompts of decoders.
+
+        Args:
+            **fields: Fields of `Chat`, those that change.
+
+        Returns:
+            The changed experiment.
+
+        Raises:
+            ExperimentError: A field has a value that it cannot have, or needs another.
+        """
+
+        def change(part: Experiment) -> dict[str, Any]:
+            try:
+                protocol = Protocol.model_validate(part.protocol.model_dump() | fields)
+            except ValidationError as error:
+                message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+                raise ExperimentError(f"{part.where()}protocol: {message}") from error
+            return {"protocol": protocol} if part.models else {}
+
+        return self._each(change)
 
     def quickened(self) -> Experiment:
         """Return the quick form of the experiment: what its sections `quick` leave.
@@ -513,6 +583,11 @@ class Experiment(Grid):
             return {} if similarity is None else {"similarity": similarity.model_copy(update=change(similarity))}
 
         return self._each(changed)
+
+
+def _selected(selection: DocumentSelection) -> dict[str, Any]:
+    """Return the fields of a protocol, or of similarities, that select these documents."""
+    return {"limit": selection.limit, "sample": selection.sample, "sample_seed": selection.seed}
 
 
 def _model(name: str, revision: str | None) -> Model:

@@ -12,6 +12,7 @@ from painters.figures.bands import DRAWS, SEED, Estimate
 from painters.figures.score_table import ScoreTable
 from painters.figures.style import styled
 from painters.results import Record, digest
+from painters.results.similarity_record import SimilarityRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +170,14 @@ def _first_of_each_task(records: Iterable[Record]) -> list[Record]:
 def _task(record: Record) -> str:
     """Describe the record's task: metric, documents and (of a decoder) shots."""
     shots = "" if record.tuning else f", {_count(record.shots, 'shot')}"
-    return f"{record.task} ({record.metric}, {record.documents} documents{shots})"
+    return f"{record.task} ({record.metric}, {documents_of(record)}{shots})"
+
+
+def documents_of(record: Record | SimilarityRecord) -> str:
+    """Return how many documents a record is of, and the seed where they were drawn at random."""
+    if record.sample_seed is None:
+        return f"{record.documents} documents"
+    return f"{record.documents} drawn documents, seed {record.sample_seed}"
 
 
 def _protocol(records: Sequence[Record]) -> str:
@@ -178,12 +186,27 @@ def _protocol(records: Sequence[Record]) -> str:
     batches = _listed(record.batch_size for record in records)
     if records and records[0].tuning is None:
         versions = _listed(f"lm-eval {record.versions.get('lm_eval', 'unknown')}" for record in records)
-        return f"Protocol: {versions}, few-shot seed {seeds}, batches of {batches}."
+        chats = _listed(_chat(record) for record in records)
+        return f"Protocol: {versions}, {chats}few-shot seed {seeds}, batches of {batches}."
     by_text: dict[str, list[str]] = {}
     for record in _first_of_each_task(records):
         by_text.setdefault(_fine_tuning(record), []).append(record.task)
     texts = [text if len(by_text) == 1 else f"{text} ({', '.join(tasks)})" for text, tasks in by_text.items()]
     return f"Protocol: {'; '.join(texts)}; seed {seeds}, scored in batches of {batches}."
+
+
+def _chat(record: Record) -> str:
+    """Describe how prompts were made into conversations, with a comma behind it; empty for plain prompts."""
+    if record.chat is None:
+        return ""
+    template = record.chat.apply_chat_template
+    named = f" {template!r}" if isinstance(template, str) else ""
+    parts = [f"the chat template{named}"] if template else []
+    parts += ["examples as turns"] if template and record.shots and record.chat.fewshot_as_multiturn else []
+    parts += (
+        [f"the system instruction {record.chat.system_instruction!r:.80}"] if record.chat.system_instruction else []
+    )
+    return f"prompts with {', '.join(parts)}, "
 
 
 def _fine_tuning(record: Record) -> str:

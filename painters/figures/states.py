@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from painters.figures.data import Data
-from painters.figures.output import Drawing
+from painters.figures.output import Drawing, documents_of
 from painters.figures.score_table import FigureError, NothingToDraw
 from painters.figures.style import canvas, styled
 from painters.plan import Plan
@@ -84,7 +84,7 @@ def _of_intact_models(records: Iterable[SimilarityRecord], mode: str | None) -> 
     return chosen
 
 
-_PROTOCOL_FIELDS = ("inputs", "documents", "texts", "revision", "weights", "dtype", "batch_size")
+_PROTOCOL_FIELDS = ("inputs", "documents", "sample_seed", "texts", "revision", "weights", "dtype", "batch_size")
 
 
 def _protocol(record: SimilarityRecord) -> str:
@@ -136,8 +136,9 @@ def _rows(record: SimilarityRecord, table: NDArray[np.float64]) -> list[dict[str
 
 def _record_note(record: SimilarityRecord) -> str:
     """Return the caption's paragraph on the model and the inputs."""
+    documents = documents_of(record) + ("" if record.sample_seed is None else ",")
     return (
         f"Model: {record.model} ({record.revision or f'weights {record.weights}'}), {record.num_layers} layers, "
-        f"intact, {record.dtype} on {record.device}. Inputs: {record.documents} documents of {record.inputs}, "
+        f"intact, {record.dtype} on {record.device}. Inputs: {documents} of {record.inputs}, "
         f"{record.tokens} tokens, batches of {record.batch_size}."
     )

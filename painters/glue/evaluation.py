@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from painters import results
+from painters.errors import PaintersWarning
 from painters.experiment.tuning import PROTOCOLS, Tuning
 from painters.glue.loading import load_encoder
 from painters.glue.scorer import SEED, Scorer
@@ -27,7 +29,9 @@ def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for 
     tuning: Tuning | str = "retuned",
     tokenizer: Any = None,
     intact: bool = True,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     seed: int = SEED,
     batch_size: int = 32,
     progress: OnProgress | bool | None = None,
@@ -41,7 +45,10 @@ def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for 
         tuning: How to fine-tune; or "retuned", "frozen" or "operated", which are protocols with the paper's settings.
         tokenizer: The tokenizer of a loaded model; None for a name.
         intact: Whether the intact model is fine-tuned and scored too, as the baseline in the column `intact`.
-        limit: Score only the first `limit` validation documents of a task. None scores all.
+        limit: Score only the first `limit` validation documents of a task, or a share of them, such as 0.1. None scores
+            all.
+        sample: Score this many of them, drawn at random, instead.
+        sample_seed: The seed of the draw; None for 0.
         seed: Determines fresh weights, the order of documents, and dropout.
         batch_size: The batch size of scoring. That of training is the tuning's.
         progress: True shows a progress bar, False none; None shows one in notebooks. Or a callback, called with the
@@ -74,7 +81,10 @@ def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for 
     for plan in requested:
         plan.check(scorer.num_layers, scorer.name)
     names = [tasks] if isinstance(tasks, str | Path | Prepared) else list(tasks)
-    prepared = [task if isinstance(task, Prepared) else scorer.prepare(task, tuning, limit=limit) for task in names]
+    selected: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed}
+    prepared = [task if isinstance(task, Prepared) else scorer.prepare(task, tuning, **selected) for task in names]
+    for note in (note for task in prepared for note in task.notes):
+        warnings.warn(note, PaintersWarning, stacklevel=2)
     identity = Plan.identity(scorer.num_layers)
     scored = requested if identity in requested or not intact else (identity, *requested)
     with progress_callback(progress) as on_progress:

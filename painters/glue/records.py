@@ -36,6 +36,7 @@ def records(prepared: Prepared, logits: Tensor, fields: dict[str, Any]) -> Itera
             task_version=prepared.version,
             documents=prepared.documents,
             requests=prepared.digest,
+            sample_seed=prepared.sample_seed,
             metric=name,
             higher_is_better=True,
             primary=name == task.primary,

@@ -58,13 +58,23 @@ class Scorer:
         self._fine_tuner = FineTuner(model, self.name)
         self.weights = weights_digest(SimpleNamespace(state_dict=lambda: self._fine_tuner.pretrained))
 
-    def prepare(self, task: str | Path, tuning: Tuning, *, limit: int | None = None) -> Prepared:
+    def prepare(
+        self,
+        task: str | Path,
+        tuning: Tuning,
+        *,
+        limit: int | float | None = None,
+        sample: int | None = None,
+        sample_seed: int | None = None,
+    ) -> Prepared:
         """Read and tokenise a task with this encoder's tokenizer, as `tuning` wants it.
 
         Args:
             task: A name in `TASKS`, or a folder, as `painters.glue.prepare` takes it.
             tuning: The fine-tuning: its `documents` and `max_length` count here.
-            limit: Score only the first `limit` validation documents. None scores all.
+            limit: Score only the first `limit` validation documents, or a share of them, such as 0.1. None scores all.
+            sample: Score this many of them, drawn at random, instead.
+            sample_seed: The seed of the draw; None for 0.
 
         Returns:
             The prepared task.
@@ -72,7 +82,8 @@ class Scorer:
         Raises:
             TaskError: As `painters.glue.prepare` does.
         """
-        return prepare(task, self.tokenizer, limit=limit, documents=tuning.documents, max_length=tuning.max_length)
+        selected: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed}
+        return prepare(task, self.tokenizer, **selected, documents=tuning.documents, max_length=tuning.max_length)
 
     def score(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from painters.documents import DocumentSelection
 from painters.errors import first_line
 from painters.models.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
@@ -133,6 +134,8 @@ class Prepared:
         training_documents: The limit on `train` that was asked for; None is no limit.
         max_length: The limit on tokens per document that was asked for.
         digest: Twelve hexadecimal digits over every text, label and token of both splits.
+        sample_seed: The seed by which the documents to score were drawn; None where they are the first ones, or all.
+        notes: What a user should know about the documents.
 
     Examples:
         >>> from painters import glue
@@ -150,6 +153,8 @@ class Prepared:
     training_documents: int | None
     max_length: int
     digest: str
+    sample_seed: int | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def documents(self) -> int:
@@ -158,7 +163,14 @@ class Prepared:
 
 
 def prepare(
-    task: str | Path, tokenizer: Any, *, limit: int | None = None, documents: int | None = None, max_length: int = 128
+    task: str | Path,
+    tokenizer: Any,
+    *,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
+    documents: int | None = None,
+    max_length: int = 128,
 ) -> Prepared:
     """Read and tokenise the documents of a task.
 
@@ -166,7 +178,10 @@ def prepare(
         task: A name in `TASKS`, or a folder named after one of them that holds `train` and `validation` as .jsonl,
             .csv, .tsv or .parquet, with GLUE's columns.
         tokenizer: The tokenizer of the encoder.
-        limit: Keep only the first `limit` validation documents, which are the scored ones. None keeps all.
+        limit: Keep only the first `limit` validation documents, which are the scored ones, or a share of them, such as
+            0.1. None keeps all.
+        sample: Draw this many of them at random instead.
+        sample_seed: The seed of the draw; None for 0.
         documents: Keep only the first `documents` training documents. None keeps all.
         max_length: Truncate texts to this many tokens, or to the tokenizer's `model_max_length` if that is less.
 
@@ -183,13 +198,19 @@ def prepare(
         >>> glue.prepare("nano_rte", tokenizer, limit=3).documents
         3
     """
-    for option, count in (("limit", limit), ("documents", documents), ("max_length", max_length)):
+    try:
+        selection = DocumentSelection.checked(limit, sample, sample_seed)
+    except ValueError as error:
+        raise TaskError(str(error)) from None
+    for option, count in (("documents", documents), ("max_length", max_length)):
         if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
             raise TaskError(f"{option} {count!r}: give a whole number, 1 or more")
     name, row, folder = _find(task)
     splits = _from_hub(name, row) if folder is None else {split: _from_folder(folder, split) for split in SPLITS}
     digest = hashlib.sha256()
-    kept = ((split, splits[split][:count]) for split, count in zip(SPLITS, (documents, limit), strict=True))
+    total = len(splits["validation"])
+    note = selection.note(total, name)
+    kept = (("train", splits["train"][:documents]), ("validation", selection.of(splits["validation"])))
     train, validation = (_encoded(name, split, row, rows, tokenizer, max_length, digest) for split, rows in kept)
     return Prepared(
         name=name,
@@ -200,6 +221,8 @@ def prepare(
         training_documents=documents,
         max_length=max_length,
         digest=digest.hexdigest()[:12],
+        sample_seed=selection.drawn_by(total),
+        notes=(note,) if note else (),
     )
 
 

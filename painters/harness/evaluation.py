@@ -39,11 +39,16 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     tokenizer: Any = None,
     intact: bool = True,
     kv: str = "exact",
-    limit: int | None = None,
+    limit: int | float | None = None,
     shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
     exact_batching: bool = False,
+    sample: int | None = None,
+    sample_seed: int | None = None,
+    apply_chat_template: bool | str = False,
+    system_instruction: str | None = None,
+    fewshot_as_multiturn: bool | None = None,
     progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
     """Score `plans` on `tasks` and return a table with one row for each plan, task and metric.
@@ -60,11 +65,17 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         intact: Whether to score the intact model too. It fills the columns `intact`, `difference`,
             `difference_stderr` (paired) and `normalised`, and has rows of its own only if it is among `plans`.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
-        limit: The number of documents of each task, from the first on. None: all of them.
+        limit: The number of documents of each task, from the first on, or a share of them, such as 0.1. None: all.
         shots: The number of examples in the prompt. None: the task's own number.
         batch_size: Rows in a batch.
         seed: The seed of the few-shot prompts.
         exact_batching: Whether to form lm-eval's own batches.
+        sample: The number of documents of each task to draw at random, in place of `limit`: the same for every plan. A
+            larger sample holds the documents of a smaller one with the same seed.
+        sample_seed: The seed of the draw. None: 0.
+        apply_chat_template: Whether to put prompts into the tokenizer's chat template; or the name of one of several.
+        system_instruction: A text that prompts begin with, as the system's turn where a template is applied.
+        fewshot_as_multiturn: Whether examples are turns of their own in the chat template. None: they are.
         progress: A callback, True for a progress bar, False for none. None: a bar in notebooks only.
 
     Returns:
@@ -84,9 +95,14 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         >>> table[["plan", "task", "metric", "documents"]].values.tolist()
         [['0-3 {4-8} 9-11', 'nano_winogrande', 'acc', 2]]
     """
-    protocol = scoring_protocol(
-        kv=kv, limit=limit, shots=shots, batch_size=batch_size, seed=seed, exact_batching=exact_batching
-    )
+    chat = {
+        "apply_chat_template": apply_chat_template,
+        "system_instruction": system_instruction,
+        "fewshot_as_multiturn": fewshot_as_multiturn,
+    }
+    documents: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed, "shots": shots}
+    batching: dict[str, Any] = {"batch_size": batch_size, "exact_batching": exact_batching}
+    protocol = scoring_protocol(kv=kv, seed=seed, chat=chat, **documents, **batching)
     requested = distinct(plans)
     scorer = Scorer(*by_name_or_loaded(model, tokenizer, load_model))
     identity = Plan.identity(scorer.num_layers)
@@ -106,7 +122,7 @@ def score(  # noqa: PLR0913 - the options of a scoring by their names
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     kv: str = "exact",
-    limit: int | None = None,
+    limit: int | float | None = None,
     shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
@@ -120,7 +136,7 @@ def score(  # noqa: PLR0913 - the options of a scoring by their names
         plan: The plan, as a value or a text.
         tasks: Names of tasks, or tasks from `prepare`.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
-        limit: The number of documents of each task, from the first on. None: all of them.
+        limit: The number of documents of each task, from the first on, or a share of them, such as 0.1. None: all.
         shots: The number of examples in the prompt. None: the task's own number.
         batch_size: Rows in a batch. It is part of a number's protocol, see `score_all`.
         seed: The seed of the few-shot prompts.
@@ -155,7 +171,7 @@ def score_all(  # noqa: PLR0913 - the options of a scoring by their names
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     kv: str = "exact",
-    limit: int | None = None,
+    limit: int | float | None = None,
     shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
@@ -173,7 +189,7 @@ def score_all(  # noqa: PLR0913 - the options of a scoring by their names
         plans: A plan or several, as values or texts.
         tasks: Names of tasks, or tasks from `prepare`.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
-        limit: The number of documents of each task, from the first on. None: all of them.
+        limit: The number of documents of each task, from the first on, or a share of them, such as 0.1. None: all.
         shots: The number of examples in the prompt. None: the task's own number.
         batch_size: Rows in a batch.
         seed: The seed of the few-shot prompts.
@@ -207,7 +223,7 @@ def score_together(  # noqa: PLR0913 - the options of a scoring by their names
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     kv: str = "exact",
-    limit: int | None = None,
+    limit: int | float | None = None,
     shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
@@ -226,7 +242,7 @@ def score_together(  # noqa: PLR0913 - the options of a scoring by their names
         plans: A plan or several, as values or texts.
         tasks: Names of tasks, or tasks from `prepare`.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
-        limit: The number of documents of each task, from the first on. None: all of them.
+        limit: The number of documents of each task, from the first on, or a share of them, such as 0.1. None: all.
         shots: The number of examples in the prompt. None: the task's own number.
         batch_size: Rows in a batch.
         seed: The seed of the few-shot prompts.
@@ -357,7 +373,8 @@ def _prepared(
 ) -> tuple[tuple[Plan, ...], tuple[Prepared, ...], ProgressCounter]:
     """Return the distinct plans, checked, the tasks with their requests, and the counter of all answers."""
     checked = scorer.check(plans, protocol)
-    prepared = prepare_with(tasks, protocol)
+    prepared = prepare_with(tasks, protocol, scorer.tokenizer)
+    scorer.notes.update(note for task in prepared for note in task.notes)
     total = len(checked) * sum(len(task.requests) for task in prepared)
     return checked, prepared, ProgressCounter(progress, total=total)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
+from painters.documents import DocumentSelection
 from painters.engine import KINDS_OF_KV
 from painters.experiment import ScoringProtocol
 from painters.tasks import TaskError
@@ -15,23 +18,28 @@ SEED = ScoringProtocol().seed
 """The seed of few-shot prompts: lm-eval's own, so that the prompts are those of its command line."""
 
 
-def scoring_protocol(
+def scoring_protocol(  # noqa: PLR0913 - the fields of a protocol by their names
     *,
-    limit: int | None = None,
+    limit: int | float | None = None,
     shots: int | None = None,
     batch_size: int = 8,
     seed: int = SEED,
     exact_batching: bool = False,
     kv: str = "exact",
+    sample: int | None = None,
+    sample_seed: int | None = None,
+    chat: Mapping[str, Any] = MappingProxyType({}),
 ) -> ScoringProtocol:
-    """Return the protocol that these arguments describe.
+    """Return the protocol that these arguments describe; `chat` holds the fields of `Chat` by name.
 
     Raises:
-        TaskError: `limit`, `shots` or `seed` has a value that no task can be asked with.
+        TaskError: An option of documents or prompts has a value that no task can be asked with.
         ValueError: `batch_size` is not a number of rows, or `kv` is unknown.
     """
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise TaskError(f"limit {limit!r}: give a number of documents, 1 or more, or leave it out for all of them")
+    try:
+        DocumentSelection.checked(limit, sample, sample_seed)
+    except ValueError as error:
+        raise TaskError(str(error)) from None
     if shots is not None and shots < 0:
         raise TaskError(f"shots {shots}: a prompt has 0 shots or more")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -43,6 +51,9 @@ def scoring_protocol(
         raise ValueError(f"kv is {kv!r}: it must be one of {', '.join(map(repr, KINDS_OF_KV))}")
     fields: dict[str, Any] = {
         "limit": limit,
+        "sample": sample,
+        "sample_seed": sample_seed or 0,
+        **chat,
         "shots": None if shots is None else operator.index(shots),
         "batch_size": batch_size,
         "seed": operator.index(seed),
@@ -53,4 +64,5 @@ def scoring_protocol(
         return ScoringProtocol.model_validate(fields)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise TaskError(f"{problem['loc'][0]} {problem['input']!r}: {problem['msg']}") from None
+        field = f"{problem['loc'][0]} {problem['input']!r}: " if problem["loc"] else ""
+        raise TaskError(f"{field}{problem['msg'].removeprefix('Value error, ')}") from None

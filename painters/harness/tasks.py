@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ import torch
 
 from painters import _compat
 from painters import tasks as bundled_tasks
+from painters.documents import DocumentSelection
 from painters.errors import first_line
-from painters.experiment import ScoringProtocol
+from painters.experiment import Chat, ScoringProtocol
+from painters.harness.chat import chat_template
 from painters.harness.protocol import SEED, scoring_protocol
 from painters.models.hub import patiently
 from painters.tasks import TaskError, TaskUnavailableError
@@ -45,7 +48,10 @@ class Prepared:
         chance: The score of guessing: the mean of 1 / choices, 0 where there is nothing to choose from.
         digest: Twelve hexadecimal digits over every request and its right answer.
         task: lm-eval's task.
-        limit: The number of documents that was asked for, or None for all of them.
+        selection: The documents that were asked for.
+        sample_seed: The seed by which the documents were drawn; None where they are the first ones, or all.
+        chat: How the prompts were made into conversations; None for plain prompts.
+        notes: What a user should know about the documents and prompts.
         indexed_documents: Each document as (id, document). lm-eval would read them anew for every plan.
 
     Examples:
@@ -63,7 +69,10 @@ class Prepared:
     chance: float
     digest: str
     task: Any
-    limit: int | None
+    selection: DocumentSelection
+    sample_seed: int | None
+    chat: Chat | None
+    notes: tuple[str, ...]
     indexed_documents: tuple[tuple[int, Any], ...]
 
     @property
@@ -78,12 +87,18 @@ class Prepared:
         return instances
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - the options of documents and prompts by their names
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
-    limit: int | None = None,
+    limit: int | float | None = None,
     shots: int | None = None,
     seed: int = SEED,
+    sample: int | None = None,
+    sample_seed: int | None = None,
+    apply_chat_template: bool | str = False,
+    system_instruction: str | None = None,
+    fewshot_as_multiturn: bool | None = None,
+    tokenizer: Any = None,
 ) -> tuple[Prepared, ...]:
     """Load tasks and build their requests, once for all plans.
 
@@ -91,9 +106,15 @@ def prepare(
         tasks: Names of tasks: a bundled one, one of lm-eval's, the path of a YAML, or a folder with the documents of
             one of lm-eval's. A name that stands for a group in lm-eval becomes the tasks in it. A task that is
             prepared already stays as it is.
-        limit: The number of documents of each task, from the first on. None: all of them.
+        limit: The number of documents of each task, from the first on, or a share of them, such as 0.1. None: all.
         shots: The number of examples in the prompt. None: each task's own number.
         seed: The seed of the few-shot prompts.
+        sample: The number of documents of each task to draw at random, in place of `limit`.
+        sample_seed: The seed of the draw. None: 0.
+        apply_chat_template: Whether prompts are put into the tokenizer's chat template; or the name of one of several.
+        system_instruction: A text that prompts begin with, as the system's turn where a template is applied.
+        fewshot_as_multiturn: Whether examples are turns of their own in the chat template. None: they are.
+        tokenizer: The model's tokenizer, which `apply_chat_template` needs.
 
     Returns:
         The tasks in their order, each once.
@@ -107,11 +128,22 @@ def prepare(
         >>> [(task.name, task.shots, task.documents) for task in prepare(["nano_arc", "nano_gsm8k"], limit=3)]
         [('nano_arc', 0, 3), ('nano_gsm8k', 0, 3)]
     """
-    return prepare_with(tasks, scoring_protocol(limit=limit, shots=shots, seed=seed))
+    chat = {
+        "apply_chat_template": apply_chat_template,
+        "system_instruction": system_instruction,
+        "fewshot_as_multiturn": fewshot_as_multiturn,
+    }
+    documents: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed}
+    return prepare_with(tasks, scoring_protocol(**documents, shots=shots, seed=seed, chat=chat), tokenizer)
 
 
-def prepare_with(tasks: str | Prepared | Sequence[str | Prepared], protocol: ScoringProtocol) -> tuple[Prepared, ...]:
-    """Load tasks and build their requests with the limit, shots and seed of `protocol`, as `prepare` does."""
+def prepare_with(
+    tasks: str | Prepared | Sequence[str | Prepared], protocol: ScoringProtocol, tokenizer: Any = None
+) -> tuple[Prepared, ...]:
+    """Load tasks and build their requests with the documents, shots, seed and prompts of `protocol`, as `prepare` does.
+
+    `tokenizer` is the model's, which a chat template is taken from.
+    """
     items = [tasks] if isinstance(tasks, str | Prepared) else list(tasks)
     if not items:
         raise TaskError(f"no task given: name one or more, such as {', '.join(bundled_tasks.bundled())}")
@@ -122,7 +154,7 @@ def prepare_with(tasks: str | Prepared | Sequence[str | Prepared], protocol: Sco
         else:
             with quiet(), seeded(protocol.seed):
                 for name, task in _load(item).items():
-                    prepared.setdefault(name, _build(name, task, protocol))
+                    prepared.setdefault(name, _build(name, task, protocol, tokenizer))
     return tuple(prepared.values())
 
 
@@ -207,15 +239,24 @@ def errors_of_task(name: str, when: str) -> Iterator[None]:
         raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {first_line(error)}") from error
 
 
-def _build(name: str, task: Any, protocol: ScoringProtocol) -> Prepared:
+def _build(name: str, task: Any, protocol: ScoringProtocol, tokenizer: Any) -> Prepared:
     """Build the requests of lm-eval's task."""
+    notes: list[str] = []
+    chat, refused = protocol.chat, f"{name}: the chat template takes no system's turn, so it was left out"
+    template = chat_template(tokenizer, chat, partial(notes.append, refused))
     shots = _shots(name, task, protocol.shots)
     task.set_config("num_fewshot", shots)
     # The sampler is one random stream over all documents: it starts anew here, and the prompts are built only
     # once.
     task.set_fewshot_seed(protocol.seed)
     with errors_of_task(name, "its prompts were built"):
-        task.build_all_requests(limit=protocol.limit)
+        chosen, sample_seed, note = _chosen(name, task, protocol.selection)
+        if chat is None:
+            task.build_all_requests(**chosen)
+        else:
+            options = chat.model_dump() | {"apply_chat_template": template is not None, "chat_template": template}
+            task.build_all_requests(**chosen, **options)
+        indexed_documents = tuple(task.doc_iterator(**chosen))
     documents = {request.doc_id: request.doc for request in task.instances}
     version = task.VERSION
     return Prepared(
@@ -227,9 +268,23 @@ def _build(name: str, task: Any, protocol: ScoringProtocol) -> Prepared:
         chance=_chance(task, list(documents.values())),
         digest=_digest(task),
         task=task,
-        limit=protocol.limit,
-        indexed_documents=tuple(task.doc_iterator(limit=protocol.limit)),
+        selection=protocol.selection,
+        sample_seed=sample_seed,
+        chat=chat,
+        notes=tuple(dict.fromkeys([*notes, *([note] if note else [])])),
+        indexed_documents=indexed_documents,
     )
+
+
+def _chosen(name: str, task: Any, selection: DocumentSelection) -> tuple[dict[str, Any], int | None, str | None]:
+    """Return lm-eval's arguments for the documents that count, the seed that drew them, and a note on their number."""
+    if selection.sample is None and (selection.limit is None or selection.limit >= 1):
+        return {"limit": selection.limit}, None, None
+    total = len(task.eval_docs)
+    seed = selection.drawn_by(total)
+    if seed is None:
+        return {"limit": selection.count(total)}, None, selection.note(total, name)
+    return {"samples": frozenset(selection.positions(total))}, seed, None
 
 
 def _shots(name: str, task: Any, shots: int | None) -> int:

@@ -16,7 +16,17 @@ from painters.results import Record
 from painters.results.record import NOT_IN_KEY
 from painters.results.shares import is_share
 
-__all__ = ["GROUP", "DistinctValues", "PackedOutcomes", "Payload", "describe_plan", "pack", "payload", "variant"]
+__all__ = [
+    "GROUP",
+    "DistinctValues",
+    "PackedOutcomes",
+    "Payload",
+    "describe_plan",
+    "limit_of",
+    "pack",
+    "payload",
+    "variant",
+]
 
 MOST_DRAWN = 3000
 """How many plans have a drawing, of about five kilobytes each."""
@@ -118,7 +128,7 @@ class _Tables:
             "higher": record.higher_is_better,
             "primary": record.primary,
             "chance": record.chance,
-            "limit": record.asked.limit if record.asked else None,
+            "limit": limit_of(record),
             "layers": record.num_layers,
         }
 
@@ -196,6 +206,15 @@ def pack(outcomes: Sequence[float]) -> tuple[int, str]:
         data = int(padded or "0", 2).to_bytes(len(padded) // 8, "big")
         return len(outcomes), base64.b64encode(data).decode()
     return -len(outcomes), base64.b64encode(struct.pack(f"<{len(outcomes)}f", *outcomes)).decode()
+
+
+def limit_of(record: Record) -> int | float | str | None:
+    """Return how many documents, or which share of them, were asked for; None where that is not recorded, or all."""
+    if record.asked is not None and record.asked.sample is not None:
+        return f"{record.asked.sample} drawn, seed {record.asked.sample_seed}"
+    if record.sample_seed is not None:
+        return f"drawn, seed {record.sample_seed}"
+    return None if record.asked is None else record.asked.limit
 
 
 def _protocol(record: Record) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from painters.experiment.tuning import Tuning
-from painters.report.data import GROUP
+from painters.report.data import GROUP, limit_of
 from painters.results import Record
 from painters.results.similarity_record import SimilarityRecord
 
@@ -55,7 +55,7 @@ def settings_line(records: Sequence[Record]) -> str:
         ("tasks", [record.task for record in records]),
         ("documents", [record.documents for record in records]),
         ("limit", [_limit(record) for record in records]),
-        ("shots", [record.shots for record in records]),
+        ("shots", [_shots(record) for record in records]),
         ("seed", [record.seed for record in records]),
         ("batch size", [record.batch_size for record in records]),
         ("batching", [record.batching for record in records]),
@@ -69,6 +69,8 @@ def similarity_settings_line(records: Sequence[SimilarityRecord]) -> str:
     """Return the same line for similarities, which have neither metrics nor shots."""
     names = ("model", "dtype", "device", "attention", "inputs", "documents", "batch_size", "mode")
     facts = [f"{name.replace('_', ' ')} {_listed(getattr(record, name) for record in records)}" for name in names]
+    seeds = {record.sample_seed for record in records if record.sample_seed is not None}
+    facts += [f"drawn by seed {_listed(sorted(seeds))}"] if seeds else []
     return "; ".join((*facts, f"versions {_listed(map(_versions, records))}"))
 
 
@@ -98,7 +100,7 @@ def _tasks(records: Sequence[Record]) -> list[list[str]]:
         chance = "unknown" if record.chance is None else f"{record.chance:.4g}"
         row = (
             *(record.task, record.task_version or "unknown", record.metric, chance, str(record.documents)),
-            *(_limit(record), str(record.shots), str(record.seed), str(record.batch_size), record.batching, record.kv),
+            *(_limit(record), _shots(record), str(record.seed), str(record.batch_size), record.batching, record.kv),
             record.requests,
         )
         plans[row].add(record.plan)
@@ -112,9 +114,18 @@ def _model(record: Record) -> str:
 
 def _limit(record: Record) -> str:
     """Return how many documents an experiment asked for; a run outside of experiments does not record it."""
-    if record.asked is None:
-        return "not recorded"
-    return "none" if record.asked.limit is None else str(record.asked.limit)
+    limit = limit_of(record)
+    if limit is None:
+        return "not recorded" if record.asked is None else "none"
+    return str(limit)
+
+
+def _shots(record: Record) -> str:
+    """Return the number of examples, and how prompts were made into conversations."""
+    if record.chat is None:
+        return str(record.shots)
+    fields = record.chat.model_dump(exclude_defaults=True)
+    return "; ".join((str(record.shots), *(f"{name} {value!r:.60}" for name, value in fields.items())))
 
 
 def _versions(record: Record | SimilarityRecord) -> str:

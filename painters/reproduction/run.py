@@ -90,7 +90,9 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
     figures: int | str | Iterable[int | str] = "all",
     *,
     quick: bool = False,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     data: str | Path | None = None,
     check: bool = False,
     paper: bool = False,
@@ -117,7 +119,9 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
     Args:
         figures: Numbers of figures, such as 4 or [4, 11], or their names, such as "fig4"; "all" is every figure.
         quick: Take the smaller grids: fewer documents, windows and seeds.
-        limit: Score at most this many documents of each task.
+        limit: Score at most this many documents of each task, or this share of them, such as 0.1.
+        sample: Draw this many documents of each task at random instead, where documents are scored or measured.
+        sample_seed: The seed of the draw; None for 0.
         data: A folder with documents of one's own: for the task NAME in NAME/, a .jsonl file for each split.
         check: Compare the records with the weights and tasks that are there today, and score again what differs. By
             default records are taken as they are.
@@ -158,6 +162,8 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
         encoder=encoder,
         quick=quick,
         limit=limit,
+        sample=sample,
+        sample_seed=sample_seed,
         dtype=dtype,
         exact_batching=exact_batching,
         data=None if data is None else Path(data),

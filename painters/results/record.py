@@ -8,10 +8,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from painters import experiment
 from painters.errors import PaintersError
+from painters.experiment import Chat
 from painters.experiment.tuning import Tuning
 from painters.plan import MAX_LAYERS, Plan
 
@@ -22,14 +30,25 @@ Batching: TypeAlias = Literal["lm-eval", "shared"]
 numbers up to rounding."""
 
 
+_LATER_FIELDS = frozenset({"sample", "sample_seed", "chat"})
+"""Fields that records got later. Where they are None they are left out of lines, keys and digests, so that those of
+older records stay what they were."""
+
+
 class ResultsError(PaintersError, ValueError):
     """A file of records that cannot be read."""
+
+
+def _without_later_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields without those of `_LATER_FIELDS` that are None."""
+    return {name: value for name, value in fields.items() if value is not None or name not in _LATER_FIELDS}
 
 
 class Asked(BaseModel):
     """What an experiment asked for, where a record only holds what that came to.
 
-    `limit` and `shots` may have been None and `dtype` "auto"; the record states the resulting numbers and dtype.
+    `limit` and `shots` may have been None and `dtype` "auto"; the record states the resulting numbers and dtype. A
+    sample may have been larger than the task; the record then states no seed, because no document was drawn.
     `metrics` lists all metrics of the cell, so that a cell whose last lines were lost is recognised as incomplete.
 
     Examples:
@@ -42,8 +61,14 @@ class Asked(BaseModel):
     revision: str | None
     dtype: str
     shots: int | None
-    limit: int | None
+    limit: int | float | None
     metrics: tuple[str, ...] = Field(min_length=1)
+    sample: int | None = None
+    sample_seed: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_later_fields(fields_of(self))
 
 
 class Record(BaseModel):
@@ -88,6 +113,8 @@ class Record(BaseModel):
     batch_size: int = Field(ge=1)
     batching: Batching = "lm-eval"
     tuning: Tuning | None = None  # how an encoder was fine-tuned before it was scored
+    sample_seed: int | None = None  # the seed that drew the documents; None: they are the first ones, or all
+    chat: Chat | None = None  # how prompts were made into conversations; None: lm-eval's plain prompts
 
     metric: str
     aggregation: str  # how outcomes become the value: see `painters.results.scoring`
@@ -112,6 +139,10 @@ class Record(BaseModel):
         if self.outcomes is not None and len(self.outcomes) != self.documents:
             raise ValueError(f"outcomes of {len(self.outcomes)} documents, where documents is {self.documents}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_later_fields(fields_of(self))
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
@@ -141,6 +172,7 @@ class Record(BaseModel):
             return None
         return experiment.cell_key(
             tuning=self.tuning.model_dump() if self.tuning else None,
+            chat=self.chat.model_dump() if self.chat else None,
             **self.asked.model_dump(exclude={"metrics"}),
             **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size", "batching")},
         )

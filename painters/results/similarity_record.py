@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from painters.errors import SimilarityError
 from painters.results.files import read_intact, replace_file, report_faults
@@ -61,6 +61,8 @@ class SimilarityRecord(BaseModel):
     inputs: str  # the task whose documents were read, the name of a file, or "texts"
     texts: str  # a digest of the token ids
     documents: int = Field(ge=1)
+    sample_seed: int | None = None  # the seed that drew the documents; None: they are the first ones, or all
+    asked: int | float | None = None  # the number or share of documents asked for, where it is not their number
     tokens: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     labels: tuple[str, ...]  # of the states: embeddings, then the step that each one left
@@ -81,6 +83,12 @@ class SimilarityRecord(BaseModel):
         if any(len(column) != size for column in (self.profile or {}).values()):
             raise ValueError(f"profile must have columns of {size} numbers, one for each label")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_unset(self, fields_of: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out later fields that are None, so that the keys of older records stay what they were."""
+        fields: dict[str, Any] = fields_of(self)
+        return {name: value for name, value in fields.items() if value is not None or name not in _LATER_FIELDS}
 
     @property
     def key(self) -> str:
@@ -135,7 +143,8 @@ class SimilarityRecord(BaseModel):
 
 
 # What was measured and when. All other fields belong to the key, future fields included.
-_NOT_IN_KEY = frozenset("labels cosines angles profile num_layers documents tokens date command".split())
+_NOT_IN_KEY = frozenset("labels cosines angles profile num_layers documents asked tokens date command".split())
+_LATER_FIELDS = frozenset({"sample_seed", "asked"})
 
 
 def folder_of(out: str | Path) -> Path:

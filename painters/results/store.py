@@ -99,20 +99,21 @@ class Store:
         Damaged lines are left out with a `ResultsWarning` that names them.
 
         Returns:
-            The records; of several with the same key the first. Empty where the folder does not exist.
+            The records; of several with the same key that answer the same cell the first. Empty where the folder does
+            not exist.
 
         Raises:
             ResultsError: There is a file in place of the folder, or some lines are of another version of painters.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ResultsError(f"store {self.folder}: a file is there. A store is a folder: give another name")
-        by_key: dict[str, Record] = {}
+        by_key: dict[tuple[str, str | None], Record] = {}
         faults: list[Fault] = []
         for path in in_reading_order(path for path in self.folder.glob("*.jsonl") if path.is_file()):
             records, faults_of_file = read_intact(path, Record)
             faults += faults_of_file
             for record in records:
-                by_key.setdefault(key(record), record)
+                by_key.setdefault((key(record), record.cell_key), record)
         report_faults(faults, self.folder)
         return list(by_key.values())
 

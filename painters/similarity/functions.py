@@ -50,7 +50,9 @@ def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
     progress: DocumentProgress | bool | None = None,
@@ -64,7 +66,9 @@ def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
         mode: How tokens and documents are weighted, a key of `MODES`.
         tokenizer: The tokenizer of a loaded model.
         batch_size: How many documents run at a time. It changes the numbers of mode "flat" only.
-        limit: Use only the first `limit` documents.
+        limit: Use only the first `limit` documents, or a share of them, such as 0.1.
+        sample: Use this many documents, drawn at random, instead.
+        sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
         path: The name of the module that holds the layers, where painters does not find it.
         progress: Called with the documents done and their number; True shows a bar, False nothing. By default
@@ -89,7 +93,7 @@ def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
         >>> table.loc["1", "2"] > table.loc["embeddings", "2"]
         np.True_
     """
-    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, progress)
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, progress, sample, sample_seed)
     [record] = _measure(model, inputs, plan, [mode], options)
     return record.frame()
 
@@ -102,7 +106,9 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
     modes: Sequence[str] = tuple(MODES),
     tokenizer: Any = None,
     batch_size: int = 8,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
     progress: DocumentProgress | bool | None = None,
@@ -132,7 +138,9 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
         modes: The modes of the records, keys of `MODES`.
         tokenizer: The tokenizer of a loaded model.
         batch_size: How many documents run at a time. It changes the numbers of mode "flat" only.
-        limit: Use only the first `limit` documents.
+        limit: Use only the first `limit` documents, or a share of them, such as 0.1.
+        sample: Use this many documents, drawn at random, instead.
+        sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
         path: The name of the module that holds the layers, where painters does not find it.
         progress: Called with the documents done and their number, over both passes; True shows a bar, False nothing.
@@ -155,18 +163,20 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
         >>> list(token.table().columns)
         ['norm', 'first_token', 'change', 'largest', 'influence']
     """
-    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, progress)
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, progress, sample, sample_seed)
     return _measure(model, inputs, plan, modes, options)
 
 
-def block_influence(
+def block_influence(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
     plan: str | Plan | None = None,
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
 ) -> pd.Series[float]:
@@ -181,7 +191,9 @@ def block_influence(
         plan: The plan that runs; by default the model as it is.
         tokenizer: The tokenizer of a loaded model.
         batch_size: How many documents run at a time.
-        limit: Use only the first `limit` documents.
+        limit: Use only the first `limit` documents, or a share of them, such as 0.1.
+        sample: Use this many documents, drawn at random, instead.
+        sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
         path: The name of the module that holds the layers, where painters does not find it.
 
@@ -196,7 +208,7 @@ def block_influence(
         >>> influence.idxmax(), len(influence)
         ('0', 12)
     """
-    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path)
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, None, sample, sample_seed)
     table = _measure_token(model, inputs, plan, options).table()
     return table["influence"].iloc[1:].rename("block_influence").rename_axis("step")
 
@@ -209,7 +221,9 @@ def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measur
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
 ) -> pd.Series[float]:
@@ -225,7 +239,9 @@ def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measur
         n: How many steps lie between the two states, from 1 to the number of steps.
         tokenizer: The tokenizer of a loaded model.
         batch_size: How many documents run at a time.
-        limit: Use only the first `limit` documents.
+        limit: Use only the first `limit` documents, or a share of them, such as 0.1.
+        sample: Use this many documents, drawn at random, instead.
+        sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
         path: The name of the module that holds the layers, where painters does not find it.
 
@@ -243,18 +259,20 @@ def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measur
         >>> bool(((0 <= angles) & (angles <= 1)).all())
         True
     """
-    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path)
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, None, sample, sample_seed)
     return _measure_token(model, inputs, plan, options).angle(n)
 
 
-def norms(
+def norms(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
     plan: str | Plan | None = None,
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
-    limit: int | None = None,
+    limit: int | float | None = None,
+    sample: int | None = None,
+    sample_seed: int | None = None,
     max_length: int | None = None,
     path: str | None = None,
 ) -> pd.DataFrame:
@@ -266,7 +284,9 @@ def norms(
         plan: The plan that runs; by default the model as it is.
         tokenizer: The tokenizer of a loaded model.
         batch_size: How many documents run at a time.
-        limit: Use only the first `limit` documents.
+        limit: Use only the first `limit` documents, or a share of them, such as 0.1.
+        sample: Use this many documents, drawn at random, instead.
+        sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
         path: The name of the module that holds the layers, where painters does not find it.
 
@@ -282,7 +302,7 @@ def norms(
         >>> list(table.index), list(table.columns)
         (['embeddings', '0', '1', '2'], ['norm', 'first_token', 'change', 'largest'])
     """
-    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path)
+    options = MeasureOptions(tokenizer, batch_size, limit, max_length, path, None, sample, sample_seed)
     return _measure_token(model, inputs, plan, options).table().drop(columns="influence")
 
 
@@ -311,21 +331,23 @@ def _measure(
     from painters.similarity.states import ProgressCounter, States, cosines
 
     model, tokenizer = by_name_or_loaded(model, options.tokenizer, partial(load_model, encoders=True))
-    name, texts = read_inputs(inputs, options.limit)
+    read = read_inputs(inputs, options.selection)
     passes = 2 if "centred" in modes else 1
     with progress_callback(options.progress) as on_progress:
         states = States.of(
             model,
             tokenizer,
-            texts,
+            read.texts,
             plan,
             batch_size=options.batch_size,
             max_length=options.max_length,
             path=options.path,
-            counter=ProgressCounter(on_progress, passes * len(texts)),
+            counter=ProgressCounter(on_progress, passes * len(read.texts)),
         )
         results = cosines(states, modes, {"angles": LastTokenAngle(), "profile": StateProfile()})
-    return states.records(name, {mode: results[mode] for mode in modes}, results["angles"], results["profile"])
+    records = states.records(read.name, {mode: results[mode] for mode in modes}, results["angles"], results["profile"])
+    selected = {"sample_seed": read.sample_seed, "asked": read.asked}
+    return [record.model_copy(update=selected) for record in records]
 
 
 def _checked(modes: str | Sequence[str]) -> list[str]:

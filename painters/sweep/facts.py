@@ -141,13 +141,21 @@ class Documents:
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._unlimited = {r.task: r.documents for r in records if r.asked is not None and r.asked.limit is None}
+        self._unlimited = {
+            record.task: record.documents
+            for record in records
+            if record.asked is not None and record.asked.limit is None and record.sample_seed is None
+        }
 
     def scored(self, cell: Cell) -> int | None:
-        """Return the number of documents that `cell` scores; its limit where the task's size is not known."""
+        """Return the number of documents that `cell` scores; what it asks for where the task's size is not known."""
         known = self._unlimited.get(cell.task) or _bundled(cell.task)
         known = known or (TASKS[cell.task].documents if cell.task in TASKS else None)
-        return cell.limit if known is None else min(known, cell.limit or known)
+        selection = cell.protocol.selection
+        if known is not None:
+            return selection.count(known)
+        asked = selection.limit if selection.sample is None else selection.sample
+        return int(asked) if asked is not None and asked >= 1 else None
 
     def training(self, task: str) -> int | None:
         """Return the number of training documents of `task`; None where it is not known."""

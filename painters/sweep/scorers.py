@@ -81,6 +81,8 @@ def records_for(cell: Cell, records: list[Record]) -> list[Record]:
         dtype=cell.dtype,
         shots=cell.shots,
         limit=cell.limit,
+        sample=cell.sample,
+        sample_seed=cell.sample_seed,
         metrics=tuple(record.metric for record in records),
     )
     fields = {"asked": asked, "variant": cell.variant, "params": cell.params, "model": cell.model}
@@ -124,17 +126,19 @@ class DecoderScorer:
 
     def _prepared(self, cell: Cell) -> Any:
         """Return the cell's task with its requests, which is prepared once."""
-        from painters import harness
+        from painters.harness.tasks import prepare_with
 
         def make() -> Any:
             name = cell.source or cell.task
-            prepared = harness.prepare(name, limit=cell.limit, shots=cell.shots, seed=cell.seed)
+            prepared = prepare_with(name, cell.protocol, self._scorer.tokenizer)
             if len(prepared) > 1:
                 names = ", ".join(task.name for task in prepared)
                 raise TaskError(f"task {name!r} is a group: a cell has one task, so name them one by one ({names})")
+            self.notes.update(prepared[0].notes)
             return prepared[0]
 
-        return self._tasks.get((cell.source, cell.task, cell.limit, cell.shots, cell.seed), make)
+        asked = cell.source, cell.task, cell.protocol.selection, cell.shots, cell.seed, cell.chat
+        return self._tasks.get(asked, make)
 
 
 class EncoderScorer:
@@ -160,7 +164,8 @@ class EncoderScorer:
         assert cell.tuning is not None
         self._prepared(cell)
         own_group = cell.key if cell.tuning.protocol == "retuned" else None
-        return cell.source, cell.task, cell.limit, cell.tuning, cell.seed, cell.batch_size, own_group
+        selection = cell.protocol.selection
+        return cell.source, cell.task, selection, cell.tuning, cell.seed, cell.batch_size, own_group
 
     def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
         """Return the records of each cell, one for each metric."""
@@ -182,8 +187,15 @@ class EncoderScorer:
         tuning = cell.tuning
         assert tuning is not None
         task = Path(cell.source) if cell.source else cell.task
-        name = (task, cell.limit, tuning.documents, tuning.max_length)
-        return self._tasks.get(name, lambda: self._scorer.prepare(task, tuning, limit=cell.limit))
+        selected: dict[str, Any] = {"limit": cell.limit, "sample": cell.sample, "sample_seed": cell.sample_seed}
+
+        def make() -> Any:
+            prepared = self._scorer.prepare(task, tuning, **selected)
+            self.notes.update(prepared.notes)
+            return prepared
+
+        name = (task, cell.protocol.selection, tuning.documents, tuning.max_length)
+        return self._tasks.get(name, make)
 
 
 class _Once:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from painters.documents import DocumentSelection
 from painters.experiment import Experiment, ExperimentError, find, load
 
 
@@ -18,9 +20,12 @@ class Overrides:
         encoder: The encoder to score instead of the experiments' own.
         encoders: False leaves encoders out.
         quick: Whether to take the smaller grids that the files state.
-        limit: Score at most this many documents of each task.
+        limit: Score at most this many documents of each task, or this share of them.
+        sample: Draw this many documents of each task at random instead.
+        sample_seed: The seed of the draw; None for the experiments' own.
         dtype: The number type of all weights.
         exact_batching: Whether decoders are scored in lm-eval's own batches.
+        chat: Fields of `painters.experiment.Chat` that change the prompts of decoders, by name.
         data: A folder with documents for the tasks that it has some of.
 
     Examples:
@@ -33,9 +38,12 @@ class Overrides:
     encoder: str | None = None
     encoders: bool = True
     quick: bool = False
-    limit: int | None = None
+    limit: int | float | None = None
+    sample: int | None = None
+    sample_seed: int | None = None
     dtype: str | None = None
     exact_batching: bool = False
+    chat: Mapping[str, Any] = field(default_factory=dict)
     data: Path | None = None
 
 
@@ -75,13 +83,33 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
         experiments = [experiment.with_model(changes.model) for experiment in experiments]
     if changes.encoder is not None:
         experiments = [experiment.with_encoder(changes.encoder) for experiment in experiments]
-    if changes.limit is not None:
-        experiments = [experiment.with_limit(changes.limit) for experiment in experiments]
+    experiments = [_with_documents(experiment, changes) for experiment in experiments]
+    if changes.chat:
+        experiments = [experiment.with_chat(**changes.chat) for experiment in experiments]
     if changes.exact_batching:
         experiments = [experiment.with_exact_batching() for experiment in experiments]
     if changes.dtype is not None:
         experiments = [experiment.with_dtype(changes.dtype) for experiment in experiments]
     return experiments
+
+
+def _with_documents(experiment: Experiment, changes: Overrides) -> Experiment:
+    """Return the experiment with the documents that the overrides select."""
+    try:
+        DocumentSelection.checked(changes.limit, changes.sample, changes.sample_seed)
+    except ValueError as error:
+        raise ExperimentError(str(error)) from None
+    if changes.limit is not None:
+        return experiment.with_limit(changes.limit)
+    if changes.sample is None and changes.sample_seed is None:
+        return experiment
+    changed = experiment.with_sample(changes.sample, changes.sample_seed)
+    draws = (part.protocol.sample for part in changed.parts), (part.sample for part in changed.similarities)
+    if not any(map(any, draws)):
+        raise ExperimentError(
+            f"sample seed {changes.sample_seed}: experiment {experiment.name} draws no documents; give a sample too"
+        )
+    return changed
 
 
 def records_folder(names: Sequence[str]) -> Path:

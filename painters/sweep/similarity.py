@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from painters.documents import DocumentSelection
 from painters.experiment import Experiment, Model
 from painters.plan import Plan
 from painters.progress import OnProgress
@@ -21,7 +22,7 @@ class Question:
     model: Model
     inputs: str
     mode: str
-    limit: int
+    selection: DocumentSelection
     batch_size: int
     dtype: str
 
@@ -32,18 +33,30 @@ class Question:
         """
         return (
             record.plan == str(Plan.identity(record.num_layers))
-            and (record.model, record.mode, record.documents) == (self.model.name, self.mode, self.limit)
+            and (record.model, record.mode) == (self.model.name, self.mode)
+            and self._selects_those_of(record)
             and (record.inputs, record.batch_size) == (_name_of(self.inputs), self.batch_size)
             and self.model.revision in (None, record.revision)
             and self.dtype in ("auto", record.dtype)
         )
+
+    def _selects_those_of(self, record: SimilarityRecord) -> bool:
+        """Return whether the documents of `record` are those that are asked for.
+
+        Where more documents were to be drawn than there are, the record states no seed.
+        """
+        asked = record.documents if record.asked is None else record.asked
+        if self.selection.sample is None:
+            return asked == self.selection.limit and record.sample_seed is None
+        all_of_them = record.asked is not None and record.asked > record.documents
+        return asked == self.selection.sample and (all_of_them or record.sample_seed == self.selection.seed)
 
 
 def questions(experiments: Iterable[Experiment]) -> list[Question]:
     """Return the similarities that the experiments need, each once."""
     return list(
         dict.fromkeys(
-            Question(model, part.inputs, mode, part.limit, part.batch_size, part.dtype)
+            Question(model, part.inputs, mode, part.selection, part.batch_size, part.dtype)
             for experiment in experiments
             for part in experiment.similarities
             for model in (*part.models, *part.encoders)
@@ -89,7 +102,9 @@ def measure(
             modes=[question.mode for question in group],
             tokenizer=tokenizer,
             batch_size=first.batch_size,
-            limit=first.limit,
+            limit=first.selection.limit,
+            sample=first.selection.sample,
+            sample_seed=first.selection.seed,
             progress=None if on_progress is None else partial(_described, on_progress, description),
         )
         named = {"model": first.model.name, "inputs": _name_of(first.inputs), "command": command()}
@@ -105,7 +120,7 @@ def _by_pass(every: Sequence[Question]) -> Iterator[list[Question]]:
     """Yield the questions that one pass over the documents answers: they differ in their mode alone."""
     groups: dict[tuple[object, ...], list[Question]] = {}
     for question in every:
-        key = (question.model, question.inputs, question.limit, question.batch_size, question.dtype)
+        key = (question.model, question.inputs, question.selection, question.batch_size, question.dtype)
         groups.setdefault(key, []).append(question)
     yield from groups.values()
 

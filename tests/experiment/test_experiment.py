@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from support.experiments import BASE, GOOD, of
 
 from painters import variants
-from painters.experiment import Cell, Experiment, ExperimentError, Model, cell_key, cells, find, load, shipped
+from painters.documents import DocumentSelection
+from painters.experiment import Cell, Chat, Experiment, ExperimentError, Model, cell_key, cells, find, load, shipped
 from painters.experiment.grid import _ends_and_middles
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import MAX_BYTES
@@ -162,6 +164,76 @@ def test_a_model_without_a_name(name: str) -> None:
             ask(name)
 
 
+def test_drawn_documents_in_place_of_the_first_ones() -> None:
+    first = experiment("identity", protocol={"limit": 50})
+    drawn = first.with_sample(150, 3)
+    (cell,) = cells(drawn, of(4))
+    assert (cell.limit, cell.sample, cell.sample_seed) == (None, 150, 3)
+    assert cell.protocol.selection == drawn.protocol.selection == DocumentSelection(sample=150, seed=3)
+    (smaller,) = cells(drawn.with_limit(40), of(4))
+    assert (smaller.limit, smaller.sample, smaller.sample_seed) == (None, 40, 3)
+    (reseeded,) = cells(drawn.with_sample(seed=5), of(4))
+    assert (reseeded.sample, reseeded.sample_seed) == (150, 5)
+    assert first.with_sample(seed=5).protocol == first.protocol  # draws nothing, so there is no seed to change
+    (whole,) = cells(experiment("identity", tasks=[{"name": "t", "limit": 7}]).with_sample(150), of(4))
+    assert (whole.limit, whole.sample) == (None, 150)
+    own = experiment("identity", tasks=["t", {"name": "u", "limit": 7}], protocol={"sample": 150, "sample_seed": 2})
+    assert [(cell.limit, cell.sample, cell.sample_seed) for cell in cells(own, of(4))] == [
+        (None, 150, 2),
+        (7, None, None),
+    ]
+
+
+def test_shares_of_the_documents() -> None:
+    def limit(of_file: float | None, asked: float) -> float | None:
+        (cell,) = cells(experiment("identity", protocol={"limit": of_file}).with_limit(asked), of(4))
+        return cell.limit
+
+    assert limit(None, 0.1) == limit(0.2, 0.1) == limit(0.1, 0.2) == 0.1
+    assert limit(300, 0.1) == 0.1  # which of the two is less depends on the task
+    assert limit(0.1, 300) == 300
+    whole, share = (experiment("identity", protocol={"limit": limit}) for limit in (1, 0.5))
+    assert [type(one.protocol.limit) for one in (whole, share)] == [int, float]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (
+            {"limit": 3, "sample": 3},
+            "line 1: protocol: limit takes the first documents and sample draws some at random",
+        ),
+        ({"limit": 1.0}, "a share of them between 0 and 1, such as 0.1 .found 1.0."),
+        ({"limit": -1}, "a whole number of documents, 1 or more"),
+        ({"limit": True}, "a whole number of documents, 1 or more"),
+        ({"sample": 0}, "greater than or equal to 1"),
+        ({"sample_seed": -1}, "greater than or equal to 0"),
+        ({"fewshot_as_multiturn": True}, "set apply_chat_template too"),
+        ({"apply_chat_template": 3}, "protocol.apply_chat_template"),
+    ],
+)
+def test_documents_and_prompts_that_cannot_be_asked_for(protocol: dict[str, Any], message: str, tmp_path: Path) -> None:
+    fields = {"title": "x", "models": "nano-llama", "tasks": "nano_arc", "variants": ["identity"], "protocol": protocol}
+    (tmp_path / "x.yaml").write_text(json.dumps(fields))
+    with pytest.raises(ExperimentError, match=message):
+        load(tmp_path / "x.yaml")
+
+
+def test_other_prompts_of_decoders_alone() -> None:
+    encoder = {"models": "nano-bert", "tasks": "nano_cola", "tuning": "frozen"}
+    changed = experiment("identity", encoder=encoder).with_chat(
+        apply_chat_template="tool_use", system_instruction="Hi."
+    )
+    decoder, encoded = cells(changed, of(12))
+    assert decoder.chat == Chat(apply_chat_template="tool_use", system_instruction="Hi.", fewshot_as_multiturn=True)
+    assert decoder.protocol.chat == decoder.chat
+    assert encoded.chat is None
+    with pytest.raises(ExperimentError, match="set apply_chat_template too"):
+        experiment("identity").with_chat(fewshot_as_multiturn=True)
+    with pytest.raises(ValidationError, match=r"encoder\.protocol\.apply_chat_template"):
+        experiment("identity", encoder={**encoder, "protocol": {"apply_chat_template": True}})
+
+
 def test_several_experiments_share_their_cells() -> None:
     one, two = experiment({"name": "skip", "start": "all"}), experiment({"name": "skip", "start": 1}, title="again")
     assert set(cells([one, two], of(12))) == set(cells(one, of(12)))
@@ -185,7 +257,8 @@ CELL = Cell("m", None, "auto", Plan.parse("0-3 5"), "exact", "nano_arc", None, 4
 OTHERS: dict[str, Any] = {
     "model": "n", "revision": "main", "dtype": "float32", "plan": Plan.parse("0-3"), "kv": "averaged",
     "task": "nano_gsm8k", "shots": 0, "limit": None, "seed": 1, "batch_size": 9,
-    "tuning": Tuning(protocol="frozen"), "batching": "shared",
+    "tuning": Tuning(protocol="frozen"), "batching": "shared", "sample": 40, "sample_seed": 0,
+    "chat": Chat(apply_chat_template=True, fewshot_as_multiturn=True),
 }  # fmt: skip
 SAID = {"num_layers": 7, "variant": "skip", "params": {"start": 1}, "source": "a.yaml"}
 
@@ -260,8 +333,8 @@ BAD = {
     "a malformed plan": ("{name: parallel, loops: 1..3}", '{plan: "0-3 {4"}', 8, ("variants.1", "^")),
     "a plan and a variant": ("loops: 1..3", "plan: 0-3", 8, ("either",)),
     "a plan with a parameter": ("name: parallel", "plan: 0-3", 8, ("'loops' belongs to a variant",)),
-    "a limit of nothing": ("40", "0", 10, ("protocol.limit", "greater than or equal to 1")),
-    "a limit that is true": ("40", "true", 10, ("protocol.limit", "integer")),
+    "a limit of nothing": ("40", "0", 10, ("protocol.limit", "a whole number of documents, 1 or more")),
+    "a limit that is true": ("40", "true", 10, ("protocol.limit", "a whole number of documents, 1 or more")),
     "an unknown dtype": ("limit: 40", "dtype: int3", 10, ("protocol.dtype", "float32", "'int3'")),
     "an unknown cache": ("figure: 4", "kv: mean", 2, ("kv.0", "averaged", "'mean'")),
     "an alias": ("[nano_arc]", "&a [nano_arc, *a]", 4, ("anchors and aliases",)),

@@ -326,7 +326,7 @@ def test_messages(model: Any, words: Any, yamls: Any) -> None:
     arc = yamls["nano_arc"]
     with pytest.raises(ValueError, match=r"batch_size 'auto': give a number of rows.*free memory"):
         harness.score(model, words, IDENTITY, arc, batch_size="auto")  # type: ignore[arg-type]
-    with pytest.raises(harness.TaskError, match="limit 0: give a number of documents"):
+    with pytest.raises(harness.TaskError, match="limit 0: give a whole number of documents"):
         harness.score(model, words, IDENTITY, arc, limit=0)
     with pytest.raises(harness.TaskError, match="shots -1"):
         harness.score(model, words, IDENTITY, arc, shots=-1)

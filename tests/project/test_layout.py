@@ -20,7 +20,7 @@ PACKAGE = ROOT / "painters"
 
 LAYERS = (
     {"_compat", "_lazy", "errors"},
-    {"memory", "plan", "progress", "ranks", "tasks"},
+    {"documents", "memory", "plan", "progress", "ranks", "tasks"},
     {"drawing", "generation", "stack", "variants"},
     {"engine", "experiment", "models"},
     {"results", "sharing"},

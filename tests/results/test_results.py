@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from support.records import record
 
 from painters import results
+from painters.experiment import Chat
 from painters.experiment.tuning import Tuning
 from painters.results import Record, ResultsError, ResultsWarning, key, scoring
 from painters.results.record import NOT_IN_KEY
@@ -112,6 +113,8 @@ IN_KEY: dict[str, Any] = {
     "seed": 1,
     "batch_size": 9,
     "batching": "shared",
+    "sample_seed": 0,
+    "chat": Chat(system_instruction="Hello."),
     "tuning": {"protocol": "frozen"},
     "metric": "acc_norm",
     "versions": {"torch": "3"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 import painters
 from painters import Plan, PlanError
 from painters import similarity as public
+from painters.documents import DocumentSelection
+from painters.experiment import Model
 from painters.models import ModelError, load_model
 from painters.results import ResultsWarning, Store
 from painters.results.similarity_record import SimilarityRecord, keep, read
@@ -27,6 +30,7 @@ from painters.similarity import MODES, SimilarityError, angular_distance, block_
 from painters.similarity.inputs import read_inputs, sentence_tasks
 from painters.similarity.measures import FlatCosine, LastTokenAngle, StateBatch, StateProfile
 from painters.similarity.states import States, cosines, run_measures
+from painters.sweep.similarity import Question
 from painters.tasks import TaskError
 
 STATES, HIDDEN = 5, 6
@@ -331,11 +335,54 @@ def test_a_text_file_has_a_document_on_each_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", sentence_tasks())
 def test_documents_of_the_tasks_for_encoders(task: str) -> None:
-    name, found = read_inputs(task, 3)
+    read = read_inputs(task, DocumentSelection(limit=3))
+    name, found = read.name, read.texts
     assert name == task
     assert len(found) == 3
     pair = task in {"nano_rte", "nano_paraphrase", "nano_sts"}
     assert all(isinstance(text, tuple) == pair for text in found)
+
+
+@pytest.mark.parametrize("inputs", ["nano_lambada", "nano_cola", "some.txt", "texts"])
+def test_drawn_documents(inputs: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("some.txt").write_text("\n".join(f"document {number}" for number in range(50)))
+    source: Any = [f"text {number}" for number in range(50)] if inputs == "texts" else inputs
+    every = read_inputs(source).texts
+    selection = DocumentSelection(sample=5, seed=3)
+    read = read_inputs(source, selection)
+    assert read.texts == [every[position] for position in selection.positions(len(every))]
+    assert (read.sample_seed, read.asked) == (3, None)
+    share = read_inputs(source, DocumentSelection(limit=0.1))
+    assert share.texts == every[: math.ceil(len(every) / 10)]
+    assert (share.sample_seed, share.asked) == (None, 0.1)
+    with pytest.warns(UserWarning, match=f"{inputs}: a sample of 100,000 documents was asked for, and it has"):
+        whole = read_inputs(source, DocumentSelection(sample=100_000))
+    assert (whole.texts, whole.sample_seed, whole.asked) == (every, None, 100_000)
+
+
+def test_records_state_what_was_drawn() -> None:
+    model = shared_model("llama", 4)
+    [drawn] = measure(model, TEXTS, modes=["token"], sample=2, sample_seed=3, **SHARED)
+    [first] = measure(model, TEXTS, modes=["token"], limit=2, **SHARED)
+    assert (drawn.documents, drawn.sample_seed) == (2, 3)
+    assert SimilarityRecord.model_validate_json(drawn.model_dump_json()) == drawn
+    assert not {"sample_seed", "asked"} & first.model_dump().keys()  # keys and files of older records stay as they were
+    model_record = {"model": "m", "inputs": "texts", "weights": None}
+    question = Question(
+        Model(name="m"), "texts", "token", DocumentSelection(sample=2, seed=3), drawn.batch_size, "auto"
+    )
+    records = [record.model_copy(update=model_record) for record in (drawn, first)]
+    assert [question.is_answered_by(record) for record in records] == [True, False]
+    limited = replace(question, selection=DocumentSelection(limit=2))
+    assert [limited.is_answered_by(record) for record in records] == [False, True]
+    with pytest.warns(UserWarning, match="a sample of 99"):
+        [whole] = measure(model, TEXTS, modes=["token"], sample=99, **SHARED)
+    assert replace(question, selection=DocumentSelection(sample=99)).is_answered_by(
+        whole.model_copy(update=model_record)
+    )
+    with pytest.raises(SimilarityError, match="limit takes the first documents and sample draws some at random"):
+        similarity(model, TEXTS, limit=2, sample=2, **SHARED)
 
 
 def test_an_encoder_reads_a_pair_as_two_segments(encoder: Path) -> None:
@@ -505,14 +552,14 @@ def test_text_files_without_text(tmp_path: Path, written: bytes, message: str) -
 
 
 def test_an_unknown_task_is_told_of_all_kinds_of_inputs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from painters import harness
+    from painters.harness import task_texts
 
-    def unknown(name: str, limit: int | None) -> list[str]:
+    def unknown(name: str, selection: DocumentSelection) -> Any:
         raise TaskError(f"task {name!r}: not in lm-eval")  # which takes long to look for it
 
-    monkeypatch.setattr(harness, "texts", unknown)
+    monkeypatch.setattr(task_texts, "selected_texts", unknown)
     with pytest.raises(SimilarityError, match=r"'nano_colla': not in lm-eval.*nano_cola.*\.txt file"):
-        read_inputs("nano_colla", None)
+        read_inputs("nano_colla")
 
 
 def test_modes_are_measured_in_the_order_asked_and_once() -> None:

@@ -194,10 +194,10 @@ def _compare(records: Sequence[Record], diagnosis: Diagnosis) -> None:
 
 def _compare_duplicates(records: Sequence[Record], diagnosis: Diagnosis) -> None:
     """Count distinct records and duplicates, and note duplicates with another outcome."""
-    first: dict[str, Record] = {}
+    first: dict[tuple[str, str | None], Record] = {}
     differing: Counter[str] = Counter()
     for record in records:
-        original = first.setdefault(key(record), record)
+        original = first.setdefault((key(record), record.cell_key), record)
         if original is not record:
             diagnosis.doubles += 1
             if (original.value, original.outcomes) != (record.value, record.outcomes):
