@@ -18,6 +18,7 @@ from painters.cli._console import err, plain
 from painters.cli._errors import EXIT_CODES, STOPPED, USAGE, exit_code_of, format_error
 from painters.cli._loading import spare_cores
 from painters.cli._stop import stoppable
+from painters.cli._terminal import write_all_characters
 from painters.cli._warnings import short_warnings
 from painters.cli.doctor import doctor
 from painters.cli.export import export
@@ -95,6 +96,7 @@ app.command(name="tasks")(list_tasks)
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    write_all_characters()
     if plain():
         from typer import rich_utils  # the module that prints help
 

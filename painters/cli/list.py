@@ -175,7 +175,7 @@ def models_json() -> list[dict[str, Any]]:
     """Return the models with a name: architecture, sizes, bytes of weights, model card, and whether they are here."""
     rows = []
     for name, folder in bundled.models().items():
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         weights = folder / "model.safetensors"
         rows.append(
             {

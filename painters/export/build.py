@@ -52,9 +52,12 @@ class Checkpoint:
             # Its own save_pretrained refuses settings that the source was loaded with.
             self.generation.to_json_file(folder / "generation_config.json")
         if self.code is not None:
-            (folder / f"{MODULE}.py").write_text(self.code)
+            (folder / f"{MODULE}.py").write_text(self.code, encoding="utf-8")
             path = folder / "config.json"
-            path.write_text(json.dumps(json.loads(path.read_text()) | dict(self.config), indent=2) + "\n")
+            path.write_text(
+                json.dumps(json.loads(path.read_text(encoding="utf-8")) | dict(self.config), indent=2) + "\n",
+                encoding="utf-8",
+            )
 
 
 def plain_checkpoint(model: PreTrainedModel, stack: LayerStack, plan: Plan, source: str) -> Checkpoint:

@@ -245,7 +245,7 @@ def stored_dtype(name: str) -> str:
         'auto'
     """
     folder = bundled.models().get(name)
-    return "auto" if folder is None else str(json.loads((folder / "config.json").read_text())["dtype"])
+    return "auto" if folder is None else str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["dtype"])
 
 
 def _loaded(
@@ -320,7 +320,7 @@ def _describe(folder: Path, exported: Exported, source: _Source) -> None:
     dtype, revision = str(model.dtype).removeprefix("torch."), describe(model)[1]
     if MERGEKIT in exported.files:
         name = str(model.name_or_path) + (f"@{revision}" if revision else "")
-        (folder / MERGEKIT).write_text(recipe(name, [run.index for run in source.plan.walk()], dtype))
+        (folder / MERGEKIT).write_text(recipe(name, [run.index for run in source.plan.walk()], dtype), encoding="utf-8")
     card = ModelCard(
         title=Path(exported.folder).resolve().name,
         source=exported.source,
@@ -333,7 +333,7 @@ def _describe(folder: Path, exported: Exported, source: _Source) -> None:
         trust_remote_code=exported.trust_remote_code,
         covers=exported.covers,
     )
-    (folder / "README.md").write_text(card.text())
+    (folder / "README.md").write_text(card.text(), encoding="utf-8")
 
 
 def _refuse_model(model: Any, source: str) -> None:

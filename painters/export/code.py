@@ -75,7 +75,7 @@ def half_modules(stack: LayerStack) -> Mapping[Half, tuple[str, str, str | None]
 def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
     """Return the text of the modelling file, which needs only torch and transformers."""
     cls, config, model_type = class_names(model)
-    template = TEMPLATE.read_text()
+    template = TEMPLATE.read_text(encoding="utf-8")
     body = template[template.index('"""', 3) + 4 :]
     halves: Mapping[Half, Any] = half_modules(stack) if plan.has_halves else {}
     return (

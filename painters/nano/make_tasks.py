@@ -91,7 +91,7 @@ def write_tasks(folder: Path = FOLDER, seed: int = 2024) -> Iterator[Path]:
             lines = (
                 json.dumps(document, ensure_ascii=False) for document in draw_documents(task, name, make, count, seed)
             )
-            path.write_text("".join(line + "\n" for line in lines))
+            path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
             yield path
 
 

@@ -59,12 +59,12 @@ def _write(training: Mapping[str, Any], model: Any, tokenizer: Any, folder: Path
             f"the bundled weights may take {MAX_BYTES:,} bytes, these take {size:,}: make the shape smaller"
         )
     about = {**training, "parameters": parameters, "weights_bytes": size}
-    (folder / "training.json").write_text(json.dumps(about, indent=1) + "\n")
+    (folder / "training.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return folder
 
 
 def _last_loss(run: Path) -> float:
-    with (run / "log.csv").open(newline="") as file:
+    with (run / "log.csv").open(newline="", encoding="utf-8") as file:
         return float(list(csv.DictReader(file))[-1]["loss"])
 
 
@@ -85,8 +85,8 @@ def card_fields(config: Mapping[str, Any], training: Mapping[str, Any]) -> dict[
 
 def write_card(scores: Mapping[str, Score], environment: str, folder: Path = FOLDER) -> Path:
     """Write the model card from `training.json` and the scores of the bundled tasks; return its path."""
-    training = json.loads((folder / "training.json").read_text())
-    config = json.loads((folder / "config.json").read_text())
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     recipe = training["recipe"]
     rows = "\n".join(
         f"| {task} | {s.metric} | {100 * s.value:.1f} ± {100 * s.stderr:.1f} | {100 * s.chance:.1f} | {s.documents} |"
@@ -101,7 +101,8 @@ def write_card(scores: Mapping[str, Score], environment: str, folder: Path = FOL
             rows_=recipe["rows"],
             environment=environment,
             **{k: v for k, v in recipe.items() if k != "rows"},
-        )
+        ),
+        encoding="utf-8",
     )
     return path
 

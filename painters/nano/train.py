@@ -132,7 +132,7 @@ class Training(Generic[N]):
     def _log(self, row: dict[str, float]) -> None:
         path = self.folder / "log.csv"
         fresh = not path.exists()
-        with path.open("a", newline="") as file:
+        with path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(row))
             if fresh:
                 writer.writeheader()
@@ -157,7 +157,7 @@ class Training(Generic[N]):
         path = folder / "checkpoint.json"
         if not path.exists():
             raise FileNotFoundError(f"no training run in {folder}: it holds no checkpoint.json; train first")
-        return cls(cls.recipe_class(**json.loads(path.read_text())["recipe"]), folder, device)
+        return cls(cls.recipe_class(**json.loads(path.read_text(encoding="utf-8"))["recipe"]), folder, device)
 
     def about(self) -> dict[str, Any]:
         """Return recipe, steps done and seconds spent, as JSON can hold them."""
@@ -168,10 +168,10 @@ class Training(Generic[N]):
         temporary = self.folder / "checkpoint.tmp"
         save_file(self._tensors(), temporary, metadata={"about": json.dumps(about)})
         temporary.replace(self.folder / "checkpoint.safetensors")
-        (self.folder / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n")
+        (self.folder / "checkpoint.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     def _load(self) -> None:
-        about = json.loads((self.folder / "checkpoint.json").read_text())
+        about = json.loads((self.folder / "checkpoint.json").read_text(encoding="utf-8"))
         if about["recipe"] != asdict(self.recipe):
             raise ValueError(
                 f"{self.folder} holds a run of another recipe: {about['recipe']}; give the run a new folder"

@@ -198,7 +198,7 @@ class Store:
             now = max(datetime.datetime.now(datetime.UTC).strftime(_TIME), _after(newest))
             path = self.folder / f"{now}-{host_name()}-{os.getpid()}{suffix}"
             try:
-                path.open("x").close()
+                path.open("xb").close()
             except FileExistsError:
                 newest = now
                 continue

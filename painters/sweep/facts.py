@@ -113,7 +113,7 @@ def hidden_size(model: str) -> int | None:
 def _config(model: str) -> dict[str, Any]:
     """Return the configuration of a bundled model or a folder; an empty one where none can be read."""
     try:
-        config = json.loads((bundled.models().get(model, Path(model)) / "config.json").read_text())
+        config = json.loads((bundled.models().get(model, Path(model)) / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

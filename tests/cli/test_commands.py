@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -13,12 +14,15 @@ from typing import Any
 
 import pytest
 import typer
+from rich.table import Table
+from rich.text import Text
 from support.outcome import Outcome
 from support.terminal import shown
 
 from painters import cli, figures, tasks, variants
 from painters.cli import _complete
 from painters.cli._errors import EXIT_CODES
+from painters.cli._terminal import Terminal
 from painters.similarity import MODES
 
 ROOT = Path(__file__).parents[2]
@@ -150,6 +154,45 @@ def test_a_dumb_terminal_gets_none_and_others_do(here: Path) -> None:
     assert "\x1b" not in shown(light, here, TERM="dumb").text
     assert "\x1b" in shown(light[:1], here).text
     assert "\x1b" in shown(light[-2:-1], here).text
+
+
+# ------------------------------------------------------------------------------------------------------------ encodings
+
+
+def test_every_command_where_the_encoding_is_ascii(here: Path) -> None:
+    """A machine without UTF-8, as in a container without a locale: files are UTF-8 there too."""
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = [arguments(name) for name in names() if name not in OTHERS]
+    found = shown([*ran, ("--help",), ("run", "--help"), ("run", "--limit", "no")], here, **locale)
+    assert found.codes == [0] * (len(ran) + 2) + [2]
+    assert found.text.isascii()
+    assert "+/-" in found.text
+    assert "| revision | – |" in (here / "export-out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "lines"),
+    [
+        ("utf-8", ["99.0 ± 1.0", "    x ± 10", "– 日"]),
+        ("cp932", ["99.0 ± 1.0", "    x ± 10", "- 日"]),
+        ("cp1252", ["99.0 ± 1.0", "    x ± 10", "– \\u65e5"]),
+        ("latin-1", ["99.0 ± 1.0", "    x ± 10", "- \\u65e5"]),
+        ("ascii", ["99.0 +/- 1.0", "    x +/- 10", "- \\u65e5"]),
+    ],
+)
+def test_characters_that_an_encoding_lacks(encoding: str, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are replaced before the columns of a table are measured."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, newline=""))
+    table = Table(box=None, show_header=False, padding=0)
+    table.add_column(justify="right")
+    for row in ("99.0 ± 1.0", "x ± 10"):
+        table.add_row(row)
+    console = Terminal()
+    console.print(table)
+    console.print(Text("– 日"))
+    sys.stdout.flush()
+    assert written.getvalue().decode(encoding).splitlines() == lines
 
 
 # ----------------------------------------------------------------------------------------------------------- exit codes

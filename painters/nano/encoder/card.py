@@ -52,8 +52,8 @@ def _value(records: Sequence[Record]) -> float:
 
 def write_encoder_card(scores: Mapping[str, list[tuple[float, float]]], folder: Path = ENCODER_FOLDER) -> Path:
     """Write the model card from `training.json` and the scores; return its path."""
-    training = json.loads((folder / "training.json").read_text())
-    config = json.loads((folder / "config.json").read_text())
+    training = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rows = "\n".join(
         f"| {task} | {_metric(task)} | {' '.join(f'{100 * score:.1f}' for score, _ in by_seed)} "
         f"| {' '.join(f'{100 * score:.1f}' for _, score in by_seed)} "
@@ -72,7 +72,8 @@ def write_encoder_card(scores: Mapping[str, list[tuple[float, float]]], folder: 
             epochs=TUNING.epochs,
             fine_rate=TUNING.rate,
             **training["recipe"],
-        )
+        ),
+        encoding="utf-8",
     )
     return path
 
