@@ -62,6 +62,7 @@ ELSEWHERE: Final = {
     "_model_call": "harness: overridden in HFLM's subclass. Plans would not be laid on, which a test would show.",
     "_model_generate": "harness: overridden in HFLM's subclass. Generation would run lm-eval's own loop.",
     "_valid_auto_compile_criteria": "export: overridden in exported models. `generate` would compile stand-ins.",
+    "_keep_in_fp32_modules_strict": "export/code.py: in exported models. Mixed number types would be refused.",
     "_modules": "export/modeling.py: exported models find the layers there. Loading one raises an error.",
 }
 """Private names that other modules must use themselves: name -> where, and what happens if the name changes."""

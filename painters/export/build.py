@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Checkpoint:
     generation: GenerationConfig | None
     code: str | None = None
     """The text of the modelling file, if there is one."""
+    dtype: torch.dtype | None = None
+    """The number type to load it with; None for that of the model."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Fields of config.json besides those of the model's configuration."""
 
@@ -96,15 +98,18 @@ def checkpoint_with_code(model: PreTrainedModel, stack: LayerStack, plan: Plan, 
             "be written for it"
         )
     cls, config, model_type = class_names(model)
-    if not (auto := auto_class(model)).startswith("AutoModel"):
-        raise ExportError(f"{source} is a {auto}, which no auto class loads: load it as another class")
+    if not (autos := auto_classes(model)):
+        raise ExportError(f"{source} is a {type(model).__name__}, which no auto class loads: load it as another class")
     filled = _filled(_empty(model, copy.deepcopy(model.config)), model, model.state_dict())
+    dtype, kept = number_types(model)
     names = {
         "architectures": [cls],
-        "auto_map": {"AutoConfig": f"{MODULE}.{config}", auto: f"{MODULE}.{cls}"},
+        "dtype": _name(dtype),
+        "auto_map": {"AutoConfig": f"{MODULE}.{config}", **dict.fromkeys(autos, f"{MODULE}.{cls}")},
         "model_type": model_type,  # not the source's, or it would load as the source where code is not trusted
     }
-    return Checkpoint(filled.model, filled.tensors, filled.generation, modelling_code(model, stack, plan), names)
+    code = modelling_code(model, stack, plan, kept)
+    return Checkpoint(filled.model, filled.tensors, filled.generation, code, dtype, names)
 
 
 def verify(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path, expected: ProbeOutputs, exported: str) -> None:
@@ -118,11 +123,11 @@ def verify(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path, expecte
     with bars(shown=False):
         loaded = kind.from_pretrained(
             folder,
-            dtype=model.dtype,
+            dtype=checkpoint.dtype or model.dtype,
             attn_implementation=_compat.attention_implementation(model.config),
             use_safetensors=True,
         )
-    _check_same_tensors(loaded, checkpoint.tensors, exported)
+    _check_same_tensors(loaded, checkpoint, exported)
     # Run it with the source's own tensors: at other addresses in memory, some products of matrices round differently.
     loaded.load_state_dict(checkpoint.tensors, assign=True)
     outputs = probed(loaded.to(model.device), None, f"plan {exported}, loaded again,")
@@ -132,17 +137,37 @@ def verify(checkpoint: Checkpoint, model: PreTrainedModel, folder: Path, expecte
         raise ExportError(f"plan {exported}: loaded again, {reason}, so it is not written. {advice}")
 
 
-def _check_same_tensors(loaded: PreTrainedModel, expected: Mapping[str, Tensor], exported: str) -> None:
-    """Raise ExportError unless the model has exactly the expected tensors."""
-    tensors = loaded.state_dict()
+def number_types(model: PreTrainedModel) -> tuple[torch.dtype, tuple[str, ...]]:
+    """Return the number type to load the model with, and the names of the tensors that stay in float32 nevertheless.
+
+    Without them transformers loads a model in one type.
+    """
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    narrow = {tensor.dtype for tensor in tensors.values()} & {torch.bfloat16, torch.float16}
+    if len(narrow) != 1:
+        return model.dtype, ()
+    (dtype,) = narrow
+    return dtype, tuple(name for name, tensor in tensors.items() if tensor.dtype == torch.float32)
+
+
+def _name(dtype: torch.dtype) -> str:
+    """Return the name of a number type, such as "bfloat16"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_same_tensors(loaded: PreTrainedModel, checkpoint: Checkpoint, exported: str) -> None:
+    """Raise ExportError unless the model has exactly the tensors of the checkpoint."""
+    tensors, expected = loaded.state_dict(), checkpoint.tensors
     for name in sorted(tensors.keys() | expected.keys()):
         ours, theirs = tensors.get(name), expected.get(name)
-        if (
-            ours is None
-            or theirs is None
-            or ours.dtype != theirs.dtype
-            or not torch.equal(ours.to(theirs.device), theirs)
-        ):
+        if ours is not None and theirs is not None and ours.dtype != theirs.dtype:
+            with_code = f"{ADVICE}, or cast" if checkpoint.code is None else "Cast"
+            raise ExportError(
+                f"plan {exported}: {name} is in {_name(theirs.dtype)} and other tensors are in {_name(ours.dtype)}, "
+                f"but transformers loads a checkpoint in one number type, so it is not written. {with_code} the source "
+                f"to one type, such as model.to(torch.{_name(ours.dtype)})"
+            )
+        if ours is None or theirs is None or not torch.equal(ours.to(theirs.device), theirs):
             raise ExportError(
                 f"plan {exported}: loaded again, its tensor {name} is not that of the source, so it is not written"
             )
@@ -155,19 +180,25 @@ def probed(model: PreTrainedModel, plan: Plan | None, source: str) -> ProbeOutpu
     except PaintersError:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+        types = sorted({_name(parameter.dtype) for parameter in model.parameters()})
+        cast = f". Its weights are in {' and '.join(types)}: cast it to one type, such as model.to(torch.{types[0]})"
+        mixed = cast if len(types) > 1 else ""
         raise ExportError(
             f"{source} ({type(model).__name__}) fails on a plain batch of tokens, so an export of it cannot be "
-            f"checked: {type(error).__name__}: {error}"
+            f"checked: {type(error).__name__}: {error}{mixed}"
         ) from error
 
 
 def auto_class(model: Any) -> str:
     """Return the name of the auto class that loads the class of `model`, or of that class where there is none."""
+    return next(iter(auto_classes(model)), type(model).__name__)
+
+
+def auto_classes(model: Any) -> list[str]:
+    """Return the names of the auto classes that load the class of `model`, the one to recommend first."""
     kind, makes = type(model).__name__, _compat.auto_classes(model.config.model_type)
-    for name in sorted(makes, key=lambda name: (name != "AutoModelForCausalLM", name != "AutoModelForMaskedLM", name)):
-        if kind in makes[name]:
-            return name
-    return kind
+    names = sorted(makes, key=lambda name: (name != "AutoModelForCausalLM", name != "AutoModelForMaskedLM", name))
+    return [name for name in names if kind in makes[name]]
 
 
 def _empty(model: PreTrainedModel, config: Any) -> PreTrainedModel:
@@ -186,15 +217,34 @@ def _filled(
 ) -> Checkpoint:
     """Fill the empty model with `tensors`; RuntimeError where its own have other names or shapes.
 
-    Only tensors whose names are in `copied` are copied. These are the repeated layers': in a file no two tensors
-    share memory.
+    Only tensors whose names are in `copied`, which are the repeated layers', and those that share memory otherwise are
+    copied: in a file no two tensors share memory, but for those that the configuration ties.
     """
+    tied = empty.all_tied_weights_keys
+    copied = {*copied, *_overlapping({n: t for n, t in tensors.items() if n not in tied and n not in copied})}
     empty.load_state_dict({n: t.clone() if n in copied else t for n, t in tensors.items()}, assign=True)
     empty.tie_weights()
     generation = copy.deepcopy(model.generation_config) if empty.can_generate() else None
     if generation is not None:
         empty.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
     return Checkpoint(empty, tensors, generation)
+
+
+def _overlapping(tensors: Mapping[str, Tensor]) -> Iterator[str]:
+    """Yield the names of tensors that share memory with another one, but for the first of those that share it."""
+    spans = []
+    for position, (name, tensor) in enumerate(tensors.items()):
+        if tensor.numel():
+            last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+            begin = tensor.data_ptr()
+            spans.append((str(tensor.device), begin, position, begin + (last + 1) * tensor.itemsize, name))
+    device_before, end_before = "", 0
+    for device, begin, _, end, name in sorted(spans):
+        if device == device_before and begin < end_before:
+            yield name
+            end_before = max(end_before, end)
+        else:
+            device_before, end_before = device, end
 
 
 def _rearranged(model: PreTrainedModel, path: str, order: Sequence[int]) -> tuple[dict[str, Tensor], set[str]]:

@@ -151,7 +151,8 @@ def export(  # noqa: PLR0913 - one keyword for each option of the command line
         model: A loaded model of transformers, or a name for `painters.models.load_model`, which brings its tokenizer.
         plan: What the exported model runs.
         to: The folder to write, new or empty.
-        tokenizer: Written along with a loaded model.
+        tokenizer: Written along with a loaded model; a processor too. With a tokenizer, the files of the processor
+            that the source has beside it are copied.
         with_code: Add a modelling file that runs the plan. Such a checkpoint is loaded with `trust_remote_code=True`.
             Needed for parallel groups, for halves of layers, and for orders of layers that the model's configuration
             cannot express.
@@ -275,6 +276,7 @@ def _loaded(
 def _export(source: _Source, to: Path, options: ExportOptions) -> Exported:
     """Build the checkpoint, write it, check it, and describe it."""
     from painters.export import build
+    from painters.export.processor import write_processor
 
     make: Callable[..., Checkpoint] = build.checkpoint_with_code if options.with_code else build.plain_checkpoint
     checkpoint = make(source.model, source.stack, source.plan, source.name)
@@ -283,7 +285,7 @@ def _export(source: _Source, to: Path, options: ExportOptions) -> Exported:
     with written_whole(to) as folder:
         checkpoint.write(folder, options.max_shard_size)
         if source.tokenizer is not None:
-            source.tokenizer.save_pretrained(folder)
+            write_processor(source.model, source.tokenizer, folder, source.name)
         build.verify(checkpoint, source.model, folder, expected, str(source))
         exported = _exported(source, checkpoint, to, options, expected.covers, {path.name for path in folder.iterdir()})
         _describe(folder, exported, source)
@@ -321,13 +323,14 @@ def _describe(folder: Path, exported: Exported, source: _Source) -> None:
     if MERGEKIT in exported.files:
         name = str(model.name_or_path) + (f"@{revision}" if revision else "")
         (folder / MERGEKIT).write_text(recipe(name, [run.index for run in source.plan.walk()], dtype), encoding="utf-8")
+    types = sorted({str(p.dtype).removeprefix("torch.") for p in model.parameters() if p.is_floating_point()})
     card = ModelCard(
         title=Path(exported.folder).resolve().name,
         source=exported.source,
         revision=revision,
         plan=source.plan,
         num_layers=source.stack.num_layers,
-        dtype=dtype,
+        dtype=" and ".join(types) or dtype,
         auto_class=exported.auto_class,
         with_code=exported.with_code,
         trust_remote_code=exported.trust_remote_code,

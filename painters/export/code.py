@@ -43,13 +43,19 @@ class {config}({config_base}):
 
 class {cls}({base}):
     config_class = {config}
-
+{in_float32}
     def __init__(self, config: {config}, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
         follow(self, "{path}", PLAN, {returns!r}, HALVES)
 
     def _valid_auto_compile_criteria(self, *args: Any, **kwargs: Any) -> bool:
         return False  # what generate compiles would keep the stand-ins of one forward
+"""
+
+
+_IN_FLOAT32 = """    _keep_in_fp32_modules_strict = {{
+{names}
+    }}
 """
 
 
@@ -72,8 +78,11 @@ def half_modules(stack: LayerStack) -> Mapping[Half, tuple[str, str, str | None]
     return stack.halves.children
 
 
-def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
-    """Return the text of the modelling file, which needs only torch and transformers."""
+def modelling_code(model: Any, stack: LayerStack, plan: Plan, in_float32: Sequence[str] = ()) -> str:
+    """Return the text of the modelling file, which needs only torch and transformers.
+
+    The tensors named in `in_float32` stay so where the model is loaded in half precision.
+    """
     cls, config, model_type = class_names(model)
     template = TEMPLATE.read_text(encoding="utf-8")
     body = template[template.index('"""', 3) + 4 :]
@@ -94,6 +103,9 @@ def modelling_code(model: Any, stack: LayerStack, plan: Plan) -> str:
             base=type(model).__name__,
             path=stack.path,
             returns=stack.returns,
+            in_float32=_IN_FLOAT32.format(names=_wrapped([_literal(name) for name in in_float32], 8))
+            if in_float32
+            else "",
         )
     )
 
@@ -129,9 +141,11 @@ def _literal(value: Any) -> str:
     return repr(value).replace("'", '"')
 
 
-def _wrapped(items: Sequence[str]) -> str:
-    """Return the items as indented lines of a tuple."""
-    return textwrap.fill(", ".join(items) + ",", 110, initial_indent="    ", subsequent_indent="    ")
+def _wrapped(items: Sequence[str], indent: int = 4) -> str:
+    """Return the items as indented lines of a tuple or a set."""
+    return textwrap.fill(
+        ", ".join(items) + ",", 110, initial_indent=" " * indent, subsequent_indent=" " * indent, break_long_words=False
+    )
 
 
 def literal_steps(steps: Sequence[Step]) -> tuple[Any, ...]:

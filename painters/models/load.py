@@ -293,6 +293,9 @@ def _auto_class(config: Any) -> Any:
     """
     if _is_encoder(config):
         return _named_class(config) or transformers.AutoModelForMaskedLM
+    causal, seeing = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING, modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+    if type(config) in seeing and type(config) not in causal and not config.is_encoder_decoder:
+        return transformers.AutoModelForImageTextToText  # a text model behind one of vision, such as LLaVA
     return transformers.AutoModelForSeq2SeqLM if config.is_encoder_decoder else transformers.AutoModelForCausalLM
 
 
