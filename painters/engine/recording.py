@@ -10,7 +10,7 @@ the hooks of others, stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, NoReturn, SupportsIndex, overload
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
 from painters import _compat
+from painters.engine.gathering import Gathering, GatheringOptions
 from painters.engine.side_outputs import side_outputs_of
 from painters.plan import Half
 from painters.stack import LayerList, LayerStack, SurgeryError
@@ -37,7 +38,13 @@ class Recording:
     It runs the layers that it is given, and not those of `stack`: within a copy of the model they are the copy's.
     """
 
-    def __init__(self, stack: LayerStack, layers: LayerList, execute: Callable[[Recording], Tensor]) -> None:
+    def __init__(
+        self,
+        stack: LayerStack,
+        layers: LayerList,
+        execute: Callable[[Recording], Tensor],
+        gathering: Gathering | None = None,
+    ) -> None:
         self.layers: list[nn.Module] = list(layers)
         self.calls: list[Call] = []
         self.done = False
@@ -46,6 +53,7 @@ class Recording:
         """A value that is named like a cache and is no `Cache` of transformers, such as that of continuous batching."""
         self._stack = stack
         self._execute = execute
+        self._gathering = gathering
         self._returns = stack.returns
         # What a recorder returns behind the stream, and the stream that the last recorder returned.
         self._side_outputs: tuple[Any, ...] = (None,) * ((stack.returns or 1) - 1)
@@ -60,22 +68,46 @@ class Recording:
         That is the untouched stream, and from the last layer the executed one; behind it come side outputs where the
         layers return tuples.
         """
+        if self._gathering is not None:
+            args, kwargs = self._gathering.received(args, kwargs, self._returned)
         if not args or index != len(self.calls) or (index and args[0] is not self._returned):
             raise SurgeryError(self._not_a_chain(index, args))
         if index == 0:
             self.stream = args[0]
-            if self._stack.hands_on:
-                self._side_outputs = side_outputs_of(self.layers[0], self._stack.cache_indices[0], args, kwargs)
-                self._returns = len(self._side_outputs) + 1
+            self._run_aside(args, kwargs)
         self.calls.append(Call(args[1:], kwargs))
         # Every recorder returns a new view, which shows whether the loop passes it on or gives all layers one stream.
-        hidden = self._returned = self.stream.view_as(self.stream)
-        if len(self.calls) == len(self.layers):
+        self._returned = self.stream.view_as(self.stream)
+        is_last = len(self.calls) == len(self.layers)
+        if is_last:
             self._refuse_carried_state()
             self.cache = self._find_cache()
-            hidden = self._execute(self)
+            self._returned = self._execute(self)
             self.done = True
-        return (hidden, *self._side_outputs) if self._returns else hidden
+        outputs: tuple[Any, ...] = (self._returned, *self._side_outputs)
+        if self._gathering is not None:
+            self._gathering.entered = self.stream
+            outputs = self._gathering.handed(index, self._returned, self._side_outputs, is_last)
+        return outputs if self._returns else outputs[0]
+
+    def filled(self, output: Any) -> Any:
+        """Return the output of the owner's forward with what its loop gathers from the layers filled in."""
+        if self._gathering is None:
+            return output
+        output = self._gathering.filled(output, self._returned)
+        self._gathering = None  # it holds what every execution gave
+        return output
+
+    def _run_aside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the first layer for its side outputs, where the loop needs them before the plan is executed.
+
+        That is where all layers pass them on, and where the loop gathers attentions, whose number and shape it reads.
+        """
+        for_attentions = self._gathering is not None and self._gathering.attentions and self._returns is not None
+        if self._stack.hands_on or for_attentions:
+            with nullcontext() if self._stack.hands_on else torch.no_grad():
+                self._side_outputs = side_outputs_of(self.layers[0], self._stack.cache_indices[0], args, kwargs)
+            self._returns = len(self._side_outputs) + 1
 
     def _refuse_carried_state(self) -> None:
         """Raise SurgeryError if the layers pass a second stream from one to the next.
@@ -90,7 +122,8 @@ class Recording:
             *zip(args, next_args, strict=False),
             *((value, next_kwargs.get(name)) for name, value in kwargs.items()),
         ]
-        if any(isinstance(first, Tensor) and second is None for first, second in pairs):
+        handed_on = self._gathering is not None and self._gathering.hands_on_side_outputs
+        if handed_on or any(isinstance(first, Tensor) and second is None for first, second in pairs):
             raise SurgeryError(
                 f"{self._stack.name}: the layers at {self._stack.path} hand a state besides the stream on to the next: "
                 "they run only in their own order"
@@ -130,8 +163,7 @@ class Recording:
             kwargs = {name: cache if value is self.cache else value for name, value in kwargs.items()}
         layer = self.layers[index]
         if half is not None:
-            assert self._stack.halves is not None  # `Program` refuses the plan otherwise
-            return self._stack.halves.run(layer, half, hidden, args, kwargs)
+            return self._run_half(layer, index, half, hidden, Call(args, kwargs))
         try:
             output = layer(hidden, *args, **kwargs)
         except (RuntimeError, ValueError, IndexError) as error:
@@ -146,7 +178,28 @@ class Recording:
                 "in painters.stack.SPECIAL"
             )
         result: Tensor = output if returns is None else output[0]
+        if self._gathering is not None:
+            self._gathering.note(index, (output,) if returns is None else output)
         return result
+
+    def _run_half(self, layer: nn.Module, index: int, half: Half, hidden: Tensor, call: Call) -> Tensor:
+        """Run one half of a layer, and note its attention if the loop gathers attentions."""
+        halves = self._stack.halves
+        assert halves is not None  # `Program` refuses the plan otherwise
+        if self._gathering is None or half != "attn" or self._returns is None:
+            return halves.run(layer, half, hidden, call.args, call.kwargs)
+        outputs: list[Any] = []
+
+        def note(module: nn.Module, args: Any, output: Any) -> None:
+            outputs.extend(output if isinstance(output, tuple | list) else (output,))
+
+        handle = getattr(layer, halves.attention).register_forward_hook(note)
+        try:
+            stream = halves.run(layer, half, hidden, call.args, call.kwargs)
+        finally:
+            handle.remove()
+        self._gathering.note(index, outputs, is_whole=False)
+        return stream
 
     def _refuse_other_shape(self, index: int, hidden: Tensor, error: Exception) -> None:
         """Raise SurgeryError from `error` if the intact model gives the layer a stream of another shape.
@@ -281,10 +334,14 @@ class _Hooks:
         return self
 
     def register(self, model: nn.Module) -> tuple[RemovableHandle, ...]:
-        """Register all hooks, and return their handles."""
+        """Register all hooks, and return their handles.
+
+        The layers are restored before other hooks of the owner see its output, whose placeholders are filled then.
+        """
+        self._options = GatheringOptions(model, self._stack)
         return (
-            self._stack.owner.register_forward_pre_hook(self._replace_layers),
-            self._stack.owner.register_forward_hook(self._restore_layers, always_call=True),
+            self._stack.owner.register_forward_pre_hook(self._replace_layers, with_kwargs=True),
+            self._stack.owner.register_forward_hook(self._restore_layers, always_call=True, prepend=True),
             model.register_forward_pre_hook(self._begin_forward),
             model.register_forward_hook(self._end_forward),
         )
@@ -305,27 +362,31 @@ class _Hooks:
         if self._always and not self.state.executed:
             raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=0))
 
-    def _replace_layers(self, owner: nn.Module, args: Any) -> None:
+    def _replace_layers(self, owner: nn.Module, args: Any, kwargs: Any) -> None:
         """Put recorders in the place of the layers, before a forward of their owner."""
         siblings = self._siblings(owner)
         layers = siblings[self._attribute]
         original = layers.original if isinstance(layers, _RecorderList) else layers
         assert isinstance(original, nn.ModuleList | nn.Sequential)
-        recording = Recording(self._stack, original, self._execute_plan)
+        recording = Recording(self._stack, original, self._execute_plan, self._options.gathering(args, kwargs))
         siblings[self._attribute] = _RecorderList(original, recording, self)
 
-    def _restore_layers(self, owner: nn.Module, args: Any, output: Any) -> None:
-        """Put the layers back after a forward of their owner, also one that raised; refuse one without the plan."""
+    def _restore_layers(self, owner: nn.Module, args: Any, output: Any) -> Any:
+        """Put the layers back after a forward of their owner, also one that raised; refuse one without the plan.
+
+        Return the output with what the loop gathers from the layers filled in.
+        """
         siblings = self._siblings(owner)
         layers = siblings[self._attribute]
         if not isinstance(layers, _RecorderList) or layers.hooks is not self:
             self.state.executed = True  # by an inner context, in the place of this one
-            return
+            return output
         siblings[self._attribute] = layers.original
         if layers.recording.done:
             self.state.executed = True
         elif output is not None:  # None: the forward raised, and its error goes on to the caller
             self._refuse_unfinished(len(layers.recording.calls))
+        return layers.recording.filled(output)
 
     def _refuse_unfinished(self, visited: int) -> NoReturn:
         """Raise SurgeryError for a forward whose loop met only the first `visited` layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -46,7 +47,9 @@ def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
         slots: list[Any] = list(cache.layers)
         slots += [None] * (max(indices, default=-1) + 1 - len(slots))
         for index in indices:
-            slots[index] = _LengthOnly(slots[index])
+            slot = slots[index]
+            # the state of a recurrent layer is small, and the layer writes to it
+            slots[index] = copy.deepcopy(slot) if hasattr(slot, "update_conv_state") else _LengthOnly(slot)
         view.layers = slots
     result: Cache = view
     return result

@@ -6,6 +6,9 @@ Recorders can see a whole chain of layers, and the result can be wrong all the s
 2. Every layer runs as often as the model's loop calls it.
 3. What follows the layers gives the same when it gets only the last stream.
 4. No layer depends on what other layers have run on.
+
+Where a model's own loop gathers hidden states or attentions, the identity plan must give those of the plain forward
+too. Otherwise plans are run, and only forwards that ask for such outputs are refused.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from painters import _compat
+from painters.engine.gathering import NOT_FOLLOWED, leaves_to_hooks, options_taken
 from painters.engine.recording import Recording, recorded
 from painters.engine.side_outputs import unhooked
 from painters.stack import LayerStack, SurgeryError
@@ -31,10 +35,8 @@ from painters.stack.search import LayerList, text_config
 
 ROWS, TOKENS = 2, 8
 """The size of the batch of token ids."""
-NOT_COMPARED: Final = (
-    *("hidden_states", "attentions", "cache", "past_key_values", "cache_params"),
-    *("router_logits", "aux_loss", "z_loss"),
-)
+_CACHES: Final = ("cache", "past_key_values", "cache_params")
+NOT_COMPARED: Final = (*_CACHES, "hidden_states", "attentions", "router_logits", "aux_loss", "z_loss")
 """Endings of the names of outputs that are not compared: caches, and what is reported of single layers."""
 LIBRARIES: Final = frozenset({"accelerate", "bitsandbytes", "peft", "torch", "transformers"})
 """Packages whose hooks belong to the model: they move its inputs, gather its weights or collect what its head reads."""
@@ -140,6 +142,7 @@ def _compare(
         comparison.check_layer_runs()
         comparison.check_what_follows()
         comparison.check_independence()
+        comparison.compare_gathered(identity)
     return True
 
 
@@ -155,7 +158,7 @@ class _Comparison:
         self._root = root
         self._stack = stack
         self._args = args
-        self._kwargs = kwargs
+        self._kwargs = kwargs | {name: False for name in options_taken(root) if _is_set(root, kwargs, name)}
         self._layer_runs: Counter[int] = Counter()  # in the plain forward, by the index of the layer
         self._plain: dict[str, Tensor] = {}
         self._last_streams: list[Tensor] = []
@@ -229,9 +232,38 @@ class _Comparison:
         if seen is not None:
             raise self._refusal(seen)
 
-    def _call(self) -> dict[str, Tensor]:
+    def compare_gathered(self, identity: Callable[[Recording], Tensor]) -> None:
+        """Compare what the model's own loop gathers from its layers, and note a stack where it does not follow plans.
+
+        Hooks of transformers see every execution, so models that leave it to them are not compared.
+        """
+        if leaves_to_hooks(self._root, self._stack):
+            return
+        implementation = _compat.attention_implementation(getattr(self._stack.owner, "config", None))
+        # Other kinds of attention give no weights, and warn of it.
+        options = {
+            name: True
+            for name in options_taken(self._root)
+            if name == "output_hidden_states" or implementation == "eager"
+        }
+        if not options:
+            return
+        try:
+            plain = self._call(not_compared=_CACHES, **options)
+        except Exception:
+            return  # the model itself does not give them on this batch
+        try:
+            with recorded(self._root, self._stack, identity, always=False):
+                seen = difference(self._call(not_compared=_CACHES, **options), plain)
+        except SurgeryError as error:
+            seen = str(error), float("inf")
+        if seen is not None and not self._is_noise(seen):
+            NOT_FOLLOWED.add(self._stack.layers)
+
+    def _call(self, *, not_compared: tuple[str, ...] = NOT_COMPARED, **options: Any) -> dict[str, Tensor]:
         torch.manual_seed(0)
-        return dict(tensors(self._root(*self._args, **self._kwargs)))
+        output = self._root(*self._args, **self._kwargs | options)
+        return dict(tensors(output, not_compared=not_compared))
 
     def _is_noise(self, seen: tuple[str, float]) -> bool:
         """Return whether two plain forwards differ by about as much as was `seen`."""
@@ -347,16 +379,26 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
-def tensors(output: Any, name: str = "output") -> Iterator[tuple[str, Tensor]]:
-    """Yield the tensors of floating-point or complex numbers in a forward's output, each with its name."""
+def _is_set(root: nn.Module, kwargs: dict[str, Any], name: str) -> bool:
+    """Return whether a forward of `root` is asked for an output by its arguments, or by the configuration."""
+    return bool(kwargs.get(name) or getattr(getattr(root, "config", None), name, False))
+
+
+def tensors(
+    output: Any, name: str = "output", not_compared: tuple[str, ...] = NOT_COMPARED
+) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of floating-point or complex numbers in a forward's output, each with its name.
+
+    What has a name that ends in one of `not_compared` is left out.
+    """
     if isinstance(output, Tensor) and (output.is_floating_point() or output.is_complex()):
         yield name, output
     items = (
         output.items() if isinstance(output, Mapping) else enumerate(output) if type(output) in (tuple, list) else ()
     )
     for key, value in items:
-        if not str(key).endswith(NOT_COMPARED):
-            yield from tensors(value, str(key) if name == "output" else f"{name}.{key}")
+        if not str(key).endswith(not_compared):
+            yield from tensors(value, str(key) if name == "output" else f"{name}.{key}", not_compared)
 
 
 def difference(outputs: dict[str, Tensor], plain: dict[str, Tensor]) -> tuple[str, float] | None:

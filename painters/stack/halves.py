@@ -38,6 +38,7 @@ class Halves:
         needs: The children that a layer must have: in some classes only some layers have them.
         children: Half -> the names (before, inner, after) of its children, if each half only adds
             `after(inner(before(x)))` to the stream x; None if a half does more. An `after` of None is left out.
+        attention: The name of the child that returns the attention weights behind the attention half's output.
 
     Examples:
         >>> from painters.stack import HALVES
@@ -51,6 +52,7 @@ class Halves:
     mlp: RunHalf
     needs: tuple[str, ...]
     children: Mapping[Half, tuple[str, str, str | None]] | None = None
+    attention: str = "attention"
 
     def fit(self, layer: nn.Module) -> bool:
         """Return whether `layer` has all the children that it needs."""
@@ -126,7 +128,7 @@ def _pre_norm(
     needs = tuple(name for name in (*attn, *mlp, scale) if name is not None)
     is_plain = scale is None and attn[0] is not None and mlp[0] is not None
     children: dict[Half, Any] | None = {"attn": attn, "mlp": mlp} if is_plain else None
-    return Halves(adding(attn, True), adding(mlp, False), needs, children)
+    return Halves(adding(attn, True), adding(mlp, False), needs, children, attn[1])
 
 
 def _bert_attention(layer: Any, hidden: Tensor, named: dict[str, Any]) -> Tensor:

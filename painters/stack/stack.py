@@ -55,6 +55,7 @@ class Special:
         hands_on: Whether all layers pass on what the first one returns behind the stream.
         refused: Why plans cannot run these layers, in words that follow "the layers"; None if they can.
         own_state: Whether layers keep a recurrent state in themselves and not in the cache.
+        stacks_outputs: Whether the loop stacks what all layers give, also where nobody asks for hidden states.
 
     Examples:
         >>> from painters.stack import SPECIAL
@@ -68,6 +69,7 @@ class Special:
     hands_on: bool = False
     refused: str | None = None
     own_state: bool = False
+    stacks_outputs: bool = False
 
 
 _SHARED_LAYER = Special(refused="are one shared layer that the model runs again and again")
@@ -109,6 +111,7 @@ SPECIAL: Final[Mapping[str, Special]] = MappingProxyType(
     | dict.fromkeys(_POSITION_BIAS_LAYERS.split(), Special(hands_on=True))
     | {
         "RecurrentGemmaDecoderLayer": Special(own_state=True),
+        "RfDetrDecoderLayer": Special(stacks_outputs=True),
         "AlbertLayer": _SHARED_LAYER,
         "AlbertLayerGroup": _SHARED_LAYER,
         "Gemma3nTextDecoderLayer": _SHARED_KEYS,
@@ -153,6 +156,7 @@ class LayerStack:
             two attentions.
         halves: How the halves of the layers are run; None if that is not known.
         own_state: Whether layers keep a state in themselves and not in the cache.
+        stacks_outputs: Whether the loop stacks what all layers give, also where nobody asks for hidden states.
 
     Examples:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -173,6 +177,7 @@ class LayerStack:
     cache_indices: tuple[tuple[int, ...], ...]
     halves: Halves | None
     own_state: bool
+    stacks_outputs: bool = False
 
     @property
     def num_layers(self) -> int:
@@ -224,6 +229,7 @@ class LayerStack:
             cache_indices=tuple(tuple(sorted(set(_cache_indices(modules)))) for modules in below),
             halves=halves_of(layers),
             own_state=any(kind.own_state for kind in kinds),
+            stacks_outputs=any(kind.stacks_outputs for kind in kinds),
         )
 
 

@@ -13,12 +13,15 @@ from transformers import PreTrainedModel
 
 from architectures.building import build, classes, inputs, tokens
 from architectures.configs import tiny_config
+from architectures.gathered import check_gathered
 from architectures.replay import NoChainError, difference, replayed, stream, tensors
 from painters import Plan, surgery
 from painters.stack import LayerList, LayerStack, SurgeryError
 
 Row = dict[str, Any]
 EXACT = "exact"
+SOME_PLANS = ("skip", "looped parallel")
+"""The plans under which hidden states and attentions are compared: they run fewer layers, and more."""
 
 
 def plans(num_layers: int, among: range | None = None) -> dict[str, Plan]:
@@ -159,7 +162,10 @@ def check(model: PreTrainedModel, path: str | None, given: dict[str, Any]) -> Ro
     if model.can_generate() and model.main_input_name == "input_ids":
         checks["generation"] = lambda: check_generation(model, stack, path)
     results = {name: run() for name, run in checks.items()}
-    row |= results
+    some_plans = plans(stack.num_layers, among)
+    gathered = check_gathered(model, stack, path, given, {label: some_plans[label] for label in SOME_PLANS})
+    results |= {option.removeprefix("output_"): seen for option, seen in gathered.items() if seen.startswith("WRONG")}
+    row |= results | {option.removeprefix("output_"): seen for option, seen in gathered.items()}
     for outcome in ("WRONG", "raises", "refused", "weak"):
         said_so = [result for result in results.values() if result.startswith(outcome)]
         if said_so:

@@ -21,8 +21,14 @@ class NoChainError(Exception):
     """A model whose own forward does not call each layer once, in order."""
 
 
-def replayed(model: nn.Module, layers: nn.ModuleList, plan: Plan, inputs: dict[str, Any]) -> Any:
-    """The output of `model` under `plan`."""
+def replayed(
+    model: nn.Module,
+    layers: nn.ModuleList,
+    plan: Plan,
+    inputs: dict[str, Any],
+    executions: list[tuple[int, Any]] | None = None,
+) -> Any:
+    """The output of `model` under `plan`; `executions` gets each layer that ran, with all that it returned."""
     calls: list[tuple[int, tuple[Any, ...], dict[str, Any]]] = []
     replaying = False
 
@@ -33,7 +39,10 @@ def replayed(model: nn.Module, layers: nn.ModuleList, plan: Plan, inputs: dict[s
     def run(index: int, half: Any, hidden: Tensor) -> Tensor:
         _, args, kwargs = calls[index]
         fresh = {name: snapshot(value) for name, value in kwargs.items()}
-        return stream(layers[index](hidden, *map(snapshot, args[1:]), **fresh))
+        output = layers[index](hidden, *map(snapshot, args[1:]), **fresh)
+        if executions is not None:
+            executions.append((index, output))
+        return stream(output)
 
     def replace(layer: nn.Module, args: Any, output: Any) -> Any:
         nonlocal replaying
