@@ -18,6 +18,7 @@ from lm_eval.models.huggingface import HFLM
 from painters import variants
 from painters.engine import KINDS_OF_KV, KV, surgery
 from painters.harness import generation
+from painters.harness.kept import PlanAnswers
 from painters.harness.tasks import quiet
 from painters.models import BUNDLED, load_model
 from painters.models.source import find_source, join_gguf
@@ -52,6 +53,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         exact_batching: Whether the batches are lm-eval's own. Then its own loop generates, and no row leaves early.
         known_answers: The first answer to each prompt, offered to later plans as a draft; None to keep none.
         rows_left: The number of rows that fitted into memory, where those that were asked for did not; else None.
+        kept: The answers of the plan that an interrupted scoring left, and where others are kept; None to keep none.
         not_finite: How many texts so far were decoded from logits without a finite number to choose by.
 
     Raises:
@@ -70,6 +72,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     exact_batching: bool = True
     known_answers: generation.KnownAnswers | None = None
     rows_left: int | None = None
+    kept: PlanAnswers | None = None
     not_finite: int = 0
 
     def __init__(
@@ -171,8 +174,11 @@ class PaintersLM(HFLM):  # type: ignore[misc]
 
         def answered(positions: Sequence[int]) -> list[tuple[int, str]]:
             some = [requests[position] for position in positions]
+            kept = None if self.kept is None else self.kept.texts(positions)
             if by_itself:
-                texts = generation.answer(self, some, by_lm_eval, disable_tqdm, self.known_answers)
+                texts = generation.answer(self, some, by_lm_eval, disable_tqdm, self.known_answers, kept)
+            elif kept is not None:
+                texts = generation.answer_by_batches(self, some, by_lm_eval, kept)
             else:
                 texts = by_lm_eval(some, disable_tqdm)
             return list(zip(positions, texts, strict=True))

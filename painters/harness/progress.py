@@ -26,6 +26,15 @@ class ProgressCounter:
     def count(self) -> None:
         """Count one answer and report it."""
         self.done = min(self.done + self._step, max(self.total, self.done + 1))
+        self._report()
+
+    def skip(self, answers: int) -> None:
+        """Count answers that are known from before, of all processes together."""
+        if answers:
+            self.done = min(self.done + answers, self.total)
+            self._report()
+
+    def _report(self) -> None:
         if self._on_progress is not None:
             self._on_progress(self.done, self.total, self.what)
 
@@ -34,8 +43,8 @@ class ProgressCounter:
         before = self.done
 
         def on_progress(done: int, total: int, what: str) -> None:
-            self.done, self.what = before + done - 1, what
-            self.count()
+            self.done, self.what = before + done, what
+            self._report()
 
         return on_progress
 

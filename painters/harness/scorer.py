@@ -14,6 +14,7 @@ from painters.errors import first_line
 from painters.experiment import ScoringProtocol
 from painters.harness.batches import LikelihoodBatches
 from painters.harness.generation import KnownAnswers
+from painters.harness.kept import PlanAnswers, flushing, scoring_fields
 from painters.harness.lm import PaintersLM, language_model
 from painters.harness.progress import CountingCacheHook, ProgressCounter
 from painters.harness.records import records_of, set_answers
@@ -24,6 +25,7 @@ from painters.models import describe, refuse_encoder
 from painters.plan import Plan, distinct
 from painters.progress import OnProgress
 from painters.results import Record
+from painters.results.partial import Kept, Partials
 from painters.results.provenance import LIBRARIES, model_fields
 from painters.stack import LayerStack
 
@@ -124,6 +126,7 @@ class Scorer:
         protocol: ScoringProtocol = _DEFAULT_PROTOCOL,
         *,
         progress: OnProgress | None = None,
+        partials: Partials | None = None,
     ) -> Iterator[Record]:
         """Score distinct plans on one task together, plan by plan.
 
@@ -145,6 +148,8 @@ class Scorer:
             task: The task with its requests, which settles documents, shots and seed.
             protocol: The batch size, the kind of batches and the cache.
             progress: Called after every answer.
+            partials: The answers of an interrupted scoring, with which this one goes on, and where its own answers are
+                kept meanwhile. None: all requests are answered, and nothing is kept.
 
         Yields:
             One record for each plan and metric.
@@ -154,7 +159,7 @@ class Scorer:
             TaskError: The task's own code raised.
         """
         score = self._score_shared if task.is_scored_by_likelihood else self._score_in_turn
-        yield from score(plans, task, protocol, progress)
+        yield from score(plans, task, protocol, progress, Partials(None) if partials is None else partials)
 
     def score_alone(
         self,
@@ -187,7 +192,12 @@ class Scorer:
             yield from self._score_by_loop(lm, plan, task, protocol)
 
     def _score_shared(
-        self, plans: Sequence[Plan], task: Prepared, protocol: ScoringProtocol, progress: OnProgress | None
+        self,
+        plans: Sequence[Plan],
+        task: Prepared,
+        protocol: ScoringProtocol,
+        progress: OnProgress | None,
+        partials: Partials,
     ) -> Iterator[Record]:
         """Score plans on a task of log-likelihoods, with what they share run once."""
         requests = [request for request in task.requests for _ in range(request.repeats)]
@@ -198,7 +208,11 @@ class Scorer:
             with quiet(), seeded(task.seed), _explained_exhaustion(task, protocol.batch_size):
                 began = time.perf_counter()
                 batches = self._batches_of(lm, task, requests, protocol)
-                answers = lm.log_likelihoods(plans, requests, batches)
+                kept = self._kept(partials, lm, task, protocol, batches)
+                kept.expect(len(batches.of(lm.ranks)) and len(requests) // lm.ranks.size)
+                counter.skip(sum(len(kept.answers(str(plan))) for plan in plans))
+                with flushing(kept):
+                    answers = lm.log_likelihoods(plans, requests, batches, kept)
                 seconds = time.perf_counter() - began
             self._remember_rows_left(lm, task)
             is_exact = batches.exact and lm.rows_left is None
@@ -207,18 +221,30 @@ class Scorer:
         for plan in plans:
             set_answers(task, requests, answers[plan])
             share = plan.layer_runs / layer_runs if layer_runs else 1 / len(plans)
-            yield from records_of(task, self._model_fields | batching | _plan_fields(plan, protocol, seconds * share))
+            taken = seconds * share + kept.seconds(str(plan))
+            yield from records_of(task, self._model_fields | batching | _plan_fields(plan, protocol, taken))
 
     def _score_in_turn(
-        self, plans: Sequence[Plan], task: Prepared, protocol: ScoringProtocol, progress: OnProgress | None
+        self,
+        plans: Sequence[Plan],
+        task: Prepared,
+        protocol: ScoringProtocol,
+        progress: OnProgress | None,
+        partials: Partials,
     ) -> Iterator[Record]:
         """Score plans on a task that generates, one after the other, the intact model first."""
         identity = Plan.identity(self.num_layers)
         with self._language_model(task, protocol, len(plans) * len(task.requests), progress) as (lm, counter):
             lm.known_answers = self._known_answers if self.model.dtype.itemsize >= 4 else None
+            kept = self._kept(partials, lm, task, protocol, None)
             for plan in sorted(plans, key=lambda plan: plan != identity):
                 counter.what = f"{plan} on {task.name}"
-                yield from self._score_by_loop(lm, plan, task, protocol)
+                kept.expect(len(task.requests) // lm.ranks.size)
+                counter.skip(sum(name.startswith("text") for name in kept.answers(str(plan))))
+                lm.kept = PlanAnswers(kept, str(plan))
+                with flushing(kept):
+                    records = list(self._score_by_loop(lm, plan, task, protocol))
+                yield from records
                 self._remember_rows_left(lm, task)
 
     def _score_by_loop(self, lm: SharingLM, plan: Plan, task: Prepared, protocol: ScoringProtocol) -> Iterator[Record]:
@@ -230,6 +256,9 @@ class Scorer:
             began = time.perf_counter()
             _answer(lm, task)
             seconds = time.perf_counter() - began
+        if lm.kept is not None:
+            lm.not_finite += lm.kept.kept.not_finite(str(plan))
+            seconds += lm.kept.kept.seconds(str(plan))
         batching = {"batch_size": protocol.batch_size, "batching": "shared" if is_ours else "lm-eval"}
         fields = self._model_fields | batching | _plan_fields(plan, protocol, seconds)
         yield from records_of(task, fields, lm.not_finite)
@@ -262,6 +291,20 @@ class Scorer:
         if key not in self._batches:
             self._batches[key] = lm.batches(requests, exact=protocol.exact_batching)
         return self._batches[key]
+
+    def _kept(
+        self,
+        partials: Partials,
+        lm: SharingLM,
+        task: Prepared,
+        protocol: ScoringProtocol,
+        batches: LikelihoodBatches | None,
+    ) -> Kept:
+        """Return the answers that an interrupted scoring of the very same kind left, and where others are kept."""
+        own = scoring_fields(self.model, task, protocol, batches, lm.ranks.size)
+        kept = partials.scoring(self.name, task.name, self._model_fields | own)
+        lm.rows_left = min((rows for rows in (lm.rows_left, kept.rows_left) if rows is not None), default=None)
+        return kept
 
     def _remember_rows_left(self, lm: SharingLM, task: Prepared) -> None:
         """Keep the number of rows that fitted into memory for the next plans, and note once that it fell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -21,12 +22,15 @@ from painters.harness.batches import (
     Tokenised,
     as_lm_eval,
 )
+from painters.harness.kept import KeptLikelihoods
 from painters.harness.lm import PaintersLM
 from painters.harness.trees import TreeLayout, as_trees
 from painters.memory import MemoryExhausted, free, is_exhausted, without_locals
 from painters.plan import Plan
+from painters.results.partial import Kept, Partials
 from painters.sharing import Sharing
 from painters.sharing.tree_attention import attending_in_groups, takes_groups
+from painters.sharing.trie import Trie
 from painters.stack import LayerStack
 from painters.stack.search import text_config
 
@@ -66,7 +70,11 @@ class SharingLM(PaintersLM):
         return BatchLimits(int(self.batch_size), int(self.max_length), self.device)
 
     def log_likelihoods(
-        self, plans: Iterable[Plan], requests: Sequence[Any], batches: LikelihoodBatches | None = None
+        self,
+        plans: Iterable[Plan],
+        requests: Sequence[Any],
+        batches: LikelihoodBatches | None = None,
+        kept: Kept | None = None,
     ) -> dict[Plan, list[Answer]]:
         """Return, for each distinct plan, the answers to `requests` in their order.
 
@@ -77,32 +85,49 @@ class SharingLM(PaintersLM):
             plans: The plans.
             requests: lm-eval's log-likelihood requests.
             batches: The batches that `self.batches` made of them. None: lm-eval's own.
+            kept: Answers that are known from before, and where others are kept, batch by batch. The batches are the
+                same either way, and a plan's answers do not depend on the other plans, so no bit changes.
 
         Raises:
             MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
         """
         batches = self.batches(requests, exact=True) if batches is None else batches
-        sharing = Sharing(self.model, plans, stack=self.checked_stack, checked=self.checked_stack is not None)
-        positions = {plan: position for position, plan in enumerate(sharing.trie.plans)}
-
-        def own_share() -> tuple[list[list[tuple[int, Answer]]], int | None]:
-            """Return the answers of this process's batches for each plan, and the rows that fitted into memory."""
-            answered: list[list[tuple[int, Answer]]] = [[] for _ in positions]
-            for part in batches.of(self.ranks):
-                for plan, answers in self._answers_within_memory(sharing, batches, part):
-                    for index, answer in answers:
-                        answered[positions[plan]].append((index, answer))
-                        self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
-            return answered, self.rows_left
-
-        by_plan: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in positions}
-        shares = self.ranks.gathered(own_share)
+        plans = Trie.of(plans).plans
+        found_before = KeptLikelihoods(kept or Partials(None).scoring("", "", {}), plans)
+        by_plan: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in plans}
+        for plan, answers in found_before.known.items():
+            for index, answer in answers.items():
+                by_plan[plan][index] = answer
+        shares = self.ranks.gathered(lambda: (self._own_share(plans, requests, batches, found_before), self.rows_left))
         for answered, _ in shares:
-            for plan, answers in zip(positions, answered, strict=True):
-                for index, answer in answers:
+            for plan, pairs in zip(plans, answered, strict=True):
+                for index, answer in pairs:
                     by_plan[plan][index] = answer
         self.rows_left = min((rows for _, rows in shares if rows is not None), default=None)
         return by_plan
+
+    def _own_share(
+        self, plans: Sequence[Plan], requests: Sequence[Any], batches: LikelihoodBatches, kept: KeptLikelihoods
+    ) -> list[list[tuple[int, Answer]]]:
+        """Return, plan by plan, the answers to this process's batches that are not known from before."""
+
+        @functools.lru_cache(maxsize=2)
+        def sharing(some: tuple[Plan, ...]) -> Sharing:
+            return Sharing(self.model, some, stack=self.checked_stack, checked=self.checked_stack is not None)
+
+        answered: dict[Plan, list[tuple[int, Answer]]] = {plan: [] for plan in plans}
+        for part in batches.of(self.ranks):
+            if not (lacking := kept.lacking(part.requests)):
+                continue
+            found: dict[Plan, list[tuple[int, Answer]]] = {plan: [] for plan in lacking}
+            for plan, answers in self._answers_within_memory(sharing(lacking), batches, part):
+                for index, answer in answers:
+                    found[plan].append((index, answer))
+                    self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
+            for plan in lacking:
+                answered[plan] += found[plan]
+            kept.add(found, part.requests, self.rows_left)
+        return list(answered.values())
 
     def _answers_within_memory(
         self, sharing: Sharing, batches: LikelihoodBatches, part: PlannedBatch

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
-import re
-import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +12,15 @@ from pathlib import Path
 from painters.experiment import Cell
 from painters.results.files import STAMP, append, in_reading_order, read_intact, report_faults, write_lines
 from painters.results.lines import Fault, sync_folder
+from painters.results.partial import PartialFiles
 from painters.results.record import Record, ResultsError, key
+from painters.results.writers import TIME, new_name
 
-__all__ = ["Answers", "Objection", "Store", "host_name"]
+__all__ = ["Answers", "Objection", "Store"]
 
 Objection = Callable[[Cell, Record], str | None]
 """Returns why a record does not count as an answer to a cell, or None."""
 
-_TIME = "%Y%m%dT%H%M%S-%fZ"  # the format of STAMP
 _PROBE = 4096  # bytes that a store must accept before a sweep loads anything
 
 
@@ -132,6 +130,11 @@ class Store:
             self._own_file = self._new_file()
         append(self._own_file, records)
 
+    @property
+    def partial_files(self) -> PartialFiles:
+        """The files of scorings in this folder that are not whole yet."""
+        return PartialFiles(self.folder)
+
     def check_writable(self) -> None:
         """Check that records can be kept here, so that a sweep fails at once and not after an hour.
 
@@ -195,26 +198,20 @@ class Store:
         stamps = (STAMP.match(path.name) for path in self.folder.glob("*.jsonl"))
         newest = max((stamp[0] for stamp in stamps if stamp), default="")
         while True:
-            now = max(datetime.datetime.now(datetime.UTC).strftime(_TIME), _after(newest))
-            path = self.folder / f"{now}-{host_name()}-{os.getpid()}{suffix}"
+            path = self.folder / f"{new_name(_after(newest))}{suffix}"
             try:
                 path.open("xb").close()
             except FileExistsError:
-                newest = now
+                newest = path.name[: path.name.index("Z") + 1]
                 continue
             sync_folder(self.folder)
             return path
 
 
-def host_name() -> str:
-    """Return this machine's name, with characters that are safe in file names."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:40].strip("-") or "host"
-
-
 def _after(stamp: str) -> str:
     """Return the stamp one microsecond later; empty where `stamp` is no time."""
     try:
-        return (datetime.datetime.strptime(stamp, _TIME) + datetime.timedelta(microseconds=1)).strftime(_TIME)
+        return (datetime.datetime.strptime(stamp, TIME) + datetime.timedelta(microseconds=1)).strftime(TIME)
     except (ValueError, OverflowError):
         return ""
 

@@ -23,7 +23,7 @@ from painters import results, sweep
 from painters.experiment import load
 from painters.results import ResultsWarning, Store
 from painters.results.files import replace_file
-from painters.results.store import host_name
+from painters.results.writers import host_name
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from painters.results import ResultsWarning, Store
 from painters.results.doctor import DoctorError, Mended, examine, mend
 from painters.results.lines import FaultKind
 from painters.results.similarity_record import keep, read
-from painters.results.store import host_name
+from painters.results.writers import host_name
 
 Call = Callable[..., Outcome]
 GOOD = fake(Plan.parse("0-11"), "fake_arc", 0.9)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
 from painters.results.doctor.consistency import inconsistency
-from painters.results.files import STAMP, replace_file, write_lines
+from painters.results.files import replace_file, write_lines
 from painters.results.lines import Fault, FaultKind, Line, parse, read_lines, seal
 from painters.results.record import Record
 from painters.results.similarity_record import SimilarityRecord, holds_similarities
-from painters.results.store import host_name
+from painters.results.writers import writer_of
 
 __all__ = ["Mended", "mend"]
 
@@ -77,7 +75,7 @@ def mend(path: str | Path) -> Mended:
         (2, 1, 'records.jsonl.bak', 2)
     """
     path = Path(path)
-    if (writer := _writer(path)) is not None:
+    if (writer := writer_of(path)) is not None:
         return Mended(path, refused=f"process {writer} of this machine is writing it: mend it when that has ended")
     size = path.stat().st_size
     is_similarity = holds_similarities(path)
@@ -101,20 +99,6 @@ def mend(path: str | Path) -> Mended:
     replace_file(path, b"".join(lines))
     write_lines(path, _appended_since(old, size))
     return Mended(path, kept, renewed, tuple(dropped), old)
-
-
-def _writer(path: Path) -> int | None:
-    """Return the id of the process of this machine that is writing `path`, going by its name, or None."""
-    match = re.fullmatch(rf"{STAMP.pattern}-{re.escape(host_name())}-(\d+)\.jsonl", path.name)
-    if match is None or int(match[1]) == os.getpid():
-        return None
-    try:
-        os.kill(int(match[1]), 0)  # signal 0 only checks that the process exists
-    except (ProcessLookupError, OverflowError):
-        return None
-    except PermissionError:  # it exists, and is another user's
-        pass
-    return int(match[1])
 
 
 def _keep_old(path: Path) -> Path:
