@@ -69,14 +69,15 @@ class Stops:
 
 
 @contextlib.contextmanager
-def stoppable(kept: str = "") -> Iterator[Stops]:
+def stoppable(kept: str | Callable[[], str] = "") -> Iterator[Stops]:
     """End the block at SIGINT, SIGTERM or SIGHUP, with a message that says what is kept and how to go on.
 
     A signal that this process ignores, as under nohup, stays ignored. Of several processes of one run only the main
     one prints the message.
 
     Args:
-        kept: A sentence on what is kept, without its full stop; an empty one where there is nothing to keep.
+        kept: A sentence on what is kept, without its full stop, or what returns it when the signal came; an empty one
+            where nothing is kept.
 
     Yields:
         The handler of the signals.
@@ -94,7 +95,8 @@ def stoppable(kept: str = "") -> Iterator[Stops]:
         kind = _kinds()[heard.number or signal.SIGINT]
         if launched_as():
             raise SystemExit(kind.exit_code) from None
-        text = f"stopped. {kept}; to go on:" if kept else "stopped. To run it again:"
+        sentence = kept if isinstance(kept, str) else kept()
+        text = f"stopped. {sentence}; to go on:" if sentence else "stopped. To run it again:"
         raise kind(f"{text}\n  {_command()}") from None
     finally:
         for number in caught:

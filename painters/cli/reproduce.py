@@ -104,7 +104,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
     check_tflops(tflops, plan_only)
     out = to or reproduction.default_folder(model=model, encoder=encoder, paper=paper, quick=quick)
     spare_cores()
-    with stoppable("" if plan_only else kept_records(out)) as stops:
+    with stoppable(lambda: "" if plan_only else kept_records(out)) as stops:
         result = reproduction.reproduce(
             numbers or "all",
             quick=quick,

@@ -124,7 +124,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
         print_result(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
     spare_cores()
-    with stoppable(kept_records(store.folder)) as stops, showing(progress(quiet, as_json)) as on_progress:
+    with stoppable(lambda: kept_records(store.folder)) as stops, showing(progress(quiet, as_json)) as on_progress:
         summary = sweeps.run(
             selected,
             store,
@@ -142,8 +142,11 @@ def sweep(  # noqa: PLR0913 - the options of the command
 
 
 def kept_records(folder: Path) -> str:
-    """Return what a sweep that was stopped says of the records in `folder`."""
-    return f"The records of finished cells are kept in {folder}"
+    """Return what a sweep that was stopped says of the records in `folder`; nothing where there are none."""
+    from painters.results import Store
+
+    has_some = any(folder.glob("*.jsonl")) or bool(Store(folder).partial_files.paths())
+    return f"What is scored so far is kept in {folder}" if has_some else ""
 
 
 def summary_table(summary: Summary, experiments: Sequence[Experiment]) -> RenderableType:

@@ -24,6 +24,7 @@ from painters.plan import Plan, distinct
 from painters.progress import OnProgress, progress_callback
 from painters.ranks import ranks
 from painters.results import Record
+from painters.results.partial import PartialFiles, Partials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -302,7 +303,8 @@ def score_beside_intact(
         variant: The name of the variant that built the plan, for its records.
         params: The parameters that it was built with, for its records.
         out: A file of records, to which each record is appended before it is yielded. In a run of several processes
-            the main one writes.
+            the main one writes. Beside it, the answers of a run that is interrupted are kept
+            (`painters.results.partial`): the same call goes on from them, to the same records.
         progress: Called after every answer.
 
     Yields:
@@ -329,12 +331,25 @@ def score_beside_intact(
     """
     (plan,) = distinct(plan)
     identity = Plan.identity(scorer.num_layers)
-    for record in _score_together(scorer, [identity, plan], tasks, protocol, progress):
+    partials, written = _left_beside(out)
+    for record in _score_together(scorer, [identity, plan], tasks, protocol, progress, partials):
         origin = {"variant": variant, "params": params} if record.plan == str(plan) else {}
         record = record.model_copy(update={"command": results.command(), **origin})
-        if out is not None and ranks().is_main:
+        if out is not None and ranks().is_main and (results.key(record), record.outcomes) not in written:
             results.append(out, [record])
         yield record
+    ranks().same(None)  # the others wait until the records are on the disk
+    partials.drop([str(identity), str(plan)], others=ranks().is_main)
+
+
+def _left_beside(out: str | Path | None) -> tuple[Partials, set[Any]]:
+    """Return what an interrupted run left beside its file of records, and the records that it had written by then."""
+    if out is None:
+        return Partials(None), set()
+    files = PartialFiles.beside(out)
+    left = ranks().same(files.read())
+    has_records = left and ranks().is_main and Path(out).is_file()
+    return Partials(files, left), {(results.key(one), one.outcomes) for one in results.read(out)} if has_records else set()
 
 
 def _score_alone(
@@ -357,11 +372,12 @@ def _score_together(
     tasks: str | Prepared | Sequence[str | Prepared],
     protocol: ScoringProtocol,
     progress: OnProgress | None,
+    partials: Partials | None = None,
 ) -> Iterator[Record]:
     """Check everything, then score task by task, all plans together."""
     checked, prepared, counter = _prepared(scorer, plans, tasks, protocol, progress)
     for task in prepared:
-        yield from scorer.score(checked, task, protocol, progress=counter.next_part())
+        yield from scorer.score(checked, task, protocol, progress=counter.next_part(), partials=partials)
 
 
 def _prepared(

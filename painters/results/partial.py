@@ -25,7 +25,7 @@ from painters.results.lines import TooLongError, seal
 from painters.results.provenance import timestamp
 from painters.results.writers import new_name, writer_of
 
-__all__ = ["SUFFIX", "Kept", "Partial", "PartialFiles", "Partials", "scoring_digest"]
+__all__ = ["SUFFIX", "Kept", "Partial", "PartialFiles", "Partials", "PartialsInMemory", "scoring_digest"]
 
 SUFFIX = ".partial"
 SECONDS = 60.0
@@ -93,6 +93,16 @@ class PartialFiles:
 
     def __init__(self, folder: str | Path, prefix: str = "") -> None:
         self._folder, self._prefix = Path(folder), f"{prefix}." if prefix else ""
+
+    @classmethod
+    def beside(cls, records: str | Path) -> PartialFiles:
+        """Return the files that belong to a file of records, and lie beside it.
+
+        Args:
+            records: The file of records, which need not exist.
+        """
+        path = Path(records)
+        return cls(path.parent, path.name)
 
     def paths(self) -> list[Path]:
         """Return the files that are there, by name."""
@@ -305,16 +315,19 @@ class Partials:
         files: PartialFiles | None,
         known: Mapping[Path, Sequence[Partial]] | None = None,
         *,
-        seconds: float = SECONDS,
-        share: float = SHARE,
+        seconds: float | None = None,
+        share: float | None = None,
     ) -> None:
-        self._files, self._seconds, self._share = files, seconds, share
+        self._files = files
+        self._seconds = SECONDS if seconds is None else seconds
+        self._share = SHARE if share is None else share
         self._known: dict[str, list[Partial]] = defaultdict(list)  # by scoring
         self._unfinished: dict[Path, set[tuple[str, str]]] = {}  # (scoring, plan) without records, by file
         for path, partials in (known or {}).items():
             self._note(path, partials)
         self._begun: set[str] = set()  # scorings since the last `drop`
-        self._own: Path | None = None
+        self._own: Path | None = None  # the file that is written
+        self._earlier: set[Path] = set()  # files of this process that are not written any more
 
     def scoring(self, model: str, task: str, fields: Mapping[str, Any]) -> Kept:
         """Return the answers of a scoring that begins now, or goes on.
@@ -328,6 +341,32 @@ class Partials:
         self._begun.add(scoring)
         return Kept(scoring, model, task, self._known.get(scoring, ()), self._write, self._seconds, self._share)
 
+    def lines(self, task: str, plans: Iterable[str]) -> list[Partial]:
+        """Return what is known of these plans on a task, whatever determined the answers.
+
+        Args:
+            task: The name of the task.
+            plans: The plans.
+        """
+        wanted = set(plans)
+        return [one for known in self._known.values() for one in known if one.task == task and one.plan in wanted]
+
+    def take(self, scorings: Iterable[str], partials: Sequence[Partial] = ()) -> None:
+        """Note scorings that began in another process, and keep lines of it.
+
+        Args:
+            scorings: The digests of what determines their answers.
+            partials: The lines.
+        """
+        self._begun.update(scorings)
+        if partials:
+            self._write(partials)
+
+    @property
+    def begun(self) -> tuple[str, ...]:
+        """The digests of the scorings that began since the last `drop`."""
+        return tuple(self._begun)
+
     def drop(self, plans: Iterable[str], *, others: bool = True) -> None:
         """Remove what is kept of these plans in the scorings that began since the last call: their records are there.
 
@@ -337,18 +376,21 @@ class Partials:
             plans: The plans.
             others: Whether files that other processes left are removed too.
         """
-        done = {(scoring, plan) for scoring in self._begun for plan in plans}
+        named = list(plans)
+        done = {(scoring, plan) for scoring in self._begun for plan in named}
         for scoring in self._begun:
             self._known[scoring] = [one for one in self._known[scoring] if (scoring, one.plan) not in done]
         self._begun.clear()
+        if self._own is not None:
+            self._earlier.add(self._own)
+            self._own = None  # the lines of others in it keep that file
         for path, unfinished in list(self._unfinished.items()):
-            before = len(unfinished)
             unfinished -= done
-            may_go = path == self._own or (others and before and writer_of(path) is None)
+            may_go = path in self._earlier or (others and writer_of(path) is None)
             if not unfinished and may_go:
                 path.unlink(missing_ok=True)
+                self._earlier.discard(path)
                 del self._unfinished[path]
-        self._own = None  # what is left in it is for a later run
 
     def _write(self, partials: Sequence[Partial]) -> None:
         """Append lines to the file of this process, and know them from now on."""
@@ -370,3 +412,31 @@ class Partials:
         self._unfinished.setdefault(path, set()).update((one.scoring, one.plan) for one in partials)
         for partial in partials:
             self._known[partial.scoring].append(partial)
+
+
+class PartialsInMemory(Partials):
+    """Partial results of a process that writes no file: another one fetches what is to be written.
+
+    Args:
+        known: What an interrupted scoring left.
+
+    Examples:
+        >>> partials = PartialsInMemory()
+        >>> kept = partials.scoring("nano-llama", "nano_arc", {"seed": 1234})
+        >>> kept.add("0-10", {"0": 1.5})
+        >>> kept.flush()
+        >>> [partial.answers for partial in partials.written()], partials.written()
+        ([{'0': 1.5}], [])
+    """
+
+    def __init__(self, known: Sequence[Partial] = ()) -> None:
+        super().__init__(None, {Path(): known})
+        self._written: list[Partial] = []
+
+    def written(self) -> list[Partial]:
+        """Return the lines since the last call."""
+        written, self._written = self._written, []
+        return written
+
+    def _write(self, partials: Sequence[Partial]) -> None:
+        self._written = [*self._written, *partials]

@@ -11,6 +11,7 @@ from painters.experiment import Cell
 from painters.memory import free, without_locals
 from painters.ranks import LostProcessError, ranks
 from painters.results import Record
+from painters.results.partial import Partials
 from painters.sweep.chunks import Chunk, Chunks
 from painters.sweep.eta import EtaEstimator
 from painters.sweep.scorers import CellScorer, LoadedModel, load, score
@@ -28,8 +29,11 @@ class Engine(Protocol):
     def load(self, cell: Cell, cells: int) -> LoadedModel:
         """Load the model of `cell`, which about so many cells need."""
 
-    def scored(self, chunks: Chunks, eta: EtaEstimator) -> Iterator[ScoredChunk]:
-        """Yield every chunk as soon as it is done, also those that are put back into `chunks` on the way."""
+    def scored(self, chunks: Chunks, eta: EtaEstimator, partials: Partials) -> Iterator[ScoredChunk]:
+        """Yield every chunk as soon as it is done, also those that are put back into `chunks` on the way.
+
+        Answers go to `partials` until their chunk is done.
+        """
 
     def close(self) -> None:
         """Free what the engine holds."""
@@ -56,14 +60,14 @@ class Local:
         self._scorer = load(cell, self._device or ranks().device)
         return self._scorer
 
-    def scored(self, chunks: Chunks, eta: EtaEstimator) -> Iterator[ScoredChunk]:
+    def scored(self, chunks: Chunks, eta: EtaEstimator, partials: Partials) -> Iterator[ScoredChunk]:
         """Score one chunk after the other and yield each."""
         assert self._scorer is not None
         while chunk := chunks.take():
             eta.start(*chunk)
             began = time.monotonic()
             try:
-                outcome: list[list[Record]] | Exception = score(self._scorer, chunk, eta.within)
+                outcome: list[list[Record]] | Exception = score(self._scorer, chunk, eta.within, partials)
             except LostProcessError:
                 raise
             except Exception as error:  # a plan, a task or a metric of others: one cell must not sink the rest

@@ -17,6 +17,7 @@ from typing import Any
 
 from painters.errors import PaintersError
 from painters.experiment import Cell
+from painters.results.partial import Partials
 from painters.sweep.chunks import Chunk, Chunks
 from painters.sweep.eta import EtaEstimator
 from painters.sweep.local import ScoredChunk
@@ -74,6 +75,7 @@ class Ray:
         self._error: Exception | None = None  # why the last worker was given up
         self._cell: Cell | None = None
         self._weights: str | None = None
+        self._partials = Partials(None)
 
     def load(self, cell: Cell, cells: int) -> LoadedModel:
         """Return the model of `cell` as soon as one actor holds it; the other actors go on loading."""
@@ -84,8 +86,9 @@ class Ray:
         self._grow(max(1, cells))
         return _RemoteModel(self._wait(), self._ask)
 
-    def scored(self, chunks: Chunks, eta: EtaEstimator) -> Iterator[ScoredChunk]:
+    def scored(self, chunks: Chunks, eta: EtaEstimator, partials: Partials) -> Iterator[ScoredChunk]:
         """Yield every chunk as soon as an actor is done with it."""
+        self._partials = partials
         deaths: Counter[Chunk] = Counter()
         self._grow(len(chunks))
         while chunks or any(job.chunk for job in self._jobs.values()):
@@ -112,8 +115,9 @@ class Ray:
                     chunks.retry(job.chunk)
                     continue
             if not isinstance(answer, Exception):
-                answer, notes = answer
+                answer, notes, scorings = answer
                 self.notes.update(notes)
+                partials.take(scorings)
             yield job.chunk, answer, time.monotonic() - job.began
 
     def close(self) -> None:
@@ -126,7 +130,8 @@ class Ray:
         """Give `chunk` to the actor that has been idle for longest."""
         actor = self._idle.pop(0)
         eta.start(*chunk)
-        self._jobs[actor.score.remote(chunk)] = _Job(actor, chunk, began=time.monotonic())
+        known = self._partials.lines(chunk[0].task, map(str, (cell.plan for cell in chunk)))
+        self._jobs[actor.score.remote(chunk, known)] = _Job(actor, chunk, began=time.monotonic())
 
     def _grow(self, cells: int) -> None:
         """Start actors until there are as many as workers, but no more than `cells`."""
@@ -204,12 +209,14 @@ class Ray:
         return answer
 
     def _look(self, eta: EtaEstimator) -> None:
-        """Ask the actors how far their chunks are, and pass it on to `eta`."""
+        """Ask the actors how far their chunks are, pass it on to `eta`, and keep the answers that they have so far."""
         jobs = [job for job in self._jobs.values() if job.chunk]
         shares = [job.actor.share.options(concurrency_group="look").remote() for job in jobs]
-        with contextlib.suppress(self._ray.exceptions.RayError):  # `_ended` meets the actors that are lost
-            for job, (done, total) in zip(jobs, self._ray.get(shares, timeout=EVERY), strict=True):
+        for job, share in zip(jobs, shares, strict=True):
+            with contextlib.suppress(self._ray.exceptions.RayError):  # `_ended` meets the actors that are lost
+                done, total, partials = self._ray.get(share, timeout=EVERY)
                 eta.within(done, total, cells=job.chunk)
+                self._partials.take((), partials)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import traceback
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -14,6 +14,7 @@ from painters.experiment import Cell
 from painters.memory import free
 from painters.models import bundled
 from painters.results import Record
+from painters.results.partial import Partial, PartialsInMemory
 from painters.sweep.chunks import Chunk
 from painters.sweep.scorers import CellScorer, format_error, model_key, score
 
@@ -58,6 +59,7 @@ class Actor:
         self._scorer: CellScorer | None = None
         self._holds: Hashable = None
         self._share = (0, 1)
+        self._partials = PartialsInMemory()
 
     @_errors_as_data
     def load(self, cell: Cell) -> str:
@@ -75,18 +77,24 @@ class Actor:
         return self._scorer_of(cell).group(cell)
 
     @_errors_as_data
-    def score(self, chunk: Chunk) -> tuple[list[list[Record]], Counter[str]]:
-        """Return the records of each cell, and what a user should know of how scoring them went."""
+    def score(
+        self, chunk: Chunk, known: Sequence[Partial] = ()
+    ) -> tuple[list[list[Record]], Counter[str], tuple[str, ...]]:
+        """Return the records of each cell, what a user should know of how that went, and what was scored.
+
+        `known` is what an interrupted scoring left; further answers go to the driver by `share`.
+        """
         self._share = (0, 1)
+        self._partials = PartialsInMemory(known)
         scorer = self._scorer_of(chunk[0])
-        records = score(scorer, chunk, self._on_progress)
+        records = score(scorer, chunk, self._on_progress, self._partials)
         notes = Counter(scorer.notes)
         scorer.notes.clear()
-        return records, notes
+        return records, notes, self._partials.begun
 
-    def share(self) -> tuple[int, int]:
-        """Return how many parts of the chunk are done, and how many it has."""
-        return self._share
+    def share(self) -> tuple[int, int, Sequence[Partial]]:
+        """Return how many parts of the chunk are done, how many it has, and the answers since the last call."""
+        return *self._share, self._partials.written()
 
     def _on_progress(self, done: int, total: int, what: str) -> None:
         self._share = (done, total)

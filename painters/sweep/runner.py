@@ -1,7 +1,8 @@
 """Score the missing cells of experiments into a store.
 
 A sweep may end at any moment, by an error, a signal or a power cut: each chunk of cells is on the disk as soon as it is
-scored, and the next sweep scores what is missing.
+scored, and so are the answers to every few documents until then (`painters.results.partial`). The next sweep asks what
+is missing, in the same batches, so its records are those of a sweep that nothing interrupted.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from painters.models import bundled
 from painters.progress import ProgressBar, progress_callback
 from painters.ranks import ranks
 from painters.results import Record, Store, command
+from painters.results.partial import Partials
 from painters.sweep.chunks import Chunks, groups
 from painters.sweep.estimate import Forecast, forecast
 from painters.sweep.eta import EtaEstimator, Progress, recorded
@@ -151,9 +153,10 @@ def _run(
     eta = EtaEstimator(recorded(records, documents.training), documents.work, on_progress)
     missing = ranks().same({cell.key for cell in store.answers(every).missing})
     eta.expect(cell for cell in every if cell.key in missing)
+    partials = Partials(store.partial_files, ranks().same(store.partial_files.read()))
     with contextlib.closing(_engine(options)) as engine:
         eta.workers = engine.workers
-        sweep = _Sweep(store, engine, eta, summary, missing, options.fail_fast)
+        sweep = _Sweep(store, engine, eta, summary, missing, partials, options.fail_fast)
         for group in _by_model(every):
             if options.fail_fast and summary.failures:
                 summary.untried += sum(cell.key in missing for cell in group)
@@ -228,6 +231,7 @@ class _Sweep:
     eta: EtaEstimator
     summary: Summary
     missing: set[str]  # keys of the cells without a record
+    partials: Partials
     fail_fast: bool
 
     def score(self, group: Sequence[Cell]) -> None:
@@ -238,11 +242,13 @@ class _Sweep:
         todo = ranks().same(self._to_do(group, scorer))
         self.eta.expect(cell for cell in todo if cell.key not in self.missing)
         chunks, left = Chunks(groups(todo, _grouping(scorer)), self.engine.workers), len(todo)
-        for chunk, outcome, seconds in self.engine.scored(chunks, self.eta):
+        for chunk, outcome, seconds in self.engine.scored(chunks, self.eta, self.partials):
             if not isinstance(outcome, Exception):
                 if ranks().is_main:
                     by = {"command": command()}
                     self.store.append(record.model_copy(update=by) for records in outcome for record in records)
+                ranks().same(None)  # the others wait until the records are on the disk
+                self.partials.drop((str(cell.plan) for cell in chunk), others=ranks().is_main)
                 self.summary.done += len(chunk)
                 left -= len(chunk)
                 chunks.record_seconds(chunk, seconds)

@@ -12,6 +12,7 @@ from painters.errors import PaintersError
 from painters.experiment import Cell
 from painters.progress import OnProgress
 from painters.results import Asked, Record
+from painters.results.partial import Partials
 from painters.tasks import TaskError
 
 T = TypeVar("T")
@@ -41,12 +42,13 @@ class CellScorer(LoadedModel, Protocol):
     def notes(self) -> Counter[str]:
         """What a user should know about the scoring so far, and how often it happened."""
 
-    def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
+    def score(self, cells: Sequence[Cell], on_progress: OnProgress, partials: Partials) -> Iterator[list[Record]]:
         """Yield the records of each cell, one for each metric, without what the cell asked.
 
         Args:
             cells: Cells of one group.
             on_progress: Called now and then with how much is done.
+            partials: What an interrupted sweep left of them, and where answers are kept until there are records.
         """
 
 
@@ -60,12 +62,12 @@ def model_key(cell: Cell) -> Hashable:
     return cell.model, cell.revision, cell.dtype, cell.tuning is not None
 
 
-def score(scorer: CellScorer, cells: Sequence[Cell], on_progress: OnProgress) -> list[list[Record]]:
+def score(scorer: CellScorer, cells: Sequence[Cell], on_progress: OnProgress, partials: Partials) -> list[list[Record]]:
     """Return the records of each cell with what the cell asked; the cells are of one group.
 
     Raises PaintersError where the records would not answer a cell.
     """
-    scored = scorer.score(cells, on_progress)
+    scored = scorer.score(cells, on_progress, partials)
     return [records_for(cell, records) for cell, records in zip(cells, scored, strict=True)]
 
 
@@ -116,11 +118,11 @@ class DecoderScorer:
         own_group = None if self._prepared(cell).is_scored_by_likelihood else cell.key
         return cell.source, cell.task, cell.protocol, own_group
 
-    def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
+    def score(self, cells: Sequence[Cell], on_progress: OnProgress, partials: Partials) -> Iterator[list[Record]]:
         """Yield the records of each cell, one for each metric."""
         protocol, task = cells[0].protocol, self._prepared(cells[0])
         plans = self._scorer.check([cell.plan for cell in cells], protocol)
-        scored = self._scorer.score(plans, task, protocol, progress=on_progress)
+        scored = self._scorer.score(plans, task, protocol, progress=on_progress, partials=partials)
         for _, records in groupby(scored, key=lambda record: record.plan):
             yield list(records)
 
@@ -167,7 +169,7 @@ class EncoderScorer:
         selection = cell.protocol.selection
         return cell.source, cell.task, selection, cell.tuning, cell.seed, cell.batch_size, own_group
 
-    def score(self, cells: Sequence[Cell], on_progress: OnProgress) -> Iterator[list[Record]]:
+    def score(self, cells: Sequence[Cell], on_progress: OnProgress, partials: Partials) -> Iterator[list[Record]]:
         """Return the records of each cell, one for each metric."""
         first = cells[0]
         assert first.tuning is not None

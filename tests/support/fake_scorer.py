@@ -58,7 +58,7 @@ class FakeScorer:
         self._do("group")
         return cell.task
 
-    def score(self, cells: Sequence[Cell], on_progress: Any) -> Iterator[list[Record]]:
+    def score(self, cells: Sequence[Cell], on_progress: Any, partials: Any) -> Iterator[list[Record]]:
         if self.says:
             self.notes[self.says] += 1
         with (self.folder / "chunks").open("a") as file:
