@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["OnProgress", "ProgressBar", "in_notebook", "progress_callback"]
+__all__ = ["OnProgress", "ProgressBar", "in_notebook", "progress_callback", "silent_libraries"]
 
 P = TypeVar("P")
 
@@ -89,6 +90,43 @@ def progress_callback(progress: P | bool | None) -> Iterator[P | ProgressBar | N
         yield bar
     finally:
         bar.close()
+
+
+@contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Switch off the bars of transformers and datasets within the block; those of downloads stay.
+
+    They are "Loading weights", "Map" and the like, which would run into a display of one's own. Both libraries are
+    imported.
+
+    Examples:
+        >>> import datasets
+        >>> with silent_libraries():
+        ...     datasets.are_progress_bars_disabled()
+        True
+        >>> datasets.are_progress_bars_disabled()
+        False
+    """
+    import datasets
+
+    # Neither has types.
+    hub: Any = importlib.import_module("huggingface_hub.utils")
+    logging: Any = importlib.import_module("transformers.utils.logging")
+    shows_weights, shows_downloads = logging.is_progress_bar_enabled(), not hub.are_progress_bars_disabled()
+    shows_documents = not datasets.are_progress_bars_disabled()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    if shows_downloads:
+        hub.enable_progress_bars()
+    try:
+        yield
+    finally:
+        if shows_weights:
+            logging.enable_progress_bar()
+        if shows_documents:
+            datasets.enable_progress_bars()
+        if not shows_downloads:
+            hub.disable_progress_bars()
 
 
 def in_notebook() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from painters.cli._progress import status
+from painters.progress import silent_libraries
 from painters.ranks import ranks
 
 
@@ -48,7 +49,7 @@ def load(
             from painters.harness import load_model
         else:
             from painters.models import load_model
-    with status(f"Loading {name}", console):
+    with status(f"Loading {name}", console), silent_libraries():
         loaded: tuple[Any, Any] = load_model(
             name,
             revision=revision,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
-from rich.progress import TimeRemainingColumn as TimeLeftColumn
 from rich.text import Text
 
 from painters.errors import printable
+from painters.progress import silent_libraries
 
 if TYPE_CHECKING:
     from painters.sweep import Progress
@@ -37,37 +37,60 @@ def status(text: str, console: Console | None) -> Iterator[None]:
 
 
 class TaskProgress:
-    """Moves a bar; without one, prints a line when a task begins. It is a `progress.OnProgress`."""
+    """Moves a bar; without one, prints a line when a task begins and every few seconds. A `progress.OnProgress`.
 
-    def __init__(self, console: Console | None, bars: Bars | None) -> None:
-        self._console, self._bars, self._what = console, bars, ""
-        self._bar = None if bars is None else bars.add_task("", total=None)
+    Args:
+        console: Where lines are printed; None prints nothing.
+        bars: Where there is a bar; None prints lines.
+        documents: How many documents all that is to be done stands for; None where it is documents that are counted.
+    """
+
+    def __init__(self, console: Console | None, bars: Bars | None, documents: int | None = None) -> None:
+        self._console, self._bars, self._documents, self._what = console, bars, documents, ""
+        self._bar = None if bars is None else bars.add_task("", total=None, times="")
+        self._began = time.monotonic()
+        self._told = -EVERY
+        self._first: tuple[int, float] | None = None  # what was done at the first report, and when that was
 
     def __call__(self, done: int, total: int, what: str) -> None:
+        now = time.monotonic()
+        if self._first is None:
+            self._first = done, now
+        documents = total if self._documents is None else self._documents
+        asked = done * documents // max(1, total)
         if self._bars is not None and self._bar is not None:
-            self._bars.update(self._bar, completed=done, total=total, description=what)
-        elif self._console is not None and what != self._what:
-            self._console.print(Text(f"[{100 * done // total:3d} %] {what}"))
-            self._what = what
+            times = f"{clock(now - self._began)}, {self._left(done, total, now)}"
+            self._bars.update(self._bar, completed=asked, total=documents, description=what, times=times)
+        elif self._console is not None and (what != self._what or now - self._told >= EVERY):
+            times = f"{asked}/{documents} documents; {clock(now - self._began)} elapsed, {self._left(done, total, now)}"
+            self._console.print(Text(f"[{100 * done // max(1, total):3d} %] {what}, {times}"), soft_wrap=True)
+            self._what, self._told = what, now
+
+    def _left(self, done: int, total: int, now: float) -> str:
+        """Return the estimated time that is left, by the pace since the first report, as text."""
+        first, then = self._first or (0, now)
+        return _left((now - then) * (total - done) / (done - first) if done > first else None)
 
 
 @contextlib.contextmanager
-def bar(console: Console | None) -> Iterator[TaskProgress]:
-    """Show the progress of one model within the block, by a bar in a terminal; yield what moves it."""
-    if console is None or not console.is_terminal:
-        yield TaskProgress(console, None)
-        return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeLeftColumn(),
-    )
-    with Bars(*columns, console=console, transient=True) as bars:
-        yield TaskProgress(console, bars)
+def bar(console: Console | None, documents: int | None = None) -> Iterator[TaskProgress]:
+    """Show the progress of one model within the block, by a bar in a terminal; yield what moves it.
+
+    `documents` is how many all that is to be done stands for; None where it is documents that are counted.
+    """
+    with silent_libraries():
+        if console is None or not console.is_terminal:
+            yield TaskProgress(console, None, documents)
+            return
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[times]}"),
+        )
+        with Bars(*columns, console=console, transient=True, expand=True) as bars:
+            yield TaskProgress(console, bars, documents)
 
 
 @contextlib.contextmanager
@@ -87,22 +110,22 @@ def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | No
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=None),
         TextColumn("{task.fields[cells]}"),
         TimeElapsedColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    with Bars(*columns, console=console, transient=True) as bars:
+    with Bars(*columns, console=console, transient=True, expand=True) as bars:
         sweep_bar = bars.add_task("Loading libraries and models", total=None, cells="", left="")
 
         def on_progress(now: Progress) -> None:
             bars.update(
                 sweep_bar,
-                completed=now.done + now.share,
+                completed=now.done + now.share * now.cells,
                 total=now.total,
-                description=now.what,
+                description=_what(now, "\n"),
                 cells=f"{now.done}/{now.total} cells",
-                left=_left(now),
+                left=_left(now.left),
             )
 
         yield on_progress
@@ -119,14 +142,20 @@ class _Lines:
         if is_last or time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
             width = len(str(now.total))
-            what = "done" if is_last else now.what
-            times = f"{clock(now.elapsed)} elapsed" + ("" if is_last else f", {_left(now)}")
+            what = "done" if is_last else _what(now, ", ")
+            times = f"{clock(now.elapsed)} elapsed" + ("" if is_last else f", {_left(now.left)}")
             line = f"[{now.done:{width}d}/{now.total}] {what}; {times}"
             self._console.print(line, markup=False, soft_wrap=True)
 
 
-def _left(now: Progress) -> str:
-    return "time left not known yet" if now.left is None else f"about {clock(now.left)} left"
+def _what(now: Progress, between: str) -> str:
+    """Return what is scored at present, with its documents where their number is known."""
+    asked, documents = now.documents
+    return f"{now.what}{between}{asked}/{documents} documents" if documents else now.what
+
+
+def _left(seconds: float | None) -> str:
+    return "time left not known yet" if seconds is None else f"about {clock(seconds)} left"
 
 
 def clock(seconds: float) -> str:

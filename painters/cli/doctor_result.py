@@ -48,6 +48,7 @@ class Consultation:
             "strange": diagnosis.strange,
             "other_files": [str(path) for path in diagnosis.others],
             "drafts": [str(path) for path in diagnosis.drafts],
+            "partial": {str(path): answers for path, answers in diagnosis.partials.items()},
             "mended": [_mended_json(mended) for mended in self.mended],
             "advice": list(_advice(diagnosis)),
         }
@@ -126,12 +127,14 @@ def _fault_lines(diagnosis: Diagnosis) -> Iterator[str]:
 
 def _notes(diagnosis: Diagnosis) -> Iterator[str]:
     """Yield what else there is to know: nothing of it is a fault of a line."""
+    answers = sum(diagnosis.partials.values())
     lists = (
         (diagnosis.parts, "cells without all their metrics, which a sweep scores again"),
         (diagnosis.contested, "cells scored with several weights or requests, of which the last scoring counts"),
         (diagnosis.differing, "records that are there twice with other outcomes, of which the first counts"),
         (diagnosis.strange, "records whose numbers do not follow from one another"),
         (diagnosis.drafts, "drafts of writers that were interrupted, to be deleted when no sweep runs"),
+        (list(diagnosis.partials), f"files of scorings that are not whole, with {answers:,} answers to go on from"),
         (diagnosis.others, "other files"),
     )
     for items, description in lists:

@@ -193,3 +193,45 @@ def _score(  # noqa: PLR0913 - what a run was asked for
     scorer.check(plan, protocol, known_num_layers=known_num_layers)
     with status("Building the requests", console):
         prepared = prepare_with(tasks, protocol, scorer.tokenizer)
+
+    def kept() -> str:
+        has_some = bool(PartialFiles.beside(out_file).paths())
+        return f"What is scored so far is kept in {out_file.parent}" if has_some else ""
+
+    documents = sum(task.documents for task in prepared)
+    with stoppable(kept) as stops, bar(console, documents) as move_bar:
+        on_progress = stops.watching(move_bar)
+        return list(
+            score_beside_intact(
+                scorer, plan, prepared, protocol, variant=variant, params=params, out=out_file, progress=on_progress
+            )
+        )
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError now, rather than after an hour, if records cannot be written to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    existed = path.exists()
+    with path.open("ab"):
+        pass
+    if not existed:
+        path.unlink()
+
+
+def _with_default_start(variant: str, num_layers: int, options: dict[str, int | str]) -> dict[str, int | str]:
+    """Return the options, with the default window if the variant takes one and none is given."""
+    takes = variants.find(variant).parameters
+    missing = "start" in takes and "start" not in options
+    return {"start": variants.default_start(num_layers), **options} if missing else options
+
+
+def _names(tasks: str | None) -> list[str]:
+    """Return the names in the option `--tasks`, those of the bundled tasks if it is not given."""
+    if tasks is None:
+        from painters.tasks import bundled
+
+        return list(bundled())
+    names = [name.strip() for name in tasks.split(",") if name.strip()]
+    if not names:
+        raise UsageError(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
+    return names

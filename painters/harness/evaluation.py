@@ -349,7 +349,8 @@ def _left_beside(out: str | Path | None) -> tuple[Partials, set[Any]]:
     files = PartialFiles.beside(out)
     left = ranks().same(files.read())
     has_records = left and ranks().is_main and Path(out).is_file()
-    return Partials(files, left), {(results.key(one), one.outcomes) for one in results.read(out)} if has_records else set()
+    records = results.read(out) if has_records else []
+    return Partials(files, left), {(results.key(record), record.outcomes) for record in records}
 
 
 def _score_alone(

@@ -189,6 +189,7 @@ class Scorer:
         with language_model(SharingLM, self.model, self.tokenizer, protocol.batch_size) as lm:
             lm.set_cache_hook(CountingCacheHook(counter.count))
             lm.exact_batching = True
+            lm.on_windows = counter.part(len(task.requests))
             yield from self._score_by_loop(lm, plan, task, protocol)
 
     def _score_shared(
@@ -241,7 +242,7 @@ class Scorer:
                 counter.what = f"{plan} on {task.name}"
                 kept.expect(len(task.requests) // lm.ranks.size)
                 counter.skip(sum(name.startswith("text") for name in kept.answers(str(plan))))
-                lm.kept = PlanAnswers(kept, str(plan))
+                lm.kept, lm.on_windows = PlanAnswers(kept, str(plan)), counter.part(len(task.requests))
                 with flushing(kept):
                     records = list(self._score_by_loop(lm, plan, task, protocol))
                 yield from records

@@ -25,13 +25,15 @@ class Progress:
         total: Cells to be scored.
         what: What is scored at present.
         share: How much of the present cells is done, from 0 to 1.
+        documents: How many documents the present cells have been asked, of all that they have.
         elapsed: Seconds since the sweep began.
-        left: Estimated seconds until it ends; None as long as no cell of a comparable kind was timed.
+        left: Estimated seconds until it ends; None as long as nothing was timed.
+        cells: How many cells are scored at present.
 
     Examples:
-        >>> now = Progress(done=3, total=12, what="skip start=1 on nano_arc", share=0.5, elapsed=7.0, left=None)
-        >>> f"{now.done + now.share} of {now.total} cells"
-        '3.5 of 12 cells'
+        >>> now = Progress(3, 12, "2 plans on nano_arc", share=0.5, elapsed=7.0, left=None, documents=(3, 6), cells=2)
+        >>> f"{now.done + now.share * now.cells} of {now.total} cells"
+        '4.0 of 12 cells'
     """
 
     done: int
@@ -40,6 +42,8 @@ class Progress:
     share: float
     elapsed: float
     left: float | None
+    documents: tuple[int, int] = (0, 0)
+    cells: int = 1
 
 
 def passes(documents: int, training: int | None, tuning: Tuning | None) -> int:
@@ -77,6 +81,13 @@ class Rates:
 
     by_key: dict[RateKey, Rate] = field(default_factory=lambda: defaultdict(Rate))
 
+    def copy(self) -> Rates:
+        """Return rates that can learn more without changing these."""
+        rates = Rates()
+        for key, rate in self.by_key.items():
+            rates.learn(key, rate.seconds, rate.work)
+        return rates
+
     def learn(self, key: RateKey, seconds: float, work: float) -> None:
         """Count work of this key that took so many seconds."""
         self.by_key[key].add(seconds, work)
@@ -91,6 +102,22 @@ class Rates:
         rates = [rate for key, rate in self.by_key.items() if model in (None, key[0])]
         work = sum(rate.work for rate in rates)
         return sum(rate.seconds for rate in rates) / work if work else None
+
+
+@dataclass(slots=True)
+class _Running:
+    """Cells that are scored together now: since when, and how much of them is done, from 0 to 1."""
+
+    cells: tuple[Cell, ...]
+    began: float
+    share: float = 0.0
+    first: float | None = None  # the share at the first report: what an interrupted sweep had done already
+
+    def reach(self, share: float) -> None:
+        """Note how much is done."""
+        self.share = share
+        if self.first is None:
+            self.first, self.began = share, time.monotonic()
 
 
 def key_of(cell: Cell | Record) -> RateKey:
@@ -120,15 +147,21 @@ class EtaEstimator:
         before: The rates of the store's records, for kinds of cells of which this sweep has timed none yet.
         work: Returns the work of a cell, in layer runs times documents.
         on_progress: Called with each `Progress`; None reports nothing.
+        documents: Returns the number of documents that a cell scores; None where it is not known.
     """
 
     def __init__(
-        self, before: Rates, work: Callable[[Cell], float], on_progress: Callable[[Progress], None] | None
+        self,
+        before: Rates,
+        work: Callable[[Cell], float],
+        on_progress: Callable[[Progress], None] | None,
+        documents: Callable[[Cell], int | None] = lambda _: None,
     ) -> None:
         self._before, self._now, self._work, self._on_progress = before, Rates(), work, on_progress
+        self._documents = documents
         self._began = time.monotonic()
         self._waiting: dict[RateKey, float] = defaultdict(float)  # work by key
-        self._shares: dict[Cell, float] = {}  # of the cells that run now, from 0 to 1
+        self._running: dict[Cell, _Running] = {}
         self._what = ""
         self._reported_at = 0.0
         self.done = self.total = 0
@@ -147,20 +180,24 @@ class EtaEstimator:
 
     def start(self, *cells: Cell) -> None:
         """Note that these cells are being scored now, together."""
-        self._shares.update(dict.fromkeys(cells, 0.0))
+        running = _Running(cells, time.monotonic())
+        self._running.update(dict.fromkeys(cells, running))
         self._what = str(cells[0]) if len(cells) == 1 else f"{len(cells)} plans on {cells[0].task}"
         self._report()
 
     def within(self, done: int, total: int, what: str = "", *, cells: Iterable[Cell] | None = None) -> None:
         """Note how much of `cells` is done, or of all cells that run; this is a `progress.OnProgress`."""
-        self._shares.update(dict.fromkeys(self._shares if cells is None else cells, done / total if total else 0.0))
+        share = done / total if total else 0.0
+        for cell in list(self._running) if cells is None else cells:
+            if (running := self._running.get(cell)) is not None:
+                running.reach(share)
         if time.monotonic() - self._reported_at > EVERY:
             self._report()
 
     def stop(self, *cells: Cell) -> None:
         """Note that these cells are not being scored any more, and are still to be scored."""
         for cell in cells:
-            self._shares.pop(cell, None)
+            self._running.pop(cell, None)
 
     def finish(self, cell: Cell, seconds: float | None) -> None:
         """Note that `cell` took so many seconds; None where it failed."""
@@ -175,14 +212,19 @@ class EtaEstimator:
         """Return the estimated seconds that are left; None while some kind of cell has no rate.
 
         The rate of a kind is the first known of: the kind in this sweep, the kind in the store, its model in this
-        sweep, everything in this sweep, everything in the store.
+        sweep, everything in this sweep, everything in the store. This sweep includes what runs at present.
         """
         share: dict[RateKey, float] = defaultdict(float)
-        for cell, done in self._shares.items():
-            share[key_of(cell)] += done * self._work(cell)
+        for cell, running in self._running.items():
+            share[key_of(cell)] += running.share * self._work(cell)
+        now = self._now.copy()
+        for running in {id(running): running for running in self._running.values()}.values():
+            work = sum(map(self._work, running.cells)) * (running.share - (running.first or 0.0))
+            if work > 0:
+                now.learn(key_of(running.cells[0]), time.monotonic() - running.began, work)
         total = 0.0
         for key, work in self._waiting.items():
-            rates = (self._now.of(key), self._before.of(key), self._now.overall(key[0]), self._now.overall())
+            rates = (now.of(key), self._before.of(key), now.overall(key[0]), now.overall())
             rate = next((rate for rate in (*rates, self._before.overall()) if rate is not None), None)
             if work > 0 and rate is None:
                 return None
@@ -192,5 +234,25 @@ class EtaEstimator:
     def _report(self) -> None:
         self._reported_at = time.monotonic()
         if self._on_progress is not None:
-            share = sum(self._shares.values()) / max(1, len(self._shares))
-            self._on_progress(Progress(self.done, self.total, self._what, share, self.elapsed, self.left()))
+            shares = [running.share for running in self._running.values()]
+            share = sum(shares) / max(1, len(shares))
+            self._on_progress(
+                Progress(
+                    done=self.done,
+                    total=self.total,
+                    what=self._what,
+                    share=share,
+                    elapsed=self.elapsed,
+                    left=self.left(),
+                    documents=self._documents_done(),
+                    cells=len(shares),
+                )
+            )
+
+    def _documents_done(self) -> tuple[int, int]:
+        """Return how many documents the chunk that was begun last has been asked, and how many it has."""
+        if not self._running:
+            return 0, 0
+        cell, running = next(reversed(self._running.items()))
+        documents = self._documents(cell) or 0
+        return int(running.share * documents + 1e-6), documents

@@ -150,7 +150,7 @@ def _run(
         store.check_writable()
     records = ranks().same(store.records())
     documents = Documents(records)
-    eta = EtaEstimator(recorded(records, documents.training), documents.work, on_progress)
+    eta = EtaEstimator(recorded(records, documents.training), documents.work, on_progress, documents.scored)
     missing = ranks().same({cell.key for cell in store.answers(every).missing})
     eta.expect(cell for cell in every if cell.key in missing)
     partials = Partials(store.partial_files, ranks().same(store.partial_files.read()))

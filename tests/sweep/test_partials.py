@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from support.nano_samples import write_grid
 from support.sweeps import content
 
 from painters import sweep
 from painters.experiment import Experiment, load
-from painters.harness.batches import PlannedBatch
-from painters.harness.shared_lm import SharingLM
 from painters.results import Store, partial
-from painters.results.partial import Kept, Partial, PartialFiles, Partials
+from painters.results.partial import Kept, PartialFiles
 
 GRID = """\
 title: a grid

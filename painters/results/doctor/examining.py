@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from painters.errors import PaintersError
 from painters.results.doctor.consistency import inconsistency
 from painters.results.files import in_reading_order, read_intact
 from painters.results.lines import Fault, FaultKind
+from painters.results.partial import SUFFIX, Partial
 from painters.results.record import Record, key
 from painters.results.similarity_record import SimilarityRecord, holds_similarities
 
@@ -76,6 +78,7 @@ class Diagnosis:
         strange: Records whose numbers contradict each other, with the reason.
         others: Files that hold no records.
         drafts: Temporary files that interrupted writers left.
+        partials: What scorings that are not whole have kept: file -> how many answers are in it.
 
     Examples:
         >>> from painters.harness import score
@@ -98,6 +101,7 @@ class Diagnosis:
     strange: list[str] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
     drafts: list[Path] = field(default_factory=list)
+    partials: dict[Path, int] = field(default_factory=dict)
 
     @property
     def is_sound(self) -> bool:
@@ -146,22 +150,29 @@ def examine(results: str | Path) -> Diagnosis:
     if not results.exists():
         raise DoctorError(f"doctor of {results}: there is no such file or folder. `painters sweep` writes one")
     diagnosis = Diagnosis(results)
-    paths = [results] if results.is_file() else list(_record_files(results, diagnosis))
+    paths = list(_record_files(results, diagnosis))
     scores: list[Record] = []
     for path in in_reading_order(paths):
         examined, records = _examine_file(path)
         diagnosis.files.append(examined)
         scores += records
-    if not diagnosis.files:
+    if not diagnosis.files and not diagnosis.partials:
         raise DoctorError(f"doctor of {results}: the folder holds no .jsonl file, so nothing to examine")
     _compare(scores, diagnosis)
     return diagnosis
 
 
 def _record_files(folder: Path, diagnosis: Diagnosis) -> Iterator[Path]:
-    """Yield the files of records in `folder`, at any depth, and note all other files in `diagnosis`."""
-    for path in sorted(folder.rglob("*")):
-        if path.suffix == ".jsonl" and path.is_file():
+    """Yield the files of records in `folder`, at any depth, and note all other files in `diagnosis`.
+
+    A single file that is no partial results is taken for one of records.
+    """
+    is_file = folder.is_file()
+    for path in [folder] if is_file else sorted(folder.rglob("*")):
+        if path.suffix == SUFFIX and path.is_file():
+            with contextlib.suppress(OSError):
+                diagnosis.partials[path] = sum(len(one.answers) for one in read_intact(path, Partial)[0])
+        elif is_file or (path.suffix == ".jsonl" and path.is_file()):
             yield path
         elif path.suffix == ".tmp":
             diagnosis.drafts.append(path)
