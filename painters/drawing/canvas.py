@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 UNIT = 0.62
 """The length of a unit of the drawing, in inches."""
+GALLERY_UNIT = 0.5
+"""The length of a unit of a gallery, in inches: less, so that its words are larger beside the boxes."""
 PIXELS = 40
 """The length of a unit of the drawing, in pixels of SVG."""
 POINT = PIXELS / (72 * UNIT)
@@ -120,13 +122,13 @@ class FigureCanvas:
         self._axes.text(x, y, label, ha="center", va="center", fontsize=size, fontweight=weight, bbox=style)
 
 
-def figure_of(sheet: Sheet, num_layers: int) -> Figure:
-    """Return the sheet as a matplotlib figure whose only axes use the units of the drawing."""
+def figure_of(sheet: Sheet, num_layers: int, unit: float = UNIT) -> Figure:
+    """Return the sheet as a matplotlib figure whose only axes use the units of the drawing, each `unit` inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
     viridis = matplotlib.colormaps["viridis"]
-    figure = Figure(figsize=(sheet.width * UNIT, sheet.height * UNIT))
+    figure = Figure(figsize=(sheet.width * unit, sheet.height * unit))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set(xlim=(0, sheet.width), ylim=(0, sheet.height), aspect="equal")
     axes.axis("off")

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from painters.drawing.canvas import figure_of, svg_of
+from painters.drawing.canvas import GALLERY_UNIT, figure_of, svg_of
 from painters.drawing.layout import lay_out, lay_out_gallery
 from painters.drawing.text import draw_text
 from painters.errors import PaintersError
@@ -188,7 +188,7 @@ def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
     """
     for plan in plans.values():
         plan.check(num_layers)
-    return figure_of(lay_out_gallery(plans, num_layers), num_layers)
+    return figure_of(lay_out_gallery(plans, num_layers), num_layers, GALLERY_UNIT)
 
 
 def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None) -> Path:

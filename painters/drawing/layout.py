@@ -6,8 +6,10 @@ drawn on one of the canvases. All lengths are in units of the drawing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, pairwise
 
 from painters.drawing.parts import GAP, Canvas, DrawingPart, part_of
 from painters.plan import Plan
@@ -17,6 +19,10 @@ ROW_WIDTH = 17.0
 """The width at which a row is full."""
 MAX_NOTE = 110
 """The most characters of the note below the stack."""
+COLUMN_GAP = 0.8
+"""The space between two columns of a gallery."""
+SLIDE = 16 / 9
+"""The width over the height that a gallery comes as near to as it can."""
 TITLE = 0.62
 """The height of a name in a gallery."""
 
@@ -71,25 +77,69 @@ def lay_out(plan: Plan, num_layers: int, title: str | None, never_run: str) -> S
 
 
 def lay_out_gallery(plans: Mapping[str, Plan], num_layers: int) -> Sheet:
-    """Return a sheet of plans under one another, each with its name above, and the stack once at the foot."""
+    """Return a sheet of plans in columns, each with its name above, and the stack once at the foot."""
     parts = {name: [part_of(shape, longest=12) for shape in fold(plan.steps)] for name, plan in plans.items()}
     if any(sum(part.width + GAP for part in row) > ROW_WIDTH for row in parts.values()):
         parts = {name: [part_of(shape, longest=4) for shape in fold(plan.steps)] for name, plan in plans.items()}
-    rows_of = {name: _rows(row) for name, row in parts.items()}
-    width = 1.0 + max(sum(part.width + GAP for part in row) + GAP for rows in rows_of.values() for row in rows)
-    height = 1.6 + sum(TITLE + sum(_height(row) for row in rows) for rows in rows_of.values())
+    drawings = [_Drawing(name, _rows(row)) for name, row in parts.items()]
+    columns = min(_column_choices(drawings), key=lambda columns: abs(math.log(_ratio(columns) / SLIDE)))
+    width, height = _size(columns)
 
     def paint(canvas: Canvas) -> None:
-        top = height - 0.2
-        for name, rows in rows_of.items():
-            canvas.note(0.5, top, name, 13, "top")
-            top -= TITLE
-            for number, row in enumerate(rows):
-                _paint_row(canvas, row, 0.5, top - max(part.up for part in row), more=number < len(rows) - 1)
-                top -= _height(row)
+        left = 0.5
+        for column in columns:
+            top = height - 0.2
+            for drawing in column:
+                canvas.note(left, top, drawing.name, 13, "top")
+                top -= TITLE
+                for number, row in enumerate(drawing.rows):
+                    more = number < len(drawing.rows) - 1
+                    _paint_row(canvas, row, left, top - max(part.up for part in row), more=more)
+                    top -= _height(row)
+            left += max(drawing.width for drawing in column) + COLUMN_GAP
         _paint_stack(canvas, Plan.identity(num_layers), num_layers, "layers of the stack", width, fontsize=12)
 
     return Sheet(width, height, paint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """A plan of a gallery: its name and its rows."""
+
+    name: str
+    rows: Sequence[Sequence[DrawingPart]]
+
+    @property
+    def width(self) -> float:
+        return max(sum(part.width + GAP for part in row) + GAP for row in self.rows)
+
+    @property
+    def height(self) -> float:
+        return TITLE + sum(map(_height, self.rows))
+
+
+_Columns = Sequence[Sequence[_Drawing]]
+
+
+def _column_choices(drawings: Sequence[_Drawing]) -> Iterator[_Columns]:
+    """Yield the drawings in one column, in two and in three, in their order and about equally high."""
+    for count in range(1, min(3, len(drawings)) + 1):
+        cuts = combinations(range(1, len(drawings)), count - 1)
+        choices = [[drawings[a:b] for a, b in pairwise((0, *cut, len(drawings)))] for cut in cuts]
+        yield min(choices, key=lambda columns: _size(columns)[1])
+
+
+def _size(columns: _Columns) -> tuple[float, float]:
+    """Return the width and the height of a sheet with these columns."""
+    widths = [max(drawing.width for drawing in column) for column in columns]
+    height = max(sum(drawing.height for drawing in column) for column in columns)
+    return 1.0 + sum(widths) + COLUMN_GAP * (len(columns) - 1), 1.6 + height
+
+
+def _ratio(columns: _Columns) -> float:
+    """Return the width of a sheet with these columns over its height."""
+    width, height = _size(columns)
+    return width / height
 
 
 def _paint_stack(canvas: Canvas, plan: Plan, num_layers: int, note: str, width: float, fontsize: int = 8) -> None:

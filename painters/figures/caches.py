@@ -9,11 +9,25 @@ from painters.figures.bands import Estimate
 from painters.figures.data import Data
 from painters.figures.output import Drawing, bands_note, estimate_columns, records_note
 from painters.figures.score_table import NothingToDraw, ScoreTable
-from painters.figures.style import BLUE, RED, canvas, legend_below, line, reference, spread, styled, whole_ticks
+from painters.figures.style import (
+    BLUE,
+    RED,
+    canvas,
+    legend_below,
+    line,
+    reference,
+    spread,
+    styled,
+    titled,
+    whole_ticks,
+    width_label,
+)
 from painters.plan import Plan
 
 SERIES = {1: "parallel", 3: "looped parallel ×3"}
-"""Number of loops -> label of its panel."""
+"""Number of loops -> what the table calls it."""
+TITLES = {1: "middle layers in parallel", 3: "middle layers in parallel ×3"}
+"""Number of loops -> title of its panel."""
 LOOKS = {"exact": (BLUE, "-", "o"), "averaged": (RED, (0, (5, 1.5)), "s")}
 """Kind of cache -> colour, dashes and marker of its line."""
 COLUMNS = "model task series kv start affected plan score low high change change_low change_high".split()
@@ -29,7 +43,7 @@ def caches(data: Data) -> Drawing:
     if scores is None or task is None:
         raise NothingToDraw("no records of a decoder on gsm8k, the one task that decodes with a cache")
     if not scores.has_kv(task, "averaged"):
-        raise NothingToDraw(f"no records of {scores.model} on {task} with the averaged cache (--kv averaged)")
+        raise NothingToDraw(f"no records of {scores.name} on {task} with the averaged cache (--kv averaged)")
     lines, rows, missing = _lines(scores, task)
     intact = scores.raw(task, scores.identity)
     if intact is None:
@@ -39,7 +53,7 @@ def caches(data: Data) -> Drawing:
     widths = [len(variants.window(scores.num_layers, start)) for start in variants.windows(scores.num_layers)]
     with styled():
         figure, axes = canvas(2, 5.2, width=5.8)
-        for panel, (loops, label) in zip(axes, SERIES.items(), strict=True):
+        for panel, (loops, label) in zip(axes, TITLES.items(), strict=True):
             for kv, style in LOOKS.items():
                 line(panel, lines[loops, kv], style, f"{kv} cache")
             if intact:
@@ -47,7 +61,8 @@ def caches(data: Data) -> Drawing:
             spread(panel, heights)
             whole_ticks(panel, widths)
             panel.set_xlim(min(widths) - 0.6, max(widths) + 0.6)
-            panel.set(title=f"{scores.model}, {label}", xlabel=f"layers affected, M (of {scores.num_layers})")
+            titled(panel, scores.name, label)
+            width_label(panel, scores.num_layers)
             panel.set_ylabel(f"{task}, exact match")
             legend_below(panel, 2)
     about = [
@@ -78,7 +93,7 @@ def _lines(scores: ScoreTable, task: str) -> tuple[Lines, list[dict[str, Any]], 
             lines[loops, kv].append((width, score))
             exact = scores.raw(task, plan) if kv == "averaged" else None
             rows.append(
-                {"model": scores.model, "task": task, "series": SERIES[loops], "kv": kv, "start": start}
+                {"model": scores.name, "task": task, "series": SERIES[loops], "kv": kv, "start": start}
                 | {"affected": width, "plan": str(plan)}
                 | estimate_columns(score, "score", "low", "high")
                 | estimate_columns(score - exact if exact else None, "change", "change_low", "change_high")

@@ -22,7 +22,9 @@ from painters.figures.style import (
     shared_legend,
     spread,
     styled,
+    titled,
     whole_ticks,
+    width_label,
 )
 from painters.plan import Plan
 
@@ -35,9 +37,16 @@ SEEDS = range(10)
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A way to run the window: its label, and a function (layers, start) -> plans. Several plans are seeds of one."""
+    """A way to run the window. Several plans are seeds of one.
+
+    Attributes:
+        label: What legends call it.
+        title: What titles call it.
+        plans: A function (layers, start) -> plans.
+    """
 
     label: str
+    title: str
     plans: Callable[[int, int], Sequence[Plan]]
 
 
@@ -48,15 +57,16 @@ def _one(name: str, **params: int) -> Callable[[int, int], Sequence[Plan]]:
 
 SERIES: Mapping[str, Series] = MappingProxyType(
     {
-        "skip": Series("skip", _one("skip")),
-        "middle-repeat": Series("middle repeat", _one("middle-repeat")),
-        "reverse": Series("reverse", _one("reverse")),
+        "skip": Series("skip", "middle layers skipped", _one("skip")),
+        "middle-repeat": Series("middle repeat", "the middle layer repeated", _one("middle-repeat")),
+        "reverse": Series("reverse", "middle layers in reverse", _one("reverse")),
         "shuffle": Series(
             "shuffle",
+            "middle layers shuffled",
             lambda layers, start: [variants.shuffle(num_layers=layers, start=start, seed=seed) for seed in SEEDS],
         ),
-        "parallel": Series("parallel", _one("parallel")),
-        "parallel-3": Series("looped parallel ×3", _one("parallel", loops=3)),
+        "parallel": Series("parallel", "middle layers in parallel", _one("parallel")),
+        "parallel-3": Series("looped parallel ×3", "middle layers in parallel ×3", _one("parallel", loops=3)),
     }
 )
 """Name -> series, in the order of figure 11's legend."""
@@ -271,7 +281,7 @@ def _beyond_note(scores: ScoreTable, by_name: Mapping[str, Curves]) -> list[str]
 
 def _rows(scores: ScoreTable, name: str, curve: Curves) -> list[dict[str, Any]]:
     """Return the rows of the table: every point, the aggregate, and for an encoder the intact model and chance."""
-    shared = {"panel": "encoder" if scores.is_encoder else "decoder", "model": scores.model, "tuning": scores.tuning}
+    shared = {"panel": "encoder" if scores.is_encoder else "decoder", "model": scores.name, "tuning": scores.tuning}
     aggregate = "mean" if scores.is_encoder else "median"
     rows: list[dict[str, Any]] = []
     for task, points in [*curve.tasks.items(), (aggregate, curve.joined)]:
@@ -318,13 +328,14 @@ def _frame(axes: Axes, scores: ScoreTable, by_name: Mapping[str, Curves]) -> Non
     widths = [len(variants.window(scores.num_layers, start)) for start in variants.windows(scores.num_layers)]
     whole_ticks(axes, widths)
     axes.set_xlim(min(widths) - 0.6, max(widths) + 0.6)
-    axes.set(xlabel=f"layers affected, M (of {scores.num_layers})", title=scores.title)
+    width_label(axes, scores.num_layers)
+    titled(axes, scores.title, SERIES[next(iter(by_name))].title if len(by_name) == 1 else "every variant")
     if scores.is_encoder:
-        axes.set_ylabel("score")
+        axes.set_ylabel("score, mean over tasks" if len(by_name) > 1 else "score")
         levels = {"intact": scores.intact_mean, "chance": scores.chance_mean}
     else:
-        axes.set_ylabel("normalised score (1: intact)")
-        levels = {"intact": 1.0, "random": 0.0}
+        axes.set_ylabel("normalised score")
+        levels = {"intact": 1.0, "chance": 0.0}
     for number, (label, level) in enumerate(levels.items()):
         if level is not None:
             reference(axes, level, label, ((0, (4, 3)), (0, (1, 2)))[number])

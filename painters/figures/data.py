@@ -10,6 +10,7 @@ from pathlib import Path
 from painters import results
 from painters.experiment.tuning import PROTOCOLS
 from painters.figures.score_table import FigureError, ScoreTable
+from painters.models.naming import display_name, display_names
 from painters.results import Record
 from painters.results.files import in_reading_order, read_intact, report_faults
 from painters.results.lines import Fault
@@ -26,6 +27,7 @@ class Data:
         decoder: The decoder's scores; None without records of one.
         encoders: The encoder's scores by fine-tuning protocol.
         similarities: Similarities of hidden states.
+        names: What records call each model -> the name by which it is shown.
 
     Examples:
         >>> from painters import figures
@@ -42,6 +44,7 @@ class Data:
     decoder: ScoreTable | None = None
     encoders: Mapping[str, ScoreTable] = field(default_factory=dict)
     similarities: tuple[SimilarityRecord, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -51,14 +54,17 @@ class Data:
         *,
         model: str | None = None,
         encoder: str | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> Data:
         """Collect the data of one decoder and one encoder.
 
         Args:
             records: Scores, in any order. Only primary metrics are drawn.
             similarities: Similarities of hidden states.
-            model: Name of the decoder; needed where the records are of several.
-            encoder: Name of the encoder; needed where the records are of several.
+            model: The decoder, as records or figures call it; needed where the records are of several.
+            encoder: The encoder, as records or figures call it; needed where the records are of several.
+            names: What records call a model -> the name to show it by. By default that which the records hold, or else
+                a short one made from the path (`painters.models.naming.display_name`).
 
         Returns:
             The data to draw from.
@@ -68,22 +74,50 @@ class Data:
                 task under protocols that cannot be compared.
         """
         primary = [record for record in records if record.primary]
+        shown = shown_names(records, similarities, names)
+        model, encoder = _as_recorded(model, shown), _as_recorded(encoder, shown)
         measured = {record.model for record in similarities}
-        decoded = _of_one_model([record for record in primary if record.tuning is None], model, "model", measured)
+        decoded = _of_one_model([r for r in primary if r.tuning is None], model, "model", measured, shown)
         by_protocol: dict[str, list[Record]] = defaultdict(list)
-        for record in _of_one_model([r for r in primary if r.tuning is not None], encoder, "encoder", measured):
+        for record in _of_one_model([r for r in primary if r.tuning is not None], encoder, "encoder", measured, shown):
             if record.tuning:
                 by_protocol[record.tuning.protocol].append(record)
+        tables = {name: by_protocol[name] for name in PROTOCOLS if _any_value(by_protocol[name])}
+        measured_here = [r for r in similarities if None in (model, encoder) or r.model in (model, encoder)]
+        # Models in one figure are told apart; those of other figures need not be.
+        drawn = {r.model for table in (decoded, *tables.values()) for r in table} | {r.model for r in measured_here}
+        shown = shown_names(
+            [r for r in records if r.model in drawn], [r for r in similarities if r.model in drawn], names
+        )
         return cls(
-            ScoreTable.of(decoded) if _any_value(decoded) else None,
-            {name: ScoreTable.of(by_protocol[name]) for name in PROTOCOLS if _any_value(by_protocol[name])},
-            tuple(record for record in similarities if None in (model, encoder) or record.model in (model, encoder)),
+            ScoreTable.of(decoded, shown[decoded[0].model]) if _any_value(decoded) else None,
+            {name: ScoreTable.of(table, shown[table[0].model]) for name, table in tables.items()},
+            tuple(measured_here),
+            shown,
         )
 
     @property
     def score_tables(self) -> list[ScoreTable]:
         """The decoder's scores, if any, then the encoder's for each fine-tuning protocol."""
         return [*([self.decoder] if self.decoder else []), *self.encoders.values()]
+
+    def name_of(self, model: str) -> str:
+        """Return the name by which a model of the records is shown."""
+        return self.names.get(model) or display_name(model)
+
+
+def shown_names(
+    records: Iterable[Record], similarities: Iterable[SimilarityRecord], names: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return what records call each model -> the name by which it is shown, different for different models.
+
+    `names` holds those to be shown; else the latest record with a name counts, or a short one is made from the path.
+    """
+    fields = [(record.date, record.model, record.name) for record in records]
+    fields += [(record.date, record.model, record.name) for record in similarities]
+    chosen = {model: name for _, model, name in sorted(fields, key=lambda field: field[0]) if name}
+    models = {model for _, model, _ in fields}
+    return display_names(sorted(models), {**chosen, **(names or {})})
 
 
 def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityRecord]]:
@@ -136,17 +170,26 @@ def read(paths: Iterable[str | Path]) -> tuple[list[Record], list[SimilarityReco
     return list(scores.values()), list(similarities.values())
 
 
-def _of_one_model(records: Sequence[Record], name: str | None, option: str, measured: set[str]) -> list[Record]:
+def _as_recorded(name: str | None, shown: Mapping[str, str]) -> str | None:
+    """Return what records call the model `name`, which may be the name by which it is shown."""
+    return name if name in shown else next((model for model, text in shown.items() if text == name), name)
+
+
+def _of_one_model(
+    records: Sequence[Record], name: str | None, option: str, measured: set[str], shown: Mapping[str, str]
+) -> list[Record]:
     """Return the records of the model `name`, or of the only one; FigureError where it is unclear which is meant.
 
-    `measured` names the models with similarities, for which records of scores may be absent.
+    `measured` names the models with similarities, for which records of scores may be absent. `shown` holds the name by
+    which each model is shown.
     """
     models = sorted({record.model for record in records})
+    listed = ", ".join(shown[model] for model in models)
     if name is not None and name not in models and name not in measured:
-        held = f"the files hold records of {', '.join(models)}" if models else f"the files hold records of no {option}"
+        held = f"the files hold records of {listed}" if models else f"the files hold records of no {option}"
         raise FigureError(f"no records of the {option} {name!r}: {held}")
     if name is None and len(models) > 1:
-        raise FigureError(f"records of {len(models)} models ({', '.join(models)}): choose one with --{option}")
+        raise FigureError(f"records of {len(models)} models ({listed}): choose one with --{option}")
     return [record for record in records if name is None or record.model == name]
 
 

@@ -23,6 +23,7 @@ from painters.figures.style import (
     legend_below,
     reference,
     styled,
+    titled,
     whole_ticks,
 )
 from painters.plan import Plan
@@ -68,11 +69,12 @@ def depths(data: Data) -> Drawing:
         raise NothingToDraw("no two plans were scored on all tasks")
     front = [spot for spot in spots if spot.front]
     with styled():
-        figure, [axes] = canvas(1, 6.4, width=7.6)
+        figure, [axes] = canvas(1, 6.0, width=9.6)
         _paint(axes, spots, front)
-        axes.set(xlabel="depth: layers on the longest chain", ylabel="normalised score, median", title=scores.model)
+        axes.set(xlabel="depth: layers on the longest chain", ylabel="normalised score, median over tasks")
+        titled(axes, scores.name, "every plan, by its depth")
     rows: list[dict[str, Any]] = [
-        {"model": scores.model, "plan": spot.plan, "kind": spot.kind, "depth": spot.depth}
+        {"model": scores.name, "plan": spot.plan, "kind": spot.kind, "depth": spot.depth}
         | {"layer_runs": spot.layer_runs, "front": spot.front}
         | estimate_columns(spot.score, "median", "low", "high")
         for spot in spots
@@ -108,10 +110,10 @@ def _paint(axes: Axes, spots: Sequence[Spot], front: Sequence[Spot]) -> None:
             axes.plot([spot.depth] * 2, spot.score.band, color=GREY, linewidth=1.4, zorder=3)
     axes.plot([], [], color=GREY, linewidth=2, label="front, 95 % bars")
     reference(axes, 1.0, "intact")
-    reference(axes, 0.0, "random", (0, (1, 2)))
+    reference(axes, 0.0, "chance", (0, (1, 2)))
     depths = [spot.depth for spot in spots]
     whole_ticks(axes, range(min(depths), max(depths) + 1), most=14)
-    legend_below(axes, 3)
+    legend_below(axes, 4)
 
 
 def _spots(scores: ScoreTable) -> tuple[list[Spot], int]:

@@ -12,11 +12,13 @@ from painters.figures.bands import Estimate, median
 from painters.figures.data import Data
 from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
-from painters.figures.style import BLUE, RED, canvas, styled, whole_ticks
+from painters.figures.style import BLUE, RED, canvas, styled, titled, whole_ticks, write_cells
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+ROW, COLUMN = 0.32, 0.62
+"""Inches of a row and of a column of the heat map, in which its numbers are legible."""
 COLUMNS = "model affected loops median low high best best_low best_high".split()
 
 
@@ -39,19 +41,22 @@ def loops(data: Data) -> Drawing:
     counts = sorted({count for _, count in medians})
     best = {width: _best({n: medians[width, n] for n in counts if (width, n) in medians}) for width in widths}
     rows = [
-        {"model": scores.model, "affected": width, "loops": n, "best": n == best[width].loops}
+        {"model": scores.name, "affected": width, "loops": n, "best": n == best[width].loops}
         | estimate_columns(estimate, "median", "low", "high")
         | ({"best_low": best[width].low, "best_high": best[width].high} if n == best[width].loops else {})
         for (width, n), estimate in sorted(medians.items())
     ]
     with styled():
-        figure, [left, right] = canvas(2, 5.0, width=6.2)
-        _paint_medians(left, medians, widths, counts, best)
-        left.set_title(f"{scores.model}, median of {len(scores.comparable)} tasks")
+        height = min(max(5.0, ROW * max(counts) + 1.3), 10.0)
+        figure, [left, right] = canvas(2, height, width=max(6.2, COLUMN * len(widths) + 1.8))
+        _paint_medians(left, medians, widths, counts)
+        _frame_best(left, widths, best)
+        titled(left, scores.name, "middle layers in parallel R times")
         _paint_best(right, widths, counts, best)
     about = [
         "Left: the normalised median of a window of M layers run in parallel R times, each time on the mean of the "
         "time before. The best R for each M is framed (of equal ones the smallest). Right: the best R against M.",
+        *(["Hatched numbers of loops were not scored."] if len(counts) < max(counts) else []),
         "M = 1 is one layer repeated. Bars on the right: in 95 % of the draws the best R is within the bar.",
         records_note(scores, scores.comparable),
         bands_note([scores]),
@@ -93,32 +98,41 @@ def _best(column: dict[int, Estimate]) -> BestLoops:
     return BestLoops(best, int(min(low, best)), int(max(high, best)))
 
 
-def _paint_medians(
-    axes: Axes,
-    medians: dict[tuple[int, int], Estimate],
-    widths: list[int],
-    counts: list[int],
-    best: dict[int, BestLoops],
-) -> None:
-    """Draw the medians as a heat map and frame the best of each width."""
-    from matplotlib.patches import Rectangle
-
-    table = np.array([[medians[w, n].value if (w, n) in medians else np.nan for w in widths] for n in counts])
+def _paint_medians(axes: Axes, medians: dict[tuple[int, int], Estimate], widths: list[int], counts: list[int]) -> None:
+    """Draw the medians as a heat map with a row for every number of loops up to the highest, hatched if not scored."""
+    rows = range(1, max(counts) + 1)
+    table = np.array([[medians[w, n].value if (w, n) in medians else np.nan for w in widths] for n in rows])
+    axes.set_facecolor("#e8e8e8")
+    axes.patch.set(hatch="////", edgecolor="#b5b5b5", linewidth=0)
     image = axes.imshow(
         table, cmap="cividis", origin="lower", aspect="auto", vmin=min(0.0, float(np.nanmin(table))),
-        vmax=max(1.0, float(np.nanmax(table))),
+        vmax=max(1.0, float(np.nanmax(table))), extent=(-0.5, len(widths) - 0.5, 0.5, max(counts) + 0.5),
     )  # fmt: skip
-    for x, width in enumerate(widths):
-        y = counts.index(best[width].loops)
-        for color, thickness in (("white", 5.0), (RED, 2.8)):
-            frame = Rectangle((x - 0.44, y - 0.44), 0.88, 0.88, fill=False, edgecolor=color, linewidth=thickness)
-            axes.add_patch(frame)
+    write_cells(axes, image, table, first=(0, 1))
     axes.spines[["top", "right"]].set_visible(True)
-    for axis, values in ((axes.xaxis, widths), (axes.yaxis, counts)):
-        step = -(-len(values) // 14)
-        axis.set_ticks(range(0, len(values), step), labels=[str(value) for value in values[::step]])
-    axes.set(xlabel="layers affected, M", ylabel="loops, R")
-    axes.figure.colorbar(image, ax=axes, label="normalised score, median", pad=0.02)
+    step = -(-len(widths) // 14)
+    axes.set_xticks(range(0, len(widths), step), labels=[str(width) for width in widths[::step]])
+    _loop_axis(axes, counts)
+    axes.set_xlabel("layers affected, $M$", parse_math=True)
+    axes.set_ylabel("loops, $R$", parse_math=True)
+    axes.figure.colorbar(image, ax=axes, label="normalised score, median over tasks", pad=0.02)
+
+
+def _frame_best(axes: Axes, widths: list[int], best: dict[int, BestLoops]) -> None:
+    """Frame the best number of loops of each width in the heat map."""
+    from matplotlib.patches import Rectangle
+
+    for x, width in enumerate(widths):
+        for color, thickness in (("white", 5.0), (RED, 2.8)):
+            corner = x - 0.45, best[width].loops - 0.45
+            axes.add_patch(Rectangle(corner, 0.9, 0.9, fill=False, edgecolor=color, linewidth=thickness))
+
+
+def _loop_axis(axes: Axes, counts: list[int]) -> None:
+    """Give both panels the same y axis: whole numbers of loops, equally far apart."""
+    step = -(-max(counts) // 16)
+    axes.set_yticks([1, *range(step, max(counts) + 1, step)] if step > 1 else range(1, max(counts) + 1))
+    axes.set_ylim(0.5, max(counts) + 0.5)
 
 
 def _paint_best(axes: Axes, widths: list[int], counts: list[int], best: dict[int, BestLoops]) -> None:
@@ -131,7 +145,7 @@ def _paint_best(axes: Axes, widths: list[int], counts: list[int], best: dict[int
         widths, [best[width].loops for width in widths], color=BLUE, marker="o", markersize=7, linewidth=2.4, zorder=3
     )
     whole_ticks(axes, widths)
-    step = -(-len(counts) // 14)
-    axes.set_yticks(counts[::step])
-    axes.set_ylim(min(counts) - 0.6, max(counts) + 0.6)
-    axes.set(xlabel="layers affected, M", ylabel="best number of loops, R", title="best R, 95 % bars")
+    _loop_axis(axes, counts)
+    axes.set_title("best $R$ with 95 % bars", parse_math=True)
+    axes.set_xlabel("layers affected, $M$", parse_math=True)
+    axes.set_ylabel("best number of loops, $R$", parse_math=True)

@@ -131,7 +131,7 @@ def records_note(scores: ScoreTable, tasks: Iterable[str]) -> str:
     records = [record for record in scores.records if record.task in shown]
     revisions = sorted({record.revision or f"weights {record.weights}" for record in records})
     text = (
-        f"Model: {scores.model} ({', '.join(revisions)}), {scores.num_layers} layers, "
+        f"Model: {scores.name} ({', '.join(revisions)}), {scores.num_layers} layers, "
         f"{_listed(record.dtype for record in records)} on {_listed(record.device for record in records)}. "
         f"Tasks: {', '.join(_task(record) for record in _first_of_each_task(records))}. "
         f"{_protocol(records)} Drawn from {len(records)} records of these tasks (digest {digest(records)})."

@@ -13,6 +13,7 @@ import numpy as np
 
 from painters.errors import PaintersError
 from painters.figures.bands import Bootstrap, Estimate, mean
+from painters.models.naming import display_name
 from painters.plan import Plan
 from painters.results import Record
 from painters.results.record import NOT_IN_KEY
@@ -48,12 +49,17 @@ class ScoreTable:
     left_out: tuple[str, ...] = ()
     not_finite: tuple[Record, ...] = ()
     """Records without a value, because some answers were NaN or infinite."""
+    name: str = ""
+    """The name by which the model is shown."""
     _bootstrap: Bootstrap = field(init=False, default_factory=Bootstrap)
     _raw: dict[tuple[str, str, str], Estimate] = field(init=False, default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[Record]) -> ScoreTable:
-        """Make the table from records of one model and one way of fine-tuning; at least one must have a value."""
+    def of(cls, records: Iterable[Record], name: str = "") -> ScoreTable:
+        """Make the table from records of one model and one way of fine-tuning; at least one must have a value.
+
+        `name` is the name by which the model is shown; by default it is made from that in the records.
+        """
         by_task: dict[str, list[Record]] = defaultdict(list)
         not_finite: list[Record] = []
         for record in records:
@@ -70,7 +76,8 @@ class ScoreTable:
         _check_one_model(kept)
         first = kept[0]
         tuning = first.tuning.protocol if first.tuning else None
-        return cls(first.model, first.num_layers, tuning, tuple(kept), tuple(left_out), tuple(not_finite))
+        name = name or display_name(first.model)
+        return cls(first.model, first.num_layers, tuning, tuple(kept), tuple(left_out), tuple(not_finite), name)
 
     @property
     def is_encoder(self) -> bool:
@@ -80,7 +87,7 @@ class ScoreTable:
     @property
     def title(self) -> str:
         """The model, and an encoder's fine-tuning protocol."""
-        return f"{self.model}, {self.tuning}" if self.tuning else self.model
+        return f"{self.name}, {self.tuning}" if self.tuning else self.name
 
     @cached_property
     def tasks(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,17 +13,21 @@ import numpy as np
 from painters.figures.data import Data
 from painters.figures.output import Drawing, documents_of
 from painters.figures.score_table import FigureError, NothingToDraw
-from painters.figures.style import canvas, styled
+from painters.figures.style import canvas, styled, titled
 from painters.plan import Plan
 from painters.results.similarity_record import SimilarityRecord
 from painters.similarity import MODES
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
     from numpy.typing import NDArray
 
 MOST_MAPS = 4
 """Largest number of maps in one figure."""
 COLUMNS = "model mode state other label other_label cosine".split()
+DIFFERENCE_COLUMNS = ["difference", "stderr"]
 
 
 def states(data: Data) -> Drawing:
@@ -37,10 +42,13 @@ def states(data: Data) -> Drawing:
     scored = [scores.model for scores in data.score_tables]
     ordered = sorted(chosen, key=lambda model: (scored.index(model) if model in scored else len(scored), model))
     records = [chosen[model] for model in ordered[:MOST_MAPS]]
-    missing = [f"{record.model} in mode flat ({record.mode} is shown)" for record in records if record.mode != "flat"]
-    missing += [f"the map of {model}" for model in dict.fromkeys(scored) if model not in chosen]
-    missing += [f"the map of {model} (one figure has room for {MOST_MAPS})" for model in ordered[MOST_MAPS:]]
-    return _maps(records, [f"{record.model}, {record.mode}" for record in records], missing)
+    missing = [f"{data.name_of(r.model)} in mode flat ({r.mode} is shown)" for r in records if r.mode != "flat"]
+    missing += [f"the map of {data.name_of(model)}" for model in dict.fromkeys(scored) if model not in chosen]
+    missing += [
+        f"the map of {data.name_of(model)} (one figure has room for {MOST_MAPS})" for model in ordered[MOST_MAPS:]
+    ]
+    maps = [StateMap(record, data.name_of(record.model)) for record in records]
+    return _drawing(_cosine_maps(maps), maps, [], missing)
 
 
 def modes(data: Data) -> Drawing:
@@ -52,7 +60,110 @@ def modes(data: Data) -> Drawing:
     model = max(by_model, key=lambda model: (model == decoder, len(by_model[model])))
     records = [by_model[model][mode] for mode in MODES if mode in by_model[model]]
     missing = [f"mode {mode}" for mode in MODES if mode not in by_model[model]]
-    return _maps(records, [f"{model}, {record.mode}" for record in records], missing)
+    name = data.name_of(model)
+    flat = by_model[model].get("flat")
+    if flat is None or len(records) == 1:
+        maps = [StateMap(record, name) for record in records]
+        return _drawing(_cosine_maps(maps), maps, [], missing)
+    maps = [StateMap(record, name, None if record is flat else flat) for record in _flat_first(records)]
+    missing += [
+        f"the errors of {shown.record.mode} - flat (`painters similarity --mode all` measures them)"
+        for shown in maps[1:]
+        if shown.record.flat_error is None
+    ]
+    return _drawing(_difference_maps(maps), maps, [_DIFFERENCES], missing)
+
+
+_DIFFERENCES = (
+    "The first map shows the cosines of mode flat. The others show the cosines of another mode minus those of flat, "
+    "paired by document. White dots mark differences within two standard errors of zero; the table has the errors "
+    "(stderr)."
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StateMap:
+    """A map of one record: its cosines, or its differences from the cosines of mode flat where `flat` is given."""
+
+    record: SimilarityRecord
+    name: str
+    flat: SimilarityRecord | None = None
+
+    @property
+    def cosines(self) -> NDArray[np.float64]:
+        """The cosines, [states, states]; NaN where a state was not finite."""
+        return np.array(self.record.cosines, dtype=np.float64)
+
+    @property
+    def differences(self) -> NDArray[np.float64] | None:
+        """The cosines less those of mode flat; None for a map of cosines."""
+        return None if self.flat is None else self.cosines - np.array(self.flat.cosines, dtype=np.float64)
+
+    @property
+    def errors(self) -> NDArray[np.float64] | None:
+        """The standard errors of the differences; None where they are not known."""
+        return None if self.record.flat_error is None else np.array(self.record.flat_error, dtype=np.float64)
+
+
+def _flat_first(records: Sequence[SimilarityRecord]) -> list[SimilarityRecord]:
+    """Return the records, that of mode flat first."""
+    return sorted(records, key=lambda record: record.mode != "flat")
+
+
+def _cosine_maps(maps: Sequence[StateMap]) -> Figure:
+    """Draw the cosines of each record, all on one colour scale."""
+    lowest = min(0.0, *(float(np.nanmin(shown.cosines)) for shown in maps))
+    with styled():
+        figure, axes = canvas(len(maps), _map_height(maps), width=_map_width(maps))
+        for panel, shown in zip(axes, maps, strict=True):
+            image = _paint(panel, shown.cosines, "viridis", (lowest, 1.0))
+            titled(panel, shown.name, f"states in mode {shown.record.mode}")
+        figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, label="cosine similarity")
+    return figure
+
+
+def _difference_maps(maps: Sequence[StateMap]) -> Figure:
+    """Draw the cosines of mode flat, and beside them the differences of the other modes on one scale around zero."""
+    first, *others = maps
+    differences = [shown.differences for shown in others if shown.differences is not None]
+    reach = max(float(np.nanmax(np.abs(table))) for table in differences) or 1.0
+    with styled():
+        figure, axes = canvas(len(maps), _map_height(maps), width=_map_width(maps) + 0.7)
+        image = _paint(axes[0], first.cosines, "viridis", (min(0.0, float(np.nanmin(first.cosines))), 1.0))
+        titled(axes[0], first.name, "states in mode flat")
+        figure.colorbar(image, ax=axes[0], shrink=0.9, pad=0.03, label="cosine similarity")
+        for panel, shown, table in zip(axes[1:], others, differences, strict=True):
+            image = _paint(panel, table, "PuOr", (-reach, reach))
+            titled(panel, first.name, f"{shown.record.mode} − flat")
+            figure.colorbar(image, ax=panel, shrink=0.9, pad=0.03, label="difference of cosines")
+            if shown.errors is not None:
+                near = np.abs(table) <= 2 * shown.errors
+                size = (72 * 0.5 * _map_width(maps) / len(table) * 0.35) ** 2
+                ys, xs = np.nonzero(near & ~np.eye(len(table), dtype=bool))
+                panel.scatter(xs, ys, s=min(size, 30), color="white", edgecolor="#444444", linewidth=0.5)
+    return figure
+
+
+def _map_width(maps: Sequence[StateMap]) -> float:
+    """Return the inches of a panel, more for a deep model."""
+    return min(max(4.9, 0.16 * max(len(shown.record.labels) for shown in maps) + 1.2), 8.0)
+
+
+def _map_height(maps: Sequence[StateMap]) -> float:
+    """Return the inches of a panel's height."""
+    return _map_width(maps) - 0.3
+
+
+def _paint(panel: Axes, table: NDArray[np.float64], colors: str, limits: tuple[float, float]) -> AxesImage:
+    """Draw a table [states, states]; states that are not finite are hatched."""
+    panel.set_facecolor("#e8e8e8")
+    panel.patch.set(hatch="////", edgecolor="#b5b5b5", linewidth=0)
+    image = panel.imshow(table, cmap=colors, vmin=limits[0], vmax=limits[1], origin="upper")
+    step = -(-len(table) // 13)
+    ticks = range(0, len(table), step)
+    panel.set(xlabel="state", ylabel="state (0: embeddings)", xticks=ticks, yticks=ticks)
+    panel.spines[["top", "right"]].set_visible(True)
+    return image
 
 
 def _of_intact_models(records: Iterable[SimilarityRecord], mode: str | None) -> dict[str, dict[str, SimilarityRecord]]:
@@ -98,47 +209,44 @@ def _described(record: SimilarityRecord) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)
 
 
-def _maps(records: Sequence[SimilarityRecord], titles: Sequence[str], missing: list[str]) -> Drawing:
-    """Draw one map for each record, all on one colour scale."""
-    tables = [record.frame().to_numpy() for record in records]
-    lowest = min(0.0, *(float(np.nanmin(table)) for table in tables))
-    with styled():
-        figure, axes = canvas(len(records), 4.8)
-        for panel, table, title in zip(axes, tables, titles, strict=True):
-            image = panel.imshow(table, cmap="viridis", vmin=lowest, vmax=1.0, origin="upper")
-            step = -(-len(table) // 9)
-            ticks = range(0, len(table), step)
-            panel.set(title=title, xlabel="state (0: embeddings)", ylabel="state (k: after layer k - 1)")
-            panel.set(xticks=ticks, yticks=ticks)
-        figure.colorbar(image, ax=axes, shrink=0.9, pad=0.02, label="cosine similarity")
-    for record, table in zip(records, tables, strict=True):
-        if holes := int(np.isnan(table).sum()):
-            missing.append(f"{record.model}, {record.mode}: {holes} cosines that are not finite")
+def _drawing(figure: Figure, maps: Sequence[StateMap], notes: Sequence[str], missing: list[str]) -> Drawing:
+    """Return the finished figure with its table and its caption; `notes` are paragraphs of its own."""
+    for shown in maps:
+        if holes := int(np.isnan(shown.cosines).sum()):
+            missing.append(f"{shown.name}, {shown.record.mode}: {holes} cosines that are not finite")
     about = [
         "State 0 is the embeddings, state k the output of layer k - 1; all come before the final norm.",
-        *dict.fromkeys(f"Mode {record.mode}: {MODES.get(record.mode, 'unknown')}." for record in records),
-        *dict.fromkeys(_record_note(record) for record in records),
-        "No seeds and no bands: nothing is drawn at random.",
+        *notes,
+        *dict.fromkeys(f"Mode {shown.record.mode}: {MODES.get(shown.record.mode, 'unknown')}." for shown in maps),
+        *dict.fromkeys(_record_note(shown) for shown in maps),
+        "No seeds: nothing is drawn at random.",
     ]
-    rows = [row for record, table in zip(records, tables, strict=True) for row in _rows(record, table)]
-    return Drawing(figure, rows, COLUMNS, about, missing)
+    has_differences = any(shown.flat for shown in maps)
+    rows = [row for shown in maps for row in _rows(shown)]
+    return Drawing(figure, rows, COLUMNS + (DIFFERENCE_COLUMNS if has_differences else []), about, missing)
 
 
-def _rows(record: SimilarityRecord, table: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Return a row for every pair of states; `table` holds their cosines, `[states, states]`."""
+def _rows(shown: StateMap) -> list[dict[str, Any]]:
+    """Return a row for every pair of states."""
+    cosines, differences = shown.cosines, shown.differences
+    errors = None if differences is None else shown.errors
+    labels = shown.record.labels
     return [
-        {"model": record.model, "mode": record.mode, "state": i, "other": j}
-        | {"label": record.labels[i], "other_label": record.labels[j], "cosine": table[i, j]}
-        for i in range(len(table))
-        for j in range(len(table))
+        {"model": shown.name, "mode": shown.record.mode, "state": i, "other": j}
+        | {"label": labels[i], "other_label": labels[j], "cosine": cosines[i, j]}
+        | ({} if differences is None else {"difference": differences[i, j]})
+        | ({} if errors is None else {"stderr": errors[i, j]})
+        for i in range(len(cosines))
+        for j in range(len(cosines))
     ]
 
 
-def _record_note(record: SimilarityRecord) -> str:
+def _record_note(shown: StateMap) -> str:
     """Return the caption's paragraph on the model and the inputs."""
+    record = shown.record
     documents = documents_of(record) + ("" if record.sample_seed is None else ",")
     return (
-        f"Model: {record.model} ({record.revision or f'weights {record.weights}'}), {record.num_layers} layers, "
+        f"Model: {shown.name} ({record.revision or f'weights {record.weights}'}), {record.num_layers} layers, "
         f"intact, {record.dtype} on {record.device}. Inputs: {documents} of {record.inputs}, "
         f"{record.tokens} tokens, batches of {record.batch_size}."
     )

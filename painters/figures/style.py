@@ -7,8 +7,11 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from numpy.typing import NDArray
 
     from painters.figures.bands import Estimate
 
@@ -22,6 +25,10 @@ SIZE = 13
 """Points of the text, in panels of about 5 inches: legible at half the size."""
 WIDTH = 5.2
 """Inches of a panel."""
+SMALLEST = 6
+"""Points of the smallest number in a cell of a heat map."""
+LETTERS = 9
+"""Letters of a title in an inch."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": SIZE,
@@ -120,6 +127,60 @@ def legend_below(axes: Axes, columns: int) -> None:
         handlelength=2.6,
         handletextpad=0.5,
     )
+
+
+def titled(axes: Axes, *parts: str) -> None:
+    """Give the panel a title of these parts, on one line where they fit its width, else on a line each."""
+    room = int(_figure(axes).get_figwidth() / _grid(axes)[0] * LETTERS)
+    one_line = ", ".join(parts)
+    lines = [one_line] if len(one_line) <= room else list(parts)
+    axes.set_title("\n".join(_shortened(text, room) for text in lines))
+
+
+def width_label(axes: Axes, num_layers: int) -> None:
+    """Name the x axis of a panel over the width of the window."""
+    axes.set_xlabel(f"layers affected, $M$ (of {num_layers})", parse_math=True)
+
+
+def write_cells(axes: Axes, image: AxesImage, table: NDArray[np.float64], *, first: tuple[int, int] = (0, 0)) -> None:
+    """Write the numbers of a heat map into its cells, where they are legible there.
+
+    `first` is the place (x, y) of the first cell.
+    """
+    import numpy as np
+
+    rows, columns = table.shape
+    figure = _figure(axes)
+    across, down = _grid(axes)
+    width, height = figure.get_figwidth() / across, figure.get_figheight() / down
+    # About 0.7 of a panel is the map itself, and a number of four signs is 2.6 times as wide as its size.
+    size = min(SIZE - 1, 72 * 0.7 * width / columns / 2.6, 72 * 0.75 * height / rows / 1.1)
+    if size < SMALLEST:
+        return
+    for y, x in zip(*np.nonzero(np.isfinite(table)), strict=True):
+        red, green, blue, _ = image.to_rgba(table[y, x])
+        ink = "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.5 else "black"
+        label = f"{table[y, x]:.2f}".replace("-0.00", "0.00").replace("-", "−")
+        axes.text(x + first[0], y + first[1], label, ha="center", va="center", color=ink, fontsize=size)
+
+
+def _figure(axes: Axes) -> Figure:
+    """Return the figure of a panel."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _grid(axes: Axes) -> tuple[int, int]:
+    """Return how many panels the figure has side by side and above one another."""
+    grid = axes.get_subplotspec().get_gridspec()  # type: ignore[union-attr]
+    return grid.ncols, grid.nrows
+
+
+def _shortened(text: str, room: int) -> str:
+    """Return the text, its middle left out where it is longer than `room` characters."""
+    half = (room - 1) // 2
+    return text if len(text) <= room else f"{text[:half]}…{text[-half:]}"
 
 
 def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:

@@ -30,7 +30,7 @@ Batching: TypeAlias = Literal["lm-eval", "shared"]
 numbers up to rounding."""
 
 
-_LATER_FIELDS = frozenset({"sample", "sample_seed", "chat"})
+_LATER_FIELDS = frozenset({"sample", "sample_seed", "chat", "name"})
 """Fields that records got later. Where they are None they are left out of lines, keys and digests, so that those of
 older records stay what they were."""
 
@@ -132,6 +132,7 @@ class Record(BaseModel):
     versions: dict[str, str]  # library -> version
     date: str  # UTC, ISO 8601
     command: str | None = None  # the command that wrote the record; "python" where a program called painters
+    name: str | None = None  # what figures and reports call the model, where the user chose it
 
     @model_validator(mode="after")
     def _check_outcomes(self) -> Record:
@@ -190,7 +191,7 @@ class _Count:
 
 NOT_IN_KEY = frozenset(
     "variant params asked num_layers aggregation higher_is_better primary value stderr outcomes chance not_finite "
-    "layer_runs depth seconds date command".split()
+    "layer_runs depth seconds date command name".split()
 )
 """The fields that state a result, describe it, or say what it cost.
 

@@ -69,16 +69,18 @@ class SimilarityRecord(BaseModel):
     cosines: Square  # None where a state was not finite
     angles: Square | None = None  # at the last token, in half turns: 1 is the opposite direction
     profile: dict[str, tuple[float | None, ...]] | None = None  # column -> a number for each state
+    flat_error: Square | None = None  # standard errors of the cosines less those of mode flat, paired by document
     versions: dict[str, str]  # library -> version
     date: str  # UTC, ISO 8601
     command: str | None = None  # the command that wrote the record; "python" where a program called painters
+    name: str | None = None  # what figures and reports call the model, where the user chose it
 
     @model_validator(mode="after")
     def _check_sizes(self) -> SimilarityRecord:
         size = len(self.labels)
-        squares = {"cosines": self.cosines} | ({"angles": self.angles} if self.angles is not None else {})
-        for name, square in squares.items():
-            if {len(square), *map(len, square)} != {size}:
+        for name in ("cosines", "angles", "flat_error"):
+            square = getattr(self, name)
+            if square is not None and {len(square), *map(len, square)} != {size}:
                 raise ValueError(f"{name} must be {size} rows of as many numbers, one for each label")
         if any(len(column) != size for column in (self.profile or {}).values()):
             raise ValueError(f"profile must have columns of {size} numbers, one for each label")
@@ -105,7 +107,9 @@ class SimilarityRecord(BaseModel):
 
         names = list(self.labels)
         table = pd.DataFrame(self.cosines, index=names, columns=names, dtype="float64")
-        table.attrs.update(self.model_dump(mode="json", exclude={"cosines", "labels", "kind", "angles", "profile"}))
+        table.attrs.update(
+            self.model_dump(mode="json", exclude={"cosines", "labels", "kind", "angles", "profile", "flat_error"})
+        )
         return table
 
     def table(self) -> pd.DataFrame:
@@ -143,8 +147,10 @@ class SimilarityRecord(BaseModel):
 
 
 # What was measured and when. All other fields belong to the key, future fields included.
-_NOT_IN_KEY = frozenset("labels cosines angles profile num_layers documents asked tokens date command".split())
-_LATER_FIELDS = frozenset({"sample_seed", "asked"})
+_NOT_IN_KEY = frozenset(
+    "labels cosines angles profile flat_error num_layers documents asked tokens date command name".split()
+)
+_LATER_FIELDS = frozenset({"sample_seed", "asked", "flat_error", "name"})
 
 
 def folder_of(out: str | Path) -> Path:
@@ -165,14 +171,15 @@ def keep(out: str | Path, records: Iterable[SimilarityRecord]) -> list[Path]:
     """Write records into the folder of records `out`, a file each; return the files when they are on the disk.
 
     A file is named after the key of its record. The file of an earlier measurement with the same key is left as it is,
-    unless it is damaged. An interrupted writer leaves no part of a record, and several processes may write at once.
+    unless it is damaged or lacks a field that the new one has. An interrupted writer leaves no part of a record, and
+    several processes may write at once.
     """
     folder = folder_of(out)
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for record in records:
         path = folder / f"{_file_name(record)}.jsonl"
-        if not (path.exists() and read_intact(path, SimilarityRecord)[0]):
+        if not any(_holds_all_of(kept, record) for kept in _kept(path)):
             replace_file(path, seal(record.model_dump_json()))
         paths.append(path)
     return paths
@@ -196,6 +203,18 @@ def holds_similarities(path: Path) -> bool:
     """Return whether the first record of `path` says that it is one of similarity."""
     with path.open("rb") as file:
         return b'"kind":"similarity"' in file.read(200).replace(b" ", b"")
+
+
+def _kept(path: Path) -> list[SimilarityRecord]:
+    """Return the intact records in `path`; none where there is no file."""
+    return read_intact(path, SimilarityRecord)[0] if path.exists() else []
+
+
+def _holds_all_of(kept: SimilarityRecord, record: SimilarityRecord) -> bool:
+    """Return whether no optional field of `record` is missing in `kept`, and the model has no other name."""
+    names = ("angles", "profile", "flat_error")
+    has_all = all(getattr(kept, name) is not None for name in names if getattr(record, name) is not None)
+    return has_all and record.name in (None, kept.name)
 
 
 def _file_name(record: SimilarityRecord) -> str:

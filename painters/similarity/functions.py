@@ -42,6 +42,10 @@ MODES: Final[Mapping[str, str]] = MappingProxyType(
 """The modes by name, and how each weights tokens and documents."""
 
 
+MOST_KEPT: Final = 10_000_000
+"""The most cosines of a mode, over all documents, for which differences from mode flat have standard errors."""
+
+
 def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
@@ -128,6 +132,9 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
     - `influence`: see `block_influence`.
 
     The embeddings have no `change` and no `influence` (NaN).
+
+    Where "flat" is one of several modes, `flat_error` of each other record holds the standard errors of its cosines
+    less those of "flat", paired by document.
 
     Args:
         model: A name for `painters.models.load_model`, encoders too, or a loaded model.
@@ -344,10 +351,14 @@ def _measure(
             path=options.path,
             counter=ProgressCounter(on_progress, passes * len(read.texts)),
         )
-        results = cosines(states, modes, {"angles": LastTokenAngle(), "profile": StateProfile()})
-    records = states.records(read.name, {mode: results[mode] for mode in modes}, results["angles"], results["profile"])
+        results = cosines(
+            states,
+            modes,
+            {"angles": LastTokenAngle(), "profile": StateProfile()},
+            errors=states.cosines_by_document <= MOST_KEPT,
+        )
     selected = {"sample_seed": read.sample_seed, "asked": read.asked}
-    return [record.model_copy(update=selected) for record in records]
+    return [record.model_copy(update=selected) for record in states.records(read.name, modes, results)]
 
 
 def _checked(modes: str | Sequence[str]) -> list[str]:

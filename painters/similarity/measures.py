@@ -16,7 +16,16 @@ from torch import Tensor
 
 from painters.errors import SimilarityError
 
-__all__ = ["FlatCosine", "LastTokenAngle", "Measure", "StateBatch", "StateMean", "StateProfile", "TokenCosine"]
+__all__ = [
+    "FlatCosine",
+    "LastTokenAngle",
+    "Measure",
+    "StateBatch",
+    "StateMean",
+    "StateProfile",
+    "TokenCosine",
+    "error_against_flat",
+]
 
 _TOKENS_AT_ONCE = 128
 
@@ -55,19 +64,27 @@ class FlatCosine:
 
     A sequence is flattened whole, with its padding; the cosine of two flattened states is averaged over the batch, then
     over batches. A smaller last batch counts as much as the others. Arithmetic is in float32.
+
+    With `keep`, `by_document` holds the cosines of each document, in a list for each batch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: bool = False) -> None:
         self._by_batch: list[Tensor] = []
+        self.by_document: list[list[Tensor]] | None = [] if keep else None
 
     def add(self, batch: StateBatch) -> None:
         """Take one batch."""
         flat = [state.float().flatten(1) for state in batch.states]
         table = torch.zeros(len(flat), len(flat))
+        documents = torch.zeros(len(batch.mask), len(flat), len(flat))
         for i, state in enumerate(flat):
             for j, other in enumerate(flat[: i + 1]):
-                table[i, j] = table[j, i] = F.cosine_similarity(state, other.to(state.device)).mean(0)
+                by_document = F.cosine_similarity(state, other.to(state.device))
+                table[i, j] = table[j, i] = by_document.mean(0)
+                documents[:, i, j] = documents[:, j, i] = by_document
         self._by_batch.append(table)
+        if self.by_document is not None:
+            self.by_document.append(list(documents))
 
     def result(self) -> Tensor:
         """Return the mean over batches, [states, states]."""
@@ -78,12 +95,13 @@ class TokenCosine:
     """The cosine between every two states of the same token, [states, states].
 
     `first=False` leaves out the first token of each document. `centre` [states, hidden] is subtracted from every state
-    beforehand.
+    beforehand. With `keep`, `by_document` holds the cosines of each document; None for one that has no tokens left.
     """
 
-    def __init__(self, *, first: bool = True, centre: Tensor | None = None) -> None:
+    def __init__(self, *, first: bool = True, centre: Tensor | None = None, keep: bool = False) -> None:
         self._first = first
         self._centre = centre
+        self.by_document: list[Tensor | None] | None = [] if keep else None
         self._mean = _DocumentMean("every document has one token only, and the first token is left out")
 
     def add(self, batch: StateBatch) -> None:
@@ -91,6 +109,8 @@ class TokenCosine:
         for states in batch.documents():
             counted = states if self._first else states[:, 1:]
             if not counted.shape[1]:
+                if self.by_document is not None:
+                    self.by_document.append(None)
                 continue
             total = torch.zeros(len(states), len(states), dtype=torch.float64)
             for part in torch.split(counted, _TOKENS_AT_ONCE, dim=1):
@@ -100,10 +120,47 @@ class TokenCosine:
                 directions = F.normalize(wide, dim=-1).flatten(1)
                 total += (directions @ directions.T).cpu()
             self._mean.add(total / counted.shape[1])
+            if self.by_document is not None:
+                self.by_document.append((total / counted.shape[1]).float())
 
     def result(self) -> Tensor:
         """Return the mean over documents, [states, states]."""
         return self._mean.result()
+
+
+def error_against_flat(mode: Sequence[Tensor | None], flat: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Return the standard error of a mode's mean cosines less those of mode flat, paired by document.
+
+    Each document has the weight that it has in either mean. What the documents have in common cancels out.
+
+    Args:
+        mode: The cosines [states, states] of each document; None for one that does not count.
+        flat: Those of mode flat, in a list for each batch.
+
+    Returns:
+        The errors, [states, states]; NaN where fewer than two documents count.
+    """
+    counted = sum(cosines is not None for cosines in mode)
+    own = _mean([cosines for cosines in mode if cosines is not None])
+    other = _mean([_mean(batch) for batch in flat])
+    squares = torch.zeros_like(own)
+    weighted = [(cosines, 1 / (len(flat) * len(batch))) for batch in flat for cosines in batch]
+    for cosines, (flat_cosines, weight) in zip(mode, weighted, strict=True):
+        residual = -weight * (flat_cosines.double() - other)
+        if cosines is not None:
+            residual = residual + (cosines.double() - own) / counted
+        squares += residual**2
+    if counted < 2:
+        return torch.full_like(squares, torch.nan)
+    return (squares * counted / (counted - 1)).sqrt()
+
+
+def _mean(tables: Sequence[Tensor]) -> Tensor:
+    """Return the mean of matrices, in float64; it is taken one by one, without a stack of them all."""
+    total = torch.zeros_like(tables[0], dtype=torch.float64)
+    for table in tables:
+        total += table
+    return total / len(tables)
 
 
 class StateMean:

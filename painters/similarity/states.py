@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,15 @@ from painters.plan import Plan
 from painters.results.provenance import model_fields, timestamp
 from painters.results.similarity_record import SimilarityRecord
 from painters.similarity.inputs import Text
-from painters.similarity.measures import FlatCosine, Measure, StateBatch, StateMean, StateProfile, TokenCosine
+from painters.similarity.measures import (
+    FlatCosine,
+    Measure,
+    StateBatch,
+    StateMean,
+    StateProfile,
+    TokenCosine,
+    error_against_flat,
+)
 from painters.similarity.options import DocumentProgress
 from painters.stack import LayerStack
 
@@ -124,16 +132,27 @@ class States:
             names.append(text if counts[text] == 1 else f"{text} ({counts[text]})")
         return tuple(names)
 
-    def records(
-        self, inputs: str, cosines: Mapping[str, Tensor], angles: Tensor, profile: Tensor
-    ) -> list[SimilarityRecord]:
-        """Return a record for each mode of `cosines`; `inputs` is the name of the documents."""
+    @property
+    def cosines_by_document(self) -> int:
+        """How many cosines one mode has in all documents together."""
+        return len(self.documents) * len(self.labels) ** 2
+
+    def records(self, inputs: str, modes: Sequence[str], results: Mapping[str, Tensor]) -> list[SimilarityRecord]:
+        """Return a record for each mode; `inputs` is the name of the documents, and `results` those of `cosines`."""
+        angles, profile = results["angles"], results["profile"]
         fields = self._shared_fields(inputs) | {
             "angles": tuple(map(_finite, angles)),
             "profile": {name: _finite(column) for name, column in zip(StateProfile.columns, profile.T, strict=True)},
         }
+        errors = {mode: results[name] for mode in modes if (name := error_name(mode)) in results}
         return [
-            SimilarityRecord(mode=mode, cosines=tuple(map(_finite, table)), **fields) for mode, table in cosines.items()
+            SimilarityRecord(
+                mode=mode,
+                cosines=tuple(map(_finite, results[mode])),
+                flat_error=tuple(map(_finite, errors[mode])) if mode in errors else None,
+                **fields,
+            )
+            for mode in modes
         ]
 
     def _shared_fields(self, inputs: str) -> dict[str, Any]:
@@ -168,22 +187,40 @@ class States:
         return StateBatch(states, mask.bool())
 
 
+def error_name(mode: str) -> str:
+    """Return the name under which `cosines` returns the errors of a mode against mode flat."""
+    return f"{mode} less flat"
+
+
 def cosines(
-    batches: Iterable[StateBatch], modes: Sequence[str], extra: Mapping[str, Measure] = MappingProxyType({})
+    batches: Iterable[StateBatch],
+    modes: Sequence[str],
+    extra: Mapping[str, Measure] = MappingProxyType({}),
+    *,
+    errors: bool = False,
 ) -> dict[str, Tensor]:
     """Return the cosines [states, states] of each mode, and the result of each measure in `extra`, by name.
 
-    All come from one pass over `batches`; "centred" goes through them a second time.
+    All come from one pass over `batches`; "centred" goes through them a second time. With `errors`, and where "flat" is
+    one of the modes, the standard errors of each other mode's difference from it are there too, under `error_name`.
+    They take room in memory for the cosines of every document.
     """
-    kinds: dict[str, Callable[[], Measure]] = {
-        "token": TokenCosine,
-        "flat": FlatCosine,
-        "first-excluded": _without_first,
-        "centred": StateMean,
-    }
-    results = run_measures(batches, {mode: kinds[mode]() for mode in modes} | dict(extra))
+    keep = errors and "flat" in modes
+    measures: dict[str, TokenCosine] = {}
+    if "token" in modes:
+        measures["token"] = TokenCosine(keep=keep)
+    if "first-excluded" in modes:
+        measures["first-excluded"] = TokenCosine(first=False, keep=keep)
+    flat = FlatCosine(keep=keep)
+    others: dict[str, Measure] = {"flat": flat, "centred": StateMean()}
+    chosen: dict[str, Measure] = {mode: measures.get(mode) or others[mode] for mode in modes}
+    results = run_measures(batches, chosen | dict(extra))
     if "centred" in results:
-        results |= run_measures(batches, {"centred": TokenCosine(centre=results["centred"])})
+        measures["centred"] = TokenCosine(centre=results["centred"], keep=keep)
+        results |= run_measures(batches, {"centred": measures["centred"]})
+    for mode, measure in measures.items():
+        if measure.by_document is not None and flat.by_document is not None:
+            results[error_name(mode)] = error_against_flat(measure.by_document, flat.by_document)
     return results
 
 
@@ -193,11 +230,6 @@ def run_measures(batches: Iterable[StateBatch], measures: Mapping[str, Measure])
         for measure in measures.values():
             measure.add(batch)
     return {name: measure.result() for name, measure in measures.items()}
-
-
-def _without_first() -> TokenCosine:
-    """Return the measure of mode "first-excluded"."""
-    return TokenCosine(first=False)
 
 
 def _tokenized(texts: Sequence[Text], tokenizer: Any, model: Any, max_length: int | None) -> list[TokenizedText]:

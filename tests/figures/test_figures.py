@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -247,7 +248,8 @@ def test_depth_and_its_front(drawn: Path, scores: Scores) -> None:
 
 def test_maps(drawn: Path) -> None:
     by_hand = {(one.model, one.mode): np.array(one.cosines, dtype=float) for one in similarities()}
-    shown = {3: [("fake-llama", "flat"), ("fake-bert", "flat")], 14: [("fake-llama", mode) for mode in MODES]}
+    modes = sorted(MODES, key=lambda mode: mode != "flat")  # the others are drawn as differences from it
+    shown = {3: [("fake-llama", "flat"), ("fake-bert", "flat")], 14: [("fake-llama", mode) for mode in modes]}
     for number, maps in shown.items():
         found = table(drawn, number)
         assert list(dict.fromkeys(zip(found.model, found["mode"], strict=True))) == maps
@@ -257,6 +259,160 @@ def test_maps(drawn: Path) -> None:
         text = caption(drawn, number)
         assert "100 documents of fake_lambada" in text
         assert all(f"Mode {mode}" in text for _, mode in maps)
+
+
+def test_modes_are_drawn_as_differences_from_flat_with_their_errors(drawn: Path) -> None:
+    found = table(drawn, 14)
+    by_hand = {one.mode: np.array(one.cosines, dtype=float) for one in similarities() if one.model == "fake-llama"}
+    assert found[found["mode"] == "flat"].difference.isna().all()
+    for mode, rows in found[found["mode"] != "flat"].groupby("mode"):
+        differences = rows.pivot(index="state", columns="other", values="difference").to_numpy()
+        assert differences == pytest.approx(by_hand[mode] - by_hand["flat"], abs=1e-5)
+        assert set(rows.stderr) == {0.0, 0.01}
+    without = [one.model_copy(update={"flat_error": None}) for one in similarities()]
+    finished = figures.drawing(14, Data.of([], without))
+    assert [text.split(" (")[0] for text in finished.missing] == [
+        f"the errors of {mode} - flat" for mode in ("token", "first-excluded", "centred")
+    ]
+    assert "stderr" not in {name for row in finished.rows for name in row}
+
+
+# ------------------------------------------------------------------------------------------------------------- pictures
+
+
+def panels(number: int, data: Data) -> list[Any]:
+    """The panels of a figure, without its colour bars."""
+    return [axes for axes in figures.drawing(number, data).figure.axes if axes.get_subplotspec() is not None]
+
+
+def words(axes: Any) -> list[str]:
+    """The words and numbers inside a panel."""
+    return [text.get_text() for text in axes.texts]
+
+
+def test_titles_name_model_and_variant(measured: list[Record]) -> None:
+    data = Data.of(measured, similarities())
+    expected = {
+        2: ["fake-llama, one layer skipped or swapped"],
+        3: ["fake-llama, states in mode flat", "fake-bert, states in mode flat"],
+        8: [
+            f"{model}, middle layers in parallel" for model in ("fake-llama", "fake-bert, retuned", "fake-bert, frozen")
+        ],
+        9: ["fake-llama, middle layers in parallel ×3"],
+        11: ["fake-llama, every variant"],
+        12: ["fake-llama, middle layers in parallel", "fake-llama, middle layers in parallel ×3"],
+    }
+    for number, titles in expected.items():
+        found = [axes.get_title() for axes in panels(number, data)]
+        assert [title.replace("\n", ", ") for title in found[: len(titles)]] == titles
+    for number in range(4, 10):
+        assert len({axes.get_title().partition(",")[2] for axes in panels(number, data)} & {""}) == 0
+
+
+def test_chance_is_called_chance_and_nothing_else(measured: list[Record], drawn: Path) -> None:
+    data = Data.of(measured, similarities())
+    for number in sorted(set(FIGURES) - {1}):
+        assert not any("random" in text for axes in panels(number, data) for text in words(axes))
+        assert "random" not in caption(drawn, number).replace(FIGURES[7].title, "").replace("drawn at random", "")
+    for number in (2, 4, 11, 13):
+        assert "chance" in words(panels(number, data)[0])
+
+
+def test_points_near_the_intact_model_have_a_panel_of_their_own() -> None:
+    plans = {layer: variants.skip_layer(num_layers=LAYERS, layer=layer) for layer in range(LAYERS)}
+    plans |= {LAYERS + layer: variants.swap(num_layers=LAYERS, layer=layer) for layer in range(LAYERS - 1)}
+    left = {layer: 0.1 if layer in (0, LAYERS) else 0.93 - 0.002 * layer for layer in plans}
+    some = [record(plan, "fake_lambada", left[layer], documents=2000) for layer, plan in plans.items()]
+    whole, near = panels(2, Data.of([*some, record(INTACT, "fake_lambada", 1.0, documents=2000)]))
+    assert near.get_title() == "the same, near the intact model"
+    heights = [y for line in whole.lines[:2] for y in line.get_ydata()]
+    low, high = near.get_ylim()
+    assert high - low < 0.5 * (max(heights) - min(heights))
+    assert min(heights) < low < sorted(heights)[2] < max(heights) < high  # all but the first layer, skipped and swapped
+
+
+def test_no_second_panel_where_the_first_shows_all(measured: list[Record]) -> None:
+    spread = [
+        r.model_copy(update={"value": 0.3 + 0.04 * (len(r.plan) % 9), "outcomes": None})
+        for r in measured
+        if r.task == "fake_lambada" and r.variant in ("skip-layer", "swap", "identity")
+    ]
+    assert len(panels(2, Data.of(spread))) == 1
+
+
+def test_rows_of_loops_are_equally_far_apart_and_hold_their_numbers(measured: list[Record]) -> None:
+    some = [r for r in measured if r.tuning is None and (r.params or {}).get("loops") not in (5, 6)]
+    finished = figures.drawing(10, Data.of(some))
+    left, right = [axes for axes in finished.figure.axes if axes.get_subplotspec() is not None]
+    assert list(left.get_yticks()) == list(right.get_yticks()) == list(range(1, 9))
+    assert left.get_ylim() == right.get_ylim()
+    table = left.images[0].get_array()
+    assert table.shape == (8, 6)
+    assert np.ma.getmaskarray(table).any(axis=1).tolist() == [row in (4, 5) for row in range(8)]
+    shown = {(text.get_position(), text.get_text()) for text in left.texts}
+    widths = sorted({row["affected"] for row in finished.rows})
+    assert shown == {((widths.index(row["affected"]), row["loops"]), f"{row['median']:.2f}") for row in finished.rows}
+    assert "Hatched numbers of loops were not scored." in finished.about
+
+
+@pytest.mark.parametrize("number", FIGURES)
+def test_no_figure_is_higher_than_a_slide_is_wide(measured: list[Record], number: int) -> None:
+    width, height = figures.drawing(number, Data.of(measured, similarities())).figure.get_size_inches()
+    assert width >= height
+
+
+@pytest.mark.parametrize("layers", [12, 32])
+@pytest.mark.parametrize("number", [3, 14])
+def test_heat_maps_of_any_depth_are_legible(number: int, layers: int) -> None:
+    """Numbers at the axes do not touch: at most 13 of them, in a panel that grows with the model."""
+    places = np.arange(layers + 1)
+    near = np.exp(-np.abs(places[:, None] - places[None]) / 9)
+    fields = {
+        "num_layers": layers,
+        "plan": str(Plan.identity(layers)),
+        "labels": tuple(map(str, places)),
+        "cosines": tuple(map(tuple, near.tolist())),
+        "flat_error": None,
+    }
+    some = [one.model_copy(update=fields) for one in similarities()]
+    for axes in panels(number, Data(similarities=tuple(some))):
+        assert len(axes.get_xticks()) <= 13
+        assert axes.get_window_extent().width / axes.figure.dpi / (layers + 1) > 0.09
+
+
+# ---------------------------------------------------------------------------------------------------------------- names
+
+FOLDER = "/data/me/pruned/fake-llama/checkpoint-500"
+
+
+def test_a_model_in_a_folder_is_shown_by_a_short_name(measured: list[Record], tmp_path: Path) -> None:
+    moved = [r.model_copy(update={"model": FOLDER}) if r.model == "fake-llama" else r for r in measured]
+    maps = [s.model_copy(update={"model": FOLDER}) if s.model == "fake-llama" else s for s in similarities()]
+    data = Data.of(moved, maps)
+    for number in sorted(set(FIGURES) - {1}):
+        drawn = figures.draw(number, data, tmp_path)
+        for path in drawn.files:
+            if path.suffix != ".png":
+                assert "/data/me" not in path.read_text(), path
+        assert set(table(tmp_path, number).model) <= {"fake-llama/checkpoint-500", "fake-bert"}
+        assert "fake-llama/checkpoint-500" in caption(tmp_path, number)
+    assert data.decoder is not None
+    assert {r.model for r in data.decoder.records} == {FOLDER}
+
+
+def test_a_chosen_name_is_shown(measured: list[Record], tmp_path: Path) -> None:
+    moved = [r.model_copy(update={"model": FOLDER, "name": "older"}) for r in measured if r.tuning is None]
+    moved[3] = moved[3].model_copy(update={"name": "half a llama", "date": "2027-01-01T00:00:00+00:00"})
+    for names, expected in ((None, "half a llama"), ({FOLDER: "mine"}, "mine")):
+        finished = figures.drawing(4, Data.of(moved, names=names))
+        assert {row["model"] for row in finished.rows} == {expected}
+        assert panels(4, Data.of(moved, names=names))[0].get_title().startswith(f"{expected}, ")
+    assert Data.of(moved, model="half a llama").decoder is not None
+
+
+def test_two_models_of_one_last_part_are_told_apart() -> None:
+    two = [similarity(f"/data/{user}/llama", "flat") for user in ("me", "you")]
+    assert [axes.get_title().split(",")[0] for axes in panels(3, Data.of([], two))] == ["me/llama", "you/llama"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- bands

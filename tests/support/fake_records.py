@@ -127,6 +127,8 @@ def similarity(model: str, mode: str, **fields: object) -> SimilarityRecord:
         "labels": ("embeddings", *map(str, range(LAYERS))), "cosines": tuple(map(tuple, near.tolist())),
         "versions": {}, "date": "2026-01-01T00:00:00+00:00",
     }  # fmt: skip
+    if mode != "flat":
+        base["flat_error"] = tuple(map(tuple, (0.01 * (1 - np.eye(len(near)))).tolist()))
     return SimilarityRecord.model_validate(base | fields)
 
 
