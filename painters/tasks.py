@@ -7,13 +7,22 @@ neither lm-eval nor torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from painters.errors import PaintersError
 
-__all__ = ["TaskError", "TaskUnavailableError", "bundled", "config", "describe", "output_type", "reader"]
+__all__ = [
+    "ScoringError",
+    "TaskError",
+    "TaskUnavailableError",
+    "bundled",
+    "config",
+    "describe",
+    "output_type",
+    "reader",
+]
 
 FOLDER = Path(__file__).parent / "nano" / "tasks"
 
@@ -28,6 +37,17 @@ class TaskUnavailableError(TaskError):
     """A task that exists, but whose documents cannot be loaded at the moment."""
 
     exit_code = 1
+
+
+class ScoringError(TaskError):
+    """A task that could not be scored: lm-eval, transformers or the task's own code raised an error.
+
+    Attributes:
+        records: The records of what else the call scored, for `painters.results.frame`.
+    """
+
+    exit_code = 1
+    records: Sequence[Any] = ()
 
 
 def bundled(folder: Path = FOLDER) -> dict[str, Path]:

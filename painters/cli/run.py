@@ -55,6 +55,7 @@ from painters.cli._stop import stoppable
 from painters.models import bundled
 from painters.plan import Plan
 from painters.ranks import launched
+from painters.tasks import ScoringError
 
 if TYPE_CHECKING:
     from painters.experiment import ScoringProtocol
@@ -151,7 +152,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     built = build_plan(num_layers)
     documents: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed, "shots": shots}
     batching: dict[str, Any] = {"batch_size": batch_size, "exact_batching": exact_batching}
-    records = _score(
+    records, failure = _score(
         scorer,
         built,
         _names(tasks),
@@ -162,12 +163,16 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         console=console,
         known_num_layers=known_num_layers,
     )
+    if failure is not None and not any(record.plan == str(built) for record in records):
+        raise failure
     result = RunResult(built, variant_name, model, num_layers, records, to, list(scorer.notes))
     if as_json:
         print_result(result.as_json())
     else:
         for section in (result.header(), "", result.table(all_metrics), "", result.footer(all_metrics)):
             out.print(section)
+    if failure is not None:
+        raise failure
 
 
 def _score(  # noqa: PLR0913 - what a run was asked for
@@ -181,8 +186,10 @@ def _score(  # noqa: PLR0913 - what a run was asked for
     out_file: Path,
     console: Console | None,
     known_num_layers: int | None,
-) -> list[Record]:
+) -> tuple[list[Record], ScoringError | None]:
     """Score the intact model and `plan`, keep the records in `out_file`, and show progress on `console`.
+
+    Return the records, and the error where a task could not be scored.
 
     `known_num_layers` is the number of layers that the plan was checked for before.
     """
@@ -201,11 +208,15 @@ def _score(  # noqa: PLR0913 - what a run was asked for
     documents = sum(task.documents for task in prepared)
     with stoppable(kept) as stops, bar(console, documents) as move_bar:
         on_progress = stops.watching(move_bar)
-        return list(
-            score_beside_intact(
+        records: list[Record] = []
+        try:
+            for record in score_beside_intact(
                 scorer, plan, prepared, protocol, variant=variant, params=params, out=out_file, progress=on_progress
-            )
-        )
+            ):
+                records.append(record)
+        except ScoringError as error:
+            return records, error
+        return records, None
 
 
 def check_writable(path: Path) -> None:

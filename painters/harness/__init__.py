@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from painters.harness.task_texts import texts
     from painters.harness.tasks import Prepared, prepare
     from painters.models import ModelError, load_model
-    from painters.tasks import TaskError
+    from painters.tasks import ScoringError, TaskError
 
 __all__ = [
     "ModelError",
@@ -24,6 +24,7 @@ __all__ = [
     "Prepared",
     "Progress",
     "Scorer",
+    "ScoringError",
     "TaskError",
     "evaluate",
     "load_model",
@@ -51,6 +52,7 @@ __getattr__, __dir__ = attach(
         "prepare": "painters.harness.tasks",
         "ModelError": "painters.models",
         "load_model": "painters.models",
+        "ScoringError": "painters.tasks",
         "TaskError": "painters.tasks",
     },
 )

@@ -104,6 +104,9 @@ class LikelihoodBatches:
     """Makes batches for another number of rows, of some of the same requests, given by their indices."""
     exact: bool
     """Whether answers are lm-eval's to the last digit."""
+    owners: tuple[int, ...] | None = None
+    """For each sequence of tokens the index of the request that it belongs to, where requests are sums over windows of
+    a text (rolling log-likelihoods). None: each is a request of its own."""
     trial: LikelihoodBatch | None = None
     """A few of the requests in one row, which shows whether a model can process such trees; None where that is sure."""
 
@@ -116,36 +119,53 @@ class LikelihoodBatches:
 
 
 def as_lm_eval(
-    requests: Sequence[Tokenised], limits: BatchLimits, chosen: Sequence[int] | None = None
+    requests: Sequence[Tokenised],
+    limits: BatchLimits,
+    chosen: Sequence[int] | None = None,
+    *,
+    in_order: bool = False,
 ) -> LikelihoodBatches:
     """Return lm-eval's batches of the requests, the longest first.
-
-    Requests that differ in the last token alone share a row, that of the longest answer: its logits are the same.
 
     Args:
         requests: The requests.
         limits: The size of the batches.
         chosen: The indices of the requests to put into batches. None: all of them.
+        in_order: Whether as many requests as a batch has rows are taken in their order, as lm-eval takes the windows of
+            texts, and only sorted by length within the batch.
     """
-    by_input: dict[tuple[int, ...], list[int]] = {}
-    for index in range(len(requests)) if chosen is None else chosen:
-        _, context, answer = requests[index]
-        by_input.setdefault((*context, *answer[:-1]), []).append(index)
-    rows = []
-    for sharing in by_input.values():
-        _, context, answer = requests[max(sharing, key=lambda index: len(requests[index][2]))]
-        rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in sharing]))
-    rows.sort(key=lambda row: (-len(row.tokens), row.tokens))
-    batches = [rows[begin : begin + limits.rows] for begin in range(0, len(rows), limits.rows)]
+    indices = list(range(len(requests))) if chosen is None else list(chosen)
+    if in_order:
+        taken = (indices[begin : begin + limits.rows] for begin in range(0, len(indices), limits.rows))
+        batches = [_rows(requests, some) for some in taken]
+    else:
+        rows = _rows(requests, indices)
+        batches = [rows[begin : begin + limits.rows] for begin in range(0, len(rows), limits.rows)]
     parts = [
         PlannedBatch(tuple(index for row in batch for index, _ in row.answers), partial(_of_rows, batch, limits))
         for batch in batches
     ]
 
     def cut(chosen: Sequence[int], rows: int) -> LikelihoodBatches:
-        return as_lm_eval(requests, dataclasses.replace(limits, rows=rows), chosen)
+        return as_lm_eval(requests, dataclasses.replace(limits, rows=rows), chosen, in_order=in_order)
 
     return LikelihoodBatches(tuple(parts), limits.rows, cut, exact=True)
+
+
+def _rows(requests: Sequence[Tokenised], indices: Sequence[int]) -> list[_Row]:
+    """Return the rows of the requests with these indices, the longest first.
+
+    Requests that differ in the last token alone share a row, that of the longest answer: its logits are the same.
+    """
+    by_input: dict[tuple[int, ...], list[int]] = {}
+    for index in indices:
+        _, context, answer = requests[index]
+        by_input.setdefault((*context, *answer[:-1]), []).append(index)
+    rows = []
+    for sharing in by_input.values():
+        _, context, answer = requests[max(sharing, key=lambda index: len(requests[index][2]))]
+        rows.append(_Row(context + answer, len(answer), [(index, requests[index][2]) for index in sharing]))
+    return sorted(rows, key=lambda row: (-len(row.tokens), row.tokens))
 
 
 def _of_rows(rows: Sequence[_Row], limits: BatchLimits) -> LikelihoodBatch:

@@ -25,6 +25,7 @@ from painters.progress import OnProgress, progress_callback
 from painters.ranks import ranks
 from painters.results import Record
 from painters.results.partial import PartialFiles, Partials
+from painters.tasks import ScoringError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,8 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         MemoryExhausted: One row does not fit into memory; or, with `exact_batching`, a batch does not.
         ModelError: The model cannot be loaded, is an encoder, or comes without its tokenizer.
         PlanError: There is no plan, or one does not fit the model.
+        ScoringError: lm-eval, transformers or a task's own code raised an error. The other tasks were scored all the
+            same: the error has their `records`.
         SurgeryError: The model or its cache cannot follow a plan.
         TaskError: A task does not exist, cannot be loaded, or cannot be asked with these options.
         ValueError: An option has a value that no scoring can have.
@@ -375,10 +378,36 @@ def _score_together(
     progress: OnProgress | None,
     partials: Partials | None = None,
 ) -> Iterator[Record]:
-    """Check everything, then score task by task, all plans together."""
+    """Check everything, then score task by task, all plans together.
+
+    A task that cannot be scored keeps no other from being scored; it raises at the end.
+    """
     checked, prepared, counter = _prepared(scorer, plans, tasks, protocol, progress)
+    failures: list[ScoringError] = []
+    scored: list[Record] = []
     for task in prepared:
-        yield from scorer.score(checked, task, protocol, progress=counter.next_part(), partials=partials)
+        records = scorer.score(checked, task, protocol, progress=counter.next_part(), partials=partials)
+        while True:
+            try:
+                record = next(records)
+            except StopIteration:
+                break
+            except ScoringError as error:
+                failures.append(error)
+                break
+            scored.append(record)
+            yield record
+    if failures:
+        failures[0].records = scored
+        raise failures[0] if len(failures) == 1 else _joined(failures)
+
+
+def _joined(failures: Sequence[ScoringError]) -> ScoringError:
+    """Return one error for those of several tasks."""
+    joined = ScoringError("; ".join(map(str, failures)))
+    joined.records = failures[0].records
+    joined.__cause__ = failures[0]
+    return joined
 
 
 def _prepared(

@@ -19,6 +19,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 
 from painters.generation import eos_tokens, greedy, is_supported
 from painters.harness.kept import KeptTexts
+from painters.tasks import ScoringError
 
 _GREEDY: dict[str, Any] = {"do_sample": False, "temperature": 0.0, "num_beams": 1}
 """What requests may say about decoding, besides where a text ends."""
@@ -41,6 +42,8 @@ def can_answer(lm: HFLM, requests: Sequence[Any]) -> bool:
         return False
     if lm.eot_token_id is None or not is_supported(lm.model):
         return False
+    if any(request.request_type != "generate_until" for request in requests):
+        return False
     distinct_settings = {repr(request.args[1]): request.args[1] for request in requests}
     return all(_is_greedy(lm, settings) for settings in distinct_settings.values())
 
@@ -54,6 +57,25 @@ def _is_greedy(lm: HFLM, settings: Any) -> bool:
     if any(name not in _GREEDY or value != _GREEDY[name] for name, value in others.items()):
         return False
     return bool(1 <= kwargs["max_gen_toks"] < lm.max_length)
+
+
+def refuse_lengths(lm: HFLM, task: str, requests: Sequence[Any]) -> None:
+    """Raise ScoringError where lm-eval could not generate the texts of `requests` with this model and tokenizer."""
+    if lm.tokenizer.eos_token_id is None:
+        raise ScoringError(
+            f"task {task!r} generates texts, and the model's tokenizer names no EOS token, at which they end: set "
+            "tokenizer.eos_token, or eos_token in tokenizer_config.json"
+        )
+    distinct_settings = {repr(request.args[1]): request.args[1] for request in requests}
+    longest = max(
+        normalize_gen_kwargs(settings, lm.max_gen_toks)["max_gen_toks"] for settings in distinct_settings.values()
+    )
+    if longest >= lm.max_length:
+        raise ScoringError(
+            f"task {task!r} generates up to {longest:,} tokens (max_gen_toks), and the model takes {lm.max_length:,}, "
+            "with those of the prompt: set a smaller max_gen_toks in the task's generation_kwargs, or take a model of "
+            "a longer context"
+        )
 
 
 def batches(lm: HFLM, requests: Sequence[Any]) -> list[list[int]]:

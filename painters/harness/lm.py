@@ -24,7 +24,8 @@ from painters.models import BUNDLED, load_model
 from painters.models.source import find_source, join_gguf
 from painters.plan import Plan, PlanError
 from painters.ranks import Ranks, ranks
-from painters.stack import LayerStack
+from painters.stack import LayerStack, SurgeryError
+from painters.tasks import ScoringError
 from painters.variants import VariantError
 
 __all__ = ["PaintersLM", "language_model"]
@@ -91,6 +92,8 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             pretrained, options["tokenizer"] = load_model(pretrained, device=device, dtype=dtype)
         with quiet():  # it warns of models that are loaded already, which is how ours come
             super().__init__(pretrained=pretrained, **options)
+        self._fills_cache = True
+        """Whether no plan has refused the model's cache yet."""
         self._takes_use_cache = "use_cache" in inspect.signature(self.model.forward).parameters
         self.kv = kv
         self.plan: Plan | None = Plan.parse(str(plan)) if plan != "" else None
@@ -125,10 +128,59 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             table.conn.commit()
             table.tablename = name
 
+    def tok_encode(
+        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
+    ) -> list[int]:
+        """Return the tokens of a text as `hf` does, also where the tokenizer names neither a BOS nor an EOS token.
+
+        Args:
+            string: The text.
+            add_special_tokens: Whether special tokens are added; None for what the model was made with.
+            left_truncate_len: Keep only the last so many tokens.
+            **kwargs: What `hf` ignores.
+
+        Returns:
+            The tokens.
+        """
+        if add_special_tokens is None and self.prefix_token_id is None:
+            # `hf` looks whether the text begins with that token, and fails where there is none.
+            add_special_tokens = self.add_bos_token
+            if add_special_tokens is None:
+                tokens: list[int] = self.tokenizer.encode(string)
+                return tokens[-left_truncate_len:] if left_truncate_len else tokens
+        encoded: list[int] = super().tok_encode(string, add_special_tokens, left_truncate_len, **kwargs)
+        return encoded
+
+    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer tokenised requests as `hf` does, after a check that each begins with a token."""
+        self.refuse_missing_prefix(requests)
+        return super()._loglikelihood_tokens(requests, *args, **kwargs)
+
+    def refuse_missing_prefix(self, requests: Sequence[Any]) -> None:
+        """Raise ScoringError where a text without a context is to be scored, and no token can stand before it.
+
+        Args:
+            requests: Tokenised requests, as lm-eval's `_loglikelihood_tokens` takes them.
+        """
+        if any(None in context for _, context, _ in requests):
+            raise ScoringError(
+                "a text is scored without a context, which begins with the BOS or EOS token, and the model's tokenizer "
+                "names neither: set tokenizer.bos_token or eos_token, or one of them in tokenizer_config.json"
+            )
+
     def _model_call(self, inps: Any, attn_mask: Any = None, labels: Any = None) -> Any:
-        """Return the logits [batch, seq, vocab] as `hf` does, without filling a cache that nobody reads."""
+        """Return the logits [batch, seq, vocab] as `hf` does.
+
+        It lets the model fill a cache that nobody reads, which can change the last bits. Where a plan cannot place
+        slots in that cache, there is none.
+        """
         if attn_mask is not None or labels is not None or not self._takes_use_cache:
             return super()._model_call(inps, attn_mask, labels)
+        if self._fills_cache:
+            try:
+                return super()._model_call(inps)
+            except SurgeryError:
+                self._fills_cache = False
         mixed = self.mixed_precision_dtype
         with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None):
             return self.model(inps, use_cache=False).logits

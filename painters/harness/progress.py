@@ -21,6 +21,8 @@ class ProgressCounter:
 
     def __init__(self, on_progress: OnProgress | None, total: int, step: int = 1) -> None:
         self.done, self.total, self.what = 0, total, ""
+        self.error: Exception | None = None
+        """What `on_progress` raised."""
         self._on_progress, self._step = on_progress, step
 
     def count(self) -> None:
@@ -46,7 +48,11 @@ class ProgressCounter:
 
     def _report(self) -> None:
         if self._on_progress is not None:
-            self._on_progress(self.done, self.total, self.what)
+            try:
+                self._on_progress(self.done, self.total, self.what)
+            except Exception as error:
+                self.error = error
+                raise
 
     def next_part(self) -> OnProgress:
         """Return the callback for a part of the whole that begins now, such as one task of several."""

@@ -25,8 +25,8 @@ def set_answers(prepared: Prepared, requests: Sequence[Any], answers: Sequence[A
         request.resps.append(answer)
 
 
-def records_of(prepared: Prepared, fields: dict[str, Any], not_finite: int = 0) -> Iterator[Record]:
-    """Yield one record for each metric and filter of an answered task.
+def records_of(prepared: Prepared, fields: dict[str, Any], not_finite: int = 0) -> list[Record]:
+    """Return one record for each metric and filter of an answered task.
 
     lm-eval turns the answers into outcomes and values. Where an answer is not finite there are no values: lm-eval
     takes the first choice for NaN, which looks like a score.
@@ -37,13 +37,19 @@ def records_of(prepared: Prepared, fields: dict[str, Any], not_finite: int = 0) 
         not_finite: How many texts were generated from logits without a finite number.
 
     Raises:
-        TaskError: The task's own code raised.
+        ScoringError: The task's own code raised.
     """
-    task = prepared.task
     not_finite += sum(not math.isfinite(answer) for answer in _log_likelihoods(prepared))
     with quiet(), errors_of_task(prepared.name, "its answers were turned into metrics"):
-        task.apply_filters()
-        outcomes = outcomes_of(prepared)
+        prepared.task.apply_filters()
+        return list(_records(prepared, outcomes_of(prepared), fields, not_finite))
+
+
+def _records(
+    prepared: Prepared, outcomes: dict[tuple[str, str], list[Any]], fields: dict[str, Any], not_finite: int
+) -> Iterator[Record]:
+    """Yield the records of these outcomes, by metric and filter."""
+    task = prepared.task
     filters = {name for _, name in outcomes}
     labels = {pair: pair[0] if len(filters) == 1 else ",".join(pair) for pair in outcomes}
     primary = scoring.primary(list(labels.values()))

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from painters.engine import Program, operate
 from painters.errors import first_line
 from painters.experiment import ScoringProtocol
+from painters.harness import generation
 from painters.harness.batches import LikelihoodBatches
 from painters.harness.generation import KnownAnswers
 from painters.harness.kept import PlanAnswers, flushing, scoring_fields
@@ -19,7 +20,7 @@ from painters.harness.lm import PaintersLM, language_model
 from painters.harness.progress import CountingCacheHook, ProgressCounter
 from painters.harness.records import records_of, set_answers
 from painters.harness.shared_lm import SharingLM
-from painters.harness.tasks import Prepared, quiet, seeded
+from painters.harness.tasks import Prepared, errors_of_task, quiet, seeded
 from painters.memory import MemoryExhausted, is_exhausted
 from painters.models import describe, refuse_encoder
 from painters.plan import Plan, distinct
@@ -28,6 +29,7 @@ from painters.results import Record
 from painters.results.partial import Kept, Partials
 from painters.results.provenance import LIBRARIES, model_fields
 from painters.stack import LayerStack
+from painters.tasks import ScoringError
 
 __all__ = ["Progress", "Scorer"]
 
@@ -156,7 +158,7 @@ class Scorer:
 
         Raises:
             MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
-            TaskError: The task's own code raised.
+            ScoringError: lm-eval, transformers or the task's own code raised an error.
         """
         score = self._score_shared if task.is_scored_by_likelihood else self._score_in_turn
         yield from score(plans, task, protocol, progress, Partials(None) if partials is None else partials)
@@ -182,15 +184,15 @@ class Scorer:
 
         Raises:
             MemoryExhausted: A batch is too large for the memory.
-            TaskError: The task's own code raised.
+            ScoringError: lm-eval, transformers or the task's own code raised an error.
         """
         counter = ProgressCounter(progress, total=len(task.requests))
         counter.what = f"{plan} on {task.name}"
-        with language_model(SharingLM, self.model, self.tokenizer, protocol.batch_size) as lm:
+        with self._lm(task, protocol.batch_size) as lm:
             lm.set_cache_hook(CountingCacheHook(counter.count))
             lm.exact_batching = True
             lm.on_windows = counter.part(len(task.requests))
-            yield from self._score_by_loop(lm, plan, task, protocol)
+            yield from self._score_by_loop(lm, plan, task, protocol, counter)
 
     def _score_shared(
         self,
@@ -206,12 +208,14 @@ class Scorer:
             counter.what = f"{len(plans)} plans on {task.name}" if len(plans) > 1 else f"{plans[0]} on {task.name}"
             for plan in plans:
                 self._program(plan, protocol)  # raises where the plan does not fit
-            with quiet(), seeded(task.seed), _explained_exhaustion(task, protocol.batch_size):
+            with _scoring(task, protocol.batch_size, counter):
                 began = time.perf_counter()
                 batches = self._batches_of(lm, task, requests, protocol)
                 kept = self._kept(partials, lm, task, protocol, batches)
-                kept.expect(len(batches.of(lm.ranks)) and len(requests) // lm.ranks.size)
-                counter.skip(sum(len(kept.answers(str(plan))) for plan in plans))
+                sequences = len(batches.owners or requests)  # a text has several windows
+                kept.expect(len(batches.of(lm.ranks)) and sequences // lm.ranks.size)
+                known = sum(len(kept.answers(str(plan))) for plan in plans)
+                counter.skip(known * len(requests) // max(1, sequences))
                 with flushing(kept):
                     answers = lm.log_likelihoods(plans, requests, batches, kept)
                 seconds = time.perf_counter() - began
@@ -244,16 +248,21 @@ class Scorer:
                 counter.skip(sum(name.startswith("text") for name in kept.answers(str(plan))))
                 lm.kept, lm.on_windows = PlanAnswers(kept, str(plan)), counter.part(len(task.requests))
                 with flushing(kept):
-                    records = list(self._score_by_loop(lm, plan, task, protocol))
+                    records = list(self._score_by_loop(lm, plan, task, protocol, counter))
                 yield from records
                 self._remember_rows_left(lm, task)
 
-    def _score_by_loop(self, lm: SharingLM, plan: Plan, task: Prepared, protocol: ScoringProtocol) -> Iterator[Record]:
+    def _score_by_loop(
+        self, lm: SharingLM, plan: Plan, task: Prepared, protocol: ScoringProtocol, counter: ProgressCounter
+    ) -> Iterator[Record]:
         """Score one plan on one task, request type by request type, as lm-eval's own loop does."""
         lm.kv, lm.not_finite = protocol.kv, 0
-        is_ours = not task.is_scored_by_likelihood and lm.generates_by_itself(task.requests)
-        operated = operate(lm.model, self._stack, self._program(plan, protocol))
-        with quiet(), seeded(task.seed), operated, _explained_exhaustion(task, protocol.batch_size):
+        program = self._program(plan, protocol)
+        with _scoring(task, protocol.batch_size, counter), operate(lm.model, self._stack, program):
+            texts = [request for request in task.requests if request.request_type == "generate_until"]
+            if texts:
+                generation.refuse_lengths(lm, task.name, texts)
+            is_ours = bool(texts) and lm.generates_by_itself(texts)
             began = time.perf_counter()
             _answer(lm, task)
             seconds = time.perf_counter() - began
@@ -269,13 +278,21 @@ class Scorer:
         self, task: Prepared, protocol: ScoringProtocol, total: int, progress: OnProgress | None
     ) -> Iterator[tuple[SharingLM, ProgressCounter]]:
         """Yield the model for lm-eval, set up for `task`, and what counts its answers, `total` of them."""
-        with language_model(SharingLM, self.model, self.tokenizer, protocol.batch_size) as lm:
+        with self._lm(task, protocol.batch_size) as lm:
             counter = ProgressCounter(progress, total=total, step=lm.ranks.size)
             lm.set_cache_hook(CountingCacheHook(counter.count))
             lm.exact_batching = protocol.exact_batching
             lm.rows_left = self._rows_left.get((task.name, task.digest, protocol.batch_size))
             lm.checked_stack = self._stack
             yield lm, counter
+
+    @contextlib.contextmanager
+    def _lm(self, task: Prepared, batch_size: int) -> Iterator[SharingLM]:
+        """Yield the model for lm-eval; ScoringError where lm-eval cannot take it."""
+        with contextlib.ExitStack() as stack:
+            with errors_of_task(task.name, "lm-eval was given the model and its tokenizer"):
+                lm = stack.enter_context(language_model(SharingLM, self.model, self.tokenizer, batch_size))
+            yield lm
 
     def _program(self, plan: Plan, protocol: ScoringProtocol, *, fits: bool = False) -> Program:
         """Return the program of a plan, which is made, and thereby checked unless it `fits`, at its first use."""
@@ -316,6 +333,22 @@ class Scorer:
                 f"{task.name}: batches of {lm.batch_size} rows did not fit into memory, so they were halved, to "
                 f"{lm.rows_left} rows in the end; the numbers are the same up to rounding"
             ] += 1
+
+
+@contextlib.contextmanager
+def _scoring(task: Prepared, rows: int, counter: ProgressCounter) -> Iterator[None]:
+    """Score a task within the context: with its seed, without lm-eval's messages, and with painters' errors alone.
+
+    What the caller's own progress callback raises passes as it is.
+    """
+    with quiet(), seeded(task.seed), _explained_exhaustion(task, rows):
+        try:
+            with errors_of_task(task.name, "its requests were answered"):
+                yield
+        except ScoringError as error:
+            if counter.error is not None and error.__cause__ is counter.error:
+                raise counter.error from None
+            raise
 
 
 @contextlib.contextmanager

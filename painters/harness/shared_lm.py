@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from lm_eval.api.model import CacheHook
 
 from painters import _compat
 from painters.errors import first_line
@@ -50,23 +53,33 @@ class SharingLM(PaintersLM):
     """Called after each batch of windows of long texts with how many are answered, and about how many there are."""
     _windows: int = 0
     _all_windows: int = 0
+    cache_hook: CacheHook
+    """What is offered every answer."""
     _caught: list[Tokenised] | None = None
     """While requests are tokenised, what lm-eval made of them so far; otherwise None."""
 
     def batches(self, requests: Sequence[Any], *, exact: bool) -> LikelihoodBatches:
         """Return lm-eval's log-likelihood `requests` as batches of tokens, which serve any number of plans.
 
+        A request for the rolling log-likelihood of a text is one for each window of it, the context of which is as long
+        as the model's.
+
         With `exact` they are lm-eval's own, row by row. Otherwise common beginnings of requests stand once, a batch
         holds as many positions as lm-eval's largest, and answers differ by rounding. A model that cannot process such
         trees of tokens gets lm-eval's batches.
         """
-        tokenised = self._tokenised(requests)
+        tokenised, owners = self._tokenised(requests)
+        batches = self._batches(tokenised, exact=exact, in_order=owners is not None)
+        return dataclasses.replace(batches, owners=owners)
+
+    def _batches(self, tokenised: Sequence[Tokenised], *, exact: bool, in_order: bool) -> LikelihoodBatches:
+        """Return batches of tokenised requests; `in_order` is as in `as_lm_eval`."""
         if not exact and self._takes_trees(tokenised):
             for one_row in (True, False) if takes_groups(self.model) else (False,):
                 trees = self._trees(tokenised, one_row)
                 if trees.trial is None or self._agrees(tokenised, trees.trial):
                     return trees
-        return as_lm_eval(tokenised, self._limits)
+        return as_lm_eval(tokenised, self._limits, in_order=in_order)
 
     @property
     def _limits(self) -> BatchLimits:
@@ -79,8 +92,10 @@ class SharingLM(PaintersLM):
         requests: Sequence[Any],
         batches: LikelihoodBatches | None = None,
         kept: Kept | None = None,
-    ) -> dict[Plan, list[Answer]]:
+    ) -> dict[Plan, list[Any]]:
         """Return, for each distinct plan, the answers to `requests` in their order.
+
+        They are of the type `Answer`, or rolling log-likelihoods: the sums over the windows of each text.
 
         Where memory does not suffice, the batches are halved, and answers differ by rounding; `rows_left` is then the
         number of rows that fitted.
@@ -98,7 +113,8 @@ class SharingLM(PaintersLM):
         batches = self.batches(requests, exact=True) if batches is None else batches
         plans = Trie.of(plans).plans
         found_before = KeptLikelihoods(kept or Partials(None).scoring("", "", {}), plans)
-        by_plan: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(requests) for plan in plans}
+        owners = batches.owners or tuple(range(len(requests)))
+        by_plan: dict[Plan, list[Answer]] = {plan: [(0.0, False)] * len(owners) for plan in plans}
         for plan, answers in found_before.known.items():
             for index, answer in answers.items():
                 by_plan[plan][index] = answer
@@ -108,7 +124,7 @@ class SharingLM(PaintersLM):
                 for index, answer in pairs:
                     by_plan[plan][index] = answer
         self.rows_left = min((rows for _, rows in shares if rows is not None), default=None)
-        return by_plan
+        return by_plan if batches.owners is None else _summed(by_plan, owners, len(requests))
 
     def _own_share(
         self, plans: Sequence[Plan], requests: Sequence[Any], batches: LikelihoodBatches, kept: KeptLikelihoods
@@ -120,6 +136,9 @@ class SharingLM(PaintersLM):
             return Sharing(self.model, some, stack=self.checked_stack, checked=self.checked_stack is not None)
 
         answered: dict[Plan, list[tuple[int, Answer]]] = {plan: [] for plan in plans}
+        count = _AnswerCounter(self.cache_hook, requests, batches.owners)
+        if self.ranks.is_main:
+            count.empty_texts(len(plans))
         for part in batches.of(self.ranks):
             if not (lacking := kept.lacking(part.requests)):
                 continue
@@ -127,7 +146,7 @@ class SharingLM(PaintersLM):
             for plan, answers in self._answers_within_memory(sharing(lacking), batches, part):
                 for index, answer in answers:
                     found[plan].append((index, answer))
-                    self.cache_hook.add_partial("loglikelihood", requests[index].args, answer)
+                    count(plan, index, answer)
             for plan in lacking:
                 answered[plan] += found[plan]
             kept.add(found, part.requests, self.rows_left)
@@ -187,25 +206,35 @@ class SharingLM(PaintersLM):
         mixed = self.mixed_precision_dtype
         trees = attending_in_groups(self.model, batch.groups) if batch.groups else nullcontext()
         with torch.no_grad(), torch.autocast(self.device.type, dtype=mixed, enabled=mixed is not None), trees:
-            for plan, output in sharing.run(None if batch.exact else batch.scored, **batch.inputs):
+            # lm-eval lets the model fill a cache that nobody reads, which can change the last bits.
+            runs = sharing.run(None if batch.exact else batch.scored, fill_caches=batch.exact, **batch.inputs)
+            for plan, output in runs:
                 logits = output.logits[batch.scored] if batch.exact else output.logits[0]
                 del output
                 yield plan, batch.answers(logits, self.softmax_dtype)
 
-    def _tokenised(self, requests: Sequence[Any]) -> list[Tokenised]:
-        """Return the requests as lm-eval tokenises them."""
-        self._caught = []
+    def _tokenised(self, requests: Sequence[Any]) -> tuple[list[Tokenised], tuple[int, ...] | None]:
+        """Return the requests as lm-eval tokenises them, and of windows the index of the request of each."""
+        hook = self.cache_hook
+        self.cache_hook, self._caught = CacheHook(None), []
         try:
-            self.loglikelihood(requests, disable_tqdm=True)
-            return self._caught
+            if {request.request_type for request in requests} != {"loglikelihood_rolling"}:
+                self.loglikelihood(requests, disable_tqdm=True)
+                return self._caught, None
+            owners: list[int] = []
+            for index, request in enumerate(requests):
+                super().loglikelihood_rolling([request], disable_tqdm=True)
+                owners += [index] * (len(self._caught) - len(owners))
+            return self._caught, tuple(owners)
         finally:
-            self._caught = None
+            self.cache_hook, self._caught = hook, None
 
     def _loglikelihood_tokens(
         self, requests: list[Tokenised], disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[Answer]:
         """Answer tokenised requests as lm-eval does, or only keep them while `_tokenised` asks for them."""
         if self._caught is not None:
+            self.refuse_missing_prefix(requests)
             self._caught += requests
             return [(0.0, False)] * len(requests)
         if override_bs is None:
@@ -245,7 +274,7 @@ class SharingLM(PaintersLM):
         parameters = inspect.signature(self.model.forward).parameters
         config = text_config(self.model)
         windows = [size for name in WINDOWS if isinstance(size := getattr(config, name, None), int) and size > 0]
-        longest = max(len(context) + len(answer) for _, context, answer in tokenised)
+        longest = max((len(context) + len(answer) for _, context, answer in tokenised), default=0)
         return (
             {"input_ids", "attention_mask", "position_ids"} <= parameters.keys()
             and _compat.attention_implementation(config) in ("sdpa", "eager")
@@ -278,6 +307,41 @@ class SharingLM(PaintersLM):
             raise
         tolerance = HALF_TOLERANCE if self.model.dtype in (torch.float16, torch.bfloat16) else TOLERANCE
         return sum(abs(actual[index][0] - expected[index][0]) for index in indices) <= tolerance * len(indices)
+
+
+class _AnswerCounter:
+    """Offers each answer to the cache hook; that to a text of several windows when the last window is answered."""
+
+    def __init__(self, hook: CacheHook, requests: Sequence[Any], owners: Sequence[int] | None) -> None:
+        self._hook, self._requests, self._owners = hook, requests, owners
+        self._windows = Counter(owners or ())
+        self._left: dict[Plan, Counter[int]] = {}
+
+    def empty_texts(self, plans: int) -> None:
+        """Offer the answers of so many plans to texts of nothing, which have no window."""
+        for _ in range(plans * (len(self._requests) - len(self._windows)) if self._owners is not None else 0):
+            self._hook.add_partial("loglikelihood_rolling", (), 0.0)
+
+    def __call__(self, plan: Plan, index: int, answer: Answer) -> None:
+        if self._owners is None:
+            self._hook.add_partial("loglikelihood", self._requests[index].args, answer)
+            return
+        owner = self._owners[index]
+        left = self._left.setdefault(plan, self._windows.copy())
+        left[owner] -= 1
+        if not left[owner]:
+            self._hook.add_partial("loglikelihood_rolling", self._requests[owner].args, answer)
+
+
+def _summed(by_plan: dict[Plan, list[Answer]], owners: Sequence[int], count: int) -> dict[Plan, list[float]]:
+    """Return the sums of the log-likelihoods of the windows of each of `count` texts, added up in their order."""
+    sums = {}
+    for plan, answers in by_plan.items():
+        totals = [0.0] * count
+        for owner, (log_likelihood, _) in zip(owners, answers, strict=True):
+            totals[owner] += log_likelihood
+        sums[plan] = totals
+    return sums
 
 
 @dataclass(slots=True)

@@ -25,12 +25,13 @@ import torch
 from painters import _compat
 from painters import tasks as bundled_tasks
 from painters.documents import DocumentSelection
-from painters.errors import first_line
+from painters.errors import PaintersError, first_line
 from painters.experiment import Chat, ScoringProtocol
 from painters.harness.chat import chat_template
 from painters.harness.protocol import SEED, scoring_protocol
+from painters.memory import is_exhausted
 from painters.models.hub import patiently
-from painters.tasks import TaskError, TaskUnavailableError
+from painters.tasks import ScoringError, TaskError, TaskUnavailableError
 
 __all__ = ["Prepared", "errors_of_task", "prepare", "prepare_with", "quiet", "seeded"]
 
@@ -77,8 +78,12 @@ class Prepared:
 
     @property
     def is_scored_by_likelihood(self) -> bool:
-        """Whether all requests ask for the log-likelihood of an answer. Other tasks generate."""
-        return {request.request_type for request in self.requests} == {"loglikelihood"}
+        """Whether all requests ask for the log-likelihood of an answer, or all for that of a whole text.
+
+        Other tasks generate.
+        """
+        kinds = {request.request_type for request in self.requests}
+        return len(kinds) == 1 and kinds < {"loglikelihood", "loglikelihood_rolling"}
 
     @property
     def requests(self) -> list[Any]:
@@ -153,7 +158,9 @@ def prepare_with(
             prepared.setdefault(item.name, item)
         else:
             with quiet(), seeded(protocol.seed):
-                for name, task in _load(item).items():
+                with errors_of_task(item, "it was loaded"):
+                    loaded = _load(item)
+                for name, task in loaded.items():
                     prepared.setdefault(name, _build(name, task, protocol, tokenizer))
     return tuple(prepared.values())
 
@@ -232,11 +239,20 @@ def _index() -> Any:
 
 @contextlib.contextmanager
 def errors_of_task(name: str, when: str) -> Iterator[None]:
-    """Raise TaskError for whatever the task's own code raises; `when` says what it was doing."""
+    """Raise ScoringError for whatever the task's own code, lm-eval or transformers raise.
+
+    Painters' own errors pass, and so do those of memory that does not suffice, which others handle.
+
+    Args:
+        name: The name of the task.
+        when: What was being done.
+    """
     try:
         yield
     except Exception as error:
-        raise TaskError(f"task {name!r} raised {type(error).__name__} while {when}: {first_line(error)}") from error
+        if isinstance(error, PaintersError) or is_exhausted(error):
+            raise
+        raise ScoringError(f"task {name!r} raised {type(error).__name__} while {when}: {first_line(error)}") from error
 
 
 def _build(name: str, task: Any, protocol: ScoringProtocol, tokenizer: Any) -> Prepared:
@@ -244,12 +260,12 @@ def _build(name: str, task: Any, protocol: ScoringProtocol, tokenizer: Any) -> P
     notes: list[str] = []
     chat, refused = protocol.chat, f"{name}: the chat template takes no system's turn, so it was left out"
     template = chat_template(tokenizer, chat, partial(notes.append, refused))
-    shots = _shots(name, task, protocol.shots)
-    task.set_config("num_fewshot", shots)
-    # The sampler is one random stream over all documents: it starts anew here, and the prompts are built only
-    # once.
-    task.set_fewshot_seed(protocol.seed)
     with errors_of_task(name, "its prompts were built"):
+        shots = _shots(name, task, protocol.shots)
+        task.set_config("num_fewshot", shots)
+        # The sampler is one random stream over all documents: it starts anew here, and the prompts are built only
+        # once.
+        task.set_fewshot_seed(protocol.seed)
         chosen, sample_seed, note = _chosen(name, task, protocol.selection)
         if chat is None:
             task.build_all_requests(**chosen)
@@ -257,16 +273,16 @@ def _build(name: str, task: Any, protocol: ScoringProtocol, tokenizer: Any) -> P
             options = chat.model_dump() | {"apply_chat_template": template is not None, "chat_template": template}
             task.build_all_requests(**chosen, **options)
         indexed_documents = tuple(task.doc_iterator(**chosen))
-    documents = {request.doc_id: request.doc for request in task.instances}
-    version = task.VERSION
+        documents = {request.doc_id: request.doc for request in task.instances}
+        chance, digest, version = _chance(task, list(documents.values())), _digest(task), task.VERSION
     return Prepared(
         name=name,
         version=None if version is None else str(version),
         shots=shots,
         seed=protocol.seed,
         documents=len(documents),
-        chance=_chance(task, list(documents.values())),
-        digest=_digest(task),
+        chance=chance,
+        digest=digest,
         task=task,
         selection=protocol.selection,
         sample_seed=sample_seed,

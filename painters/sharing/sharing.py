@@ -7,12 +7,14 @@ it gets the stream that leaves the plan. The streams come from a walk through th
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from painters.engine import Program, identity
 from painters.engine.merges import MERGES
@@ -26,6 +28,10 @@ __all__ = ["Sharing"]
 
 _PER_LAYER: Final = ("output_hidden_states", "output_attentions", "output_router_logits")
 """The options of a forward, and of a configuration, by which a model returns outputs of single layers."""
+
+
+class _NoCopyError(Exception):
+    """Layers were given a cache that is none of transformers' own."""
 
 
 class Sharing:
@@ -86,8 +92,12 @@ class Sharing:
         self._identity = identity(self._stack)
         takes_cache = "use_cache" in inspect.signature(self._model.forward).parameters
         self._defaults = {"use_cache": False} if takes_cache else {}
+        self._copies_caches = True
+        """Whether no cache was met yet that cannot be copied."""
 
-    def run(self, positions: tuple[Tensor, Tensor] | None = None, **inputs: Any) -> Iterator[tuple[Plan, Any]]:
+    def run(
+        self, positions: tuple[Tensor, Tensor] | None = None, *, fill_caches: bool = False, **inputs: Any
+    ) -> Iterator[tuple[Plan, Any]]:
         """Run the plans on one batch and yield each with its output, bitwise as within `painters.surgery`.
 
         The plans come in the order of the walk. Between them the streams are kept that later plans need
@@ -97,6 +107,9 @@ class Sharing:
         Args:
             positions: Where the output head is applied: the rows and the columns, two vectors of the same length. The
                 logits are then [1, positions, vocabulary], equal to those of the whole batch up to rounding.
+            fill_caches: Whether the model makes a cache unless its configuration says otherwise, as in a plain call.
+                Each layer run then fills an empty copy that nobody reads: some attention (eager) gives other last bits
+                with a cache than without. A model whose cache cannot be copied runs without one.
             **inputs: The inputs of the model's forward, by name, without a cache.
 
         Yields:
@@ -105,15 +118,20 @@ class Sharing:
         Raises:
             SurgeryError: If the model is in training mode, is given a cache, or is asked for outputs of single layers.
         """
-        inputs = self._defaults | inputs
+        fill_caches = fill_caches and not self._stack.own_state and self._copies_caches
+        inputs = inputs if fill_caches else self._defaults | inputs
         self._refuse(inputs)
+        if fill_caches and any(isinstance(value, Cache) for value in inputs.values()):
+            raise SurgeryError(f"{self._stack.name} was given a cache, and plans that share their runs fill their own")
         walk: Iterator[tuple[Plan, Tensor]] | None = None
         started: list[Plan] = []  # in the order of the walk, the plan of this forward last
 
         def execute(recording: Recording) -> Tensor:
             nonlocal walk
             if walk is None:
-                walk = self._walk(recording)
+                if fill_caches and recording.foreign_cache is not None:
+                    raise _NoCopyError
+                walk = self._walk(recording, fill_caches)
             if len(started) > done:
                 raise SurgeryError(f"{self._stack.name} runs its layers twice in a forward: plans cannot share it")
             plan, stream = next(walk)
@@ -126,20 +144,29 @@ class Sharing:
                 recorded(self._model, self._stack, execute),
                 self._head_at(positions),
             ):
-                output = self._model(**inputs)
+                try:
+                    output = self._model(**inputs)
+                except _NoCopyError:
+                    self._copies_caches = False
+                    output = None
+            if output is None:
+                yield from self.run(positions, **self._defaults, **inputs)
+                return
             yield started[done], output
             del output
 
-    def _walk(self, recording: Recording) -> Iterator[tuple[Plan, Tensor]]:
+    def _walk(self, recording: Recording, fill_caches: bool) -> Iterator[tuple[Plan, Tensor]]:
         """Yield each plan with the stream that leaves it, from what was recorded of the first plan's forward."""
-        if recording.cache is not None:
+        if recording.cache is not None and not fill_caches:
             raise SurgeryError(
                 f"{self._stack.name} was given a cache, and plans that share their runs keep no keys and values: "
                 "pass use_cache=False"
             )
 
         def run(layer: Layer, stream: Tensor) -> Tensor:
-            return recording.run(layer.index, stream, layer.half)
+            # The cache of the recording stays empty, and each run fills a copy: no layer sees what another one wrote.
+            cache = None if recording.cache is None else copy.deepcopy(recording.cache)
+            return recording.run(layer.index, stream, layer.half, cache)
 
         def merge(how: Merge, stream: Tensor, members: Iterator[Tensor]) -> Tensor:
             return MERGES[how](stream, members)

@@ -67,7 +67,7 @@ class Forecast:
         plans: Distinct plans of all cells.
         total: The cost of the missing cells.
         experiments: Name and cost of each experiment by itself, where there are several.
-        kinds: Kind and cost of the missing cells: log-likelihoods, generation, or the protocol of a tuning.
+        kinds: Kind and cost of the missing cells: log-likelihoods, generation, the protocol of a tuning, "not known".
         by_basis: Number of missing cells by what their hours are estimated from: records, bundled or parameters.
         unknown: Models and tasks of the cells that cannot be estimated.
         tflops: The device's peak that was assumed.

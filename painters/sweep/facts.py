@@ -18,7 +18,7 @@ from painters.experiment import Cell
 from painters.models import bundled
 from painters.results import Record
 from painters.sweep.eta import passes
-from painters.tasks import TaskError
+from painters.sweep.output_types import lm_eval_output_type, output_type
 
 TFLOPS = 312.0
 """The device's peak that an estimate assumes: an A100's, dense, in half precision."""
@@ -31,6 +31,9 @@ FORMULA = (
     "+ generated tokens x seconds of a decoding step / batch size); training counts three forwards a document and epoch"
 )
 """How an estimate is made, in words."""
+
+
+_LIKELIHOODS = ("loglikelihood", "loglikelihood_rolling", "multiple_choice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +125,20 @@ def _config(model: str) -> dict[str, Any]:
 def request_kind(cell: Cell) -> str:
     """Return what the cell needs of a model: log-likelihoods, generation, or an encoder's protocol.
 
-    A task that is not known counts as "generation", whose plans share nothing.
+    A task is looked up among the facts, the bundled ones and the YAML files of lm-eval. Of one that is in none, as
+    where code makes it, the kind is "not known"; its plans are taken to share nothing.
     """
     if cell.tuning is not None:
         return cell.tuning.protocol
     if cell.task in TASKS:
         return "generation" if TASKS[cell.task].generated else "log-likelihoods"
     path = Path(cell.source) if cell.source else tasks.bundled().get(cell.task)
-    is_likelihood = path is not None and _output_type(path) in ("loglikelihood", "multiple_choice")
-    return "log-likelihoods" if is_likelihood else "generation"
+    found = (
+        lm_eval_output_type(path.name if path else cell.task) if path is None or path.is_dir() else output_type(path)
+    )
+    if found is None:
+        return "not known"
+    return "log-likelihoods" if found in _LIKELIHOODS else "generation"
 
 
 class Documents:
@@ -180,12 +188,3 @@ def _lines(path: Path) -> int | None:
         return None
     with path.open("rb") as file:
         return sum(1 for line in file if line.strip())
-
-
-@functools.lru_cache(maxsize=64)
-def _output_type(path: Path) -> str | None:
-    """Return lm-eval's output type of the task in this YAML file; None where it cannot be read."""
-    try:
-        return tasks.output_type(path)
-    except TaskError:
-        return None

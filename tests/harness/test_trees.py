@@ -82,7 +82,7 @@ def test_every_architecture(architecture: str, attention: str | None) -> None:
     requests = [SimpleNamespace(args=None) for _ in tokenised]
     plans = [Plan.identity(7), variants.skip(num_layers=7, start=1), variants.parallel(num_layers=7, start=1, loops=2)]
     with language_model(SharingLM, model, tokenizer(), 4) as lm:
-        lm._tokenised = lambda _: tokenised
+        lm._tokenised = lambda _: (tokenised, None)
         batches = lm.batches(requests, exact=False)
         assert batches.exact == (architecture in SLIDING)
         expected = lm.log_likelihoods(plans, requests)

@@ -367,7 +367,7 @@ def test_records_state_what_was_drawn() -> None:
     [first] = measure(model, TEXTS, modes=["token"], limit=2, **SHARED)
     assert (drawn.documents, drawn.sample_seed) == (2, 3)
     assert SimilarityRecord.model_validate_json(drawn.model_dump_json()) == drawn
-    assert not {"sample_seed", "asked"} & first.model_dump().keys()  # keys and files of older records stay as they were
+    assert not {"sample_seed", "asked"} & first.model_dump().keys()  # as in older records
     model_record = {"model": "m", "inputs": "texts", "weights": None}
     question = Question(
         Model(name="m"), "texts", "token", DocumentSelection(sample=2, seed=3), drawn.batch_size, "auto"

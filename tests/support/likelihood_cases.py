@@ -31,4 +31,4 @@ def fields(records: list[Any]) -> dict[Any, dict[str, Any]]:
 
 
 def ask(*pairs: tuple[str, str]) -> list[Any]:
-    return [SimpleNamespace(args=pair) for pair in pairs]
+    return [SimpleNamespace(args=pair, request_type="loglikelihood") for pair in pairs]
