@@ -32,9 +32,9 @@ class _Comparison(NamedTuple):
 
 
 def comparison(record: Record, intact: Record | None) -> dict[str, Any]:
-    """Return the interval of a difference, its discordant documents, and why they are too few.
+    """Return the 95 % interval of a difference, its discordant documents, and why they are too few.
 
-    The interval is a bootstrap's. What cannot be computed is None.
+    What cannot be computed is None. The intact model does not differ from itself: its interval is 0 to 0.
 
     Args:
         record: A plan's record.
@@ -43,7 +43,8 @@ def comparison(record: Record, intact: Record | None) -> dict[str, Any]:
     compared = _compare(record, intact)
     if compared is None:
         return {"interval": None, "documents_apart": None, "too_few": None}
-    interval = scoring.paired_interval(*compared.outcomes, record.aggregation)
+    same = intact is not None and record.plan == intact.plan
+    interval = (0.0, 0.0) if same else scoring.paired_interval(*compared.outcomes, record.aggregation)
     return {"interval": interval, "documents_apart": compared.discordant, "too_few": compared.too_few}
 
 

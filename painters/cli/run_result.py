@@ -16,6 +16,7 @@ from painters import results
 from painters.cli import remarks
 from painters.plan import Plan
 from painters.results import Record, scoring
+from painters.results.intervals import interval
 from painters.results.shares import is_share
 
 if TYPE_CHECKING:
@@ -80,7 +81,17 @@ class RunResult:
         """Return everything in the table and under it, numbers unrounded; missing numbers are None."""
         columns = (
             *("task", "metric", "primary", "documents", "shots", "chance"),
-            *("intact", "value", "stderr", "difference", "difference_stderr", "normalised", "not_finite"),
+            *(
+                "intact",
+                "value",
+                "stderr",
+                "low",
+                "high",
+                "difference",
+                "difference_stderr",
+                "normalised",
+                "not_finite",
+            ),
         )
         of_plan, intact = self._of_plan, self._intact
         rows = [
@@ -123,15 +134,18 @@ class RunResult:
         for row in self.frame.itertuples():
             if not row.primary and not all_metrics:
                 continue
-            base = intact.get((row.task, row.metric))
+            base, record = intact.get((row.task, row.metric)), of_plan[row.task, row.metric]
             scale = 100.0 if self._is_share(row.task, row.metric) else 1.0
             table.add_row(
                 row.task if row.primary else "",
                 row.metric,
                 _number(row.chance, None, scale),
-                _number(row.intact, base.stderr if base else None, scale) + _mark(base),
-                _number(row.value, row.stderr, scale) + _mark(of_plan[row.task, row.metric]),
-                _number(row.difference, row.difference_stderr, scale, signed=True),
+                _number(row.intact, base.stderr if base else None, scale, interval(base) if base else None)
+                + _mark(base),
+                _number(row.value, row.stderr, scale, interval(record)) + _mark(record),
+                _number(
+                    row.difference, row.difference_stderr, scale, _interval_of_difference(record, base), signed=True
+                ),
                 f"{row.normalised:.2f}" if _is_number(row.normalised) else "–",
                 style=None if row.primary else "dim",
             )
@@ -167,9 +181,11 @@ class RunResult:
         shown = [record for record in self.records if record.primary or all_metrics]
         others = sorted({record.metric for record in shown if not self._is_share(record.task, record.metric)})
         unit = "Per cent" if not others else f"Per cent, but {', '.join(others)} as measured,"
+        certain = any(record.stderr == 0 for record in shown) or bool((self.frame["difference_stderr"] == 0).any())
         legend = (
             f"{unit} ± standard error; differences are paired by document.\n"
-            "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
+            + ("In brackets: the 95 % limit, where all documents agree.\n" if certain else "")
+            + "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
         )
         notes = [Text(note) for note in (*self.notes, *remarks.not_finite(self.records))]
         if few := list(remarks.too_few(shown)):
@@ -193,10 +209,34 @@ def _mark(record: Record | None) -> str:
     return remarks.MARK if record is not None and record.not_finite else ""
 
 
-def _number(value: Any, error: Any, scale: float, signed: bool = False) -> str:
-    """Return `value` times `scale` as text, with its standard error where there is one; a dash for none."""
+def _interval_of_difference(record: Record, base: Record | None) -> tuple[float, float] | None:
+    """Return the 95 % interval of a difference; None where the two are of the same plan, or cannot be compared."""
+    if base is None or record.plan == base.plan:
+        return None
+    limits: tuple[float, float] | None = remarks.comparison(record, base)["interval"]
+    return limits
+
+
+def _number(
+    value: Any, error: Any, scale: float, limits: tuple[float, float] | None = None, *, signed: bool = False
+) -> str:
+    """Return `value` times `scale` as text, with its standard error where there is one; a dash for none.
+
+    A standard error of zero says nothing of how far the score may be off: the limits of the interval stand in its place.
+    """
     if not _is_number(value):
         return "–"
     digits = 1 if scale != 1.0 or abs(value) >= 10 else 2 if abs(value) >= 1 else 3
-    text = f"{scale * value:+.{digits}f}" if signed else f"{scale * value:.{digits}f}"
-    return f"{text} ± {scale * error:.{digits}f}" if _is_number(error) else text
+    sign = "+" if signed else ""
+    text = f"{scale * value:{sign}.{digits}f}"
+    if not _is_number(error):
+        return text
+    if error > 0 or limits is None:
+        return f"{text} ± {scale * error:.{digits}f}" if error > 0 or signed else text
+    low, high = (f"{scale * limit:{sign}.{digits}f}" for limit in limits)
+    whole = f"{scale * value:{sign}.0f}"
+    if limits[0] == value:
+        return f"{whole} (≤{high})"
+    if limits[1] == value:
+        return f"{whole} (≥{low})"
+    return f"{text} (±{high.lstrip('+')})" if value == 0 else f"{text} ({low} to {high})"

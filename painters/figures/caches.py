@@ -72,7 +72,7 @@ def caches(data: Data) -> Drawing:
         "In the table, change, change_low and change_high are the averaged score minus the exact one, paired by "
         "document.",
         records_note(scores, [task]),
-        bands_note([scores]),
+        bands_note([scores], are_computed=False),
     ]
     return Drawing(figure, rows, COLUMNS, about, missing)
 
@@ -91,12 +91,14 @@ def _lines(scores: ScoreTable, task: str) -> tuple[Lines, list[dict[str, Any]], 
                 missing.append(f"{SERIES[loops]}, {kv} cache, M = {width}")
                 continue
             lines[loops, kv].append((width, score))
-            exact = scores.raw(task, plan) if kv == "averaged" else None
+            exact = scores.find(task, plan)
+            averaged = scores.find(task, plan, kv) or exact
+            change = scores.difference(averaged, exact) if kv == "averaged" and averaged and exact else None
             rows.append(
                 {"model": scores.name, "task": task, "series": SERIES[loops], "kv": kv, "start": start}
                 | {"affected": width, "plan": str(plan)}
                 | estimate_columns(score, "score", "low", "high")
-                | estimate_columns(score - exact if exact else None, "change", "change_low", "change_high")
+                | estimate_columns(change, "change", "change_low", "change_high")
             )
     return lines, rows, missing
 

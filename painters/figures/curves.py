@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from painters import variants
-from painters.figures.bands import Estimate, mean, median, over_seeds
+from painters.figures.bands import Estimate, mean, median
 from painters.figures.data import Data
-from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
+from painters.figures.output import Drawing, band_of, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
 from painters.figures.style import (
     BLACK,
@@ -37,43 +37,41 @@ SEEDS = range(10)
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A way to run the window. Several plans are seeds of one.
+    """A way to run the window.
 
     Attributes:
         label: What legends call it.
         title: What titles call it.
-        plans: A function (layers, start) -> plans.
+        variant: The name of the variant that builds its plans.
+        params: The variant's parameters besides the window.
+        seeds: The seeds, each with a plan of its own; none for a variant without one.
     """
 
     label: str
     title: str
-    plans: Callable[[int, int], Sequence[Plan]]
+    variant: str
+    params: Mapping[str, int] = field(default_factory=dict)
+    seeds: Sequence[int] = ()
 
-
-def _one(name: str, **params: int) -> Callable[[int, int], Sequence[Plan]]:
-    """Return the function of a Series with one plan: the variant `name` with these parameters."""
-    return lambda layers, start: [variants.build(name, layers, start=start, **params)]
+    def plans(self, layers: int, start: int) -> list[Plan]:
+        """Return the plan of this window, or the plan of each seed."""
+        by_seed: list[dict[str, int]] = [{"seed": seed} for seed in self.seeds] or [{}]
+        return [variants.build(self.variant, layers, start=start, **self.params, **seed) for seed in by_seed]
 
 
 SERIES: Mapping[str, Series] = MappingProxyType(
     {
-        "skip": Series("skip", "middle layers skipped", _one("skip")),
-        "middle-repeat": Series("middle repeat", "the middle layer repeated", _one("middle-repeat")),
-        "reverse": Series("reverse", "middle layers in reverse", _one("reverse")),
-        "shuffle": Series(
-            "shuffle",
-            "middle layers shuffled",
-            lambda layers, start: [variants.shuffle(num_layers=layers, start=start, seed=seed) for seed in SEEDS],
-        ),
-        "parallel": Series("parallel", "middle layers in parallel", _one("parallel")),
-        "parallel-3": Series("looped parallel ×3", "middle layers in parallel ×3", _one("parallel", loops=3)),
+        "skip": Series("skip", "middle layers skipped", "skip"),
+        "middle-repeat": Series("middle repeat", "the middle layer repeated", "middle-repeat"),
+        "reverse": Series("reverse", "middle layers in reverse", "reverse"),
+        "shuffle": Series("shuffle", "middle layers shuffled", "shuffle", seeds=SEEDS),
+        "parallel": Series("parallel", "middle layers in parallel", "parallel", {"loops": 1}),
+        "parallel-3": Series("looped parallel ×3", "middle layers in parallel ×3", "parallel", {"loops": 3}),
     }
 )
 """Name -> series, in the order of figure 11's legend."""
 
-COLUMNS = (
-    "panel model tuning series task start affected plan seeds score score_low score_high normalised low high".split()
-)
+COLUMNS = "panel model tuning series task start affected plan seeds score score_low score_high normalised low high band".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +106,18 @@ def curves(scores: ScoreTable, name: str) -> Curves:
     """Collect the points of the series `name`.
 
     The aggregate over tasks is the median of normalised scores for a decoder, and the mean of raw scores for an
-    encoder. Widths at which a task has no record have no aggregate.
+    encoder. Widths at which a task has no record have no aggregate. A series that was not asked for has no points,
+    although some of its plans may be those of other variants.
     """
     tasks = scores.tasks if scores.is_encoder else scores.comparable
     by_task: dict[str, list[CurvePoint]] = {task: [] for task in tasks}
     joined: list[CurvePoint] = []
     absent: dict[tuple[str, str], list[int]] = {}
-    used_seeds = seeds(scores) if name == "shuffle" else [0]
+    used_seeds, asked = seeds(scores) if name == "shuffle" else [0], _was_asked(scores, name)
     for start in reversed(variants.windows(scores.num_layers)):
         plans_by_seed = SERIES[name].plans(scores.num_layers, start)
-        plans = [plans_by_seed[seed] for seed in used_seeds]
-        points = {task: point for task in tasks if (point := _point(scores, task, plans, start))}
+        plans = {seed: plans_by_seed[seed] for seed in used_seeds}
+        points = {task: point for task in tasks if asked and (point := _point(scores, task, plans, start))}
         width = len(variants.window(scores.num_layers, start))
         for task in tasks:
             if task not in points:
@@ -134,6 +133,17 @@ def curves(scores: ScoreTable, name: str) -> Curves:
     return Curves(by_task, joined, [f"{label}: {missing}" for missing in _grouped(absent, len(tasks))])
 
 
+def _was_asked(scores: ScoreTable, name: str) -> bool:
+    """Return whether the series `name` was asked for over any window of more than one layer."""
+    series = SERIES[name]
+    return any(
+        scores.was_asked(plan, series.variant, **series.params)
+        for start in variants.windows(scores.num_layers)
+        if len(variants.window(scores.num_layers, start)) > 1
+        for plan in series.plans(scores.num_layers, start)
+    )
+
+
 def seeds(scores: ScoreTable) -> list[int]:
     """Return the seeds of shuffle for which the widest window has a record, or all seeds where there are none.
 
@@ -141,7 +151,7 @@ def seeds(scores: ScoreTable) -> list[int]:
     """
     widest = variants.windows(scores.num_layers)[0]
     plans = SERIES["shuffle"].plans(scores.num_layers, widest)
-    used = [seed for seed, plan in zip(SEEDS, plans, strict=True) if any(scores.find(t, plan) for t in scores.tasks)]
+    used = [seed for seed, plan in zip(SEEDS, plans, strict=True) if scores.was_asked(plan, "shuffle")]
     return used or list(SEEDS)
 
 
@@ -159,19 +169,18 @@ def _grouped(absent: Mapping[tuple[str, str], Sequence[int]], count: int) -> lis
     ]
 
 
-def _point(scores: ScoreTable, task: str, plans: Sequence[Plan], start: int) -> CurvePoint | None:
-    """Return the mean over `plans` (seeds of one variant) as a point; None where none of them has a record."""
-    raw = [estimate for plan in plans if (estimate := scores.raw(task, plan))]
-    if not raw:
+def _point(scores: ScoreTable, task: str, plans: Mapping[int, Plan], start: int) -> CurvePoint | None:
+    """Return the mean over `plans` (seed -> plan of one variant) as a point; None where none of them has a record."""
+    raw = scores.over_orders(task, plans, start)
+    if raw is None:
         return None
-    scaled = [estimate for plan in plans if (estimate := scores.scaled(task, plan))]
     return CurvePoint(
         start,
         len(variants.window(scores.num_layers, start)),
-        str(plans[0]) if len(plans) == 1 else f"{len(plans)} orders",
-        len(raw),
-        over_seeds(raw, start),
-        over_seeds(scaled, start) if len(scaled) == len(raw) else None,
+        str(next(iter(plans.values()))) if len(plans) == 1 else f"{len(plans)} orders",
+        sum(scores.find(task, plan) is not None for plan in plans.values()),
+        raw,
+        scores.normalise(task, raw),
     )
 
 
@@ -220,7 +229,7 @@ def _panels(data: Data, names: Sequence[str], paint: Painter) -> Drawing:
             for panel in axes:
                 legend_below(panel, 2)
     rows = [row for scores, by_name in shown for name, curve in by_name.items() for row in _rows(scores, name, curve)]
-    return Drawing(figure, rows, COLUMNS, _about(shown, is_random="shuffle" in names), _missing(data, shown))
+    return Drawing(figure, rows, COLUMNS, _about(shown, is_random=_shows_shuffle(shown)), _missing(data, shown))
 
 
 def _about(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]], *, is_random: bool) -> list[str]:
@@ -230,10 +239,24 @@ def _about(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]], *, is_rando
         about += [_scale_note(scores), records_note(scores, scores.tasks if scores.is_encoder else scores.comparable)]
         about += _beyond_note(scores, by_name)
     if is_random:
-        by_panel = "; ".join(f"{scores.tuning or 'decoder'} {short(seeds(scores), 20)}" for scores, _ in shown)
-        about.append(f"Shuffle is the mean over seeds, which the draws sample too: {by_panel}.")
-    about.append(bands_note([scores for scores, _ in shown], "seeds and documents" if is_random else "documents"))
+        by_panel = {
+            scores.tuning or "decoder": seeds(scores)
+            for scores, by_name in shown
+            if _shows_shuffle([(scores, by_name)])
+        }
+        listed = "; ".join(f"{panel} {short(used, 20)}" for panel, used in by_panel.items())
+        about.append(f"Shuffle is the mean over the orders of seeds: {listed}.")
+        if single := [panel for panel, used in by_panel.items() if len(used) == 1]:
+            about.append(
+                f"One order only ({', '.join(single)}): its band is that of documents, and says nothing of other orders."
+            )
+    about.append(bands_note([scores for scores, _ in shown], has_orders=is_random))
     return about
+
+
+def _shows_shuffle(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]]) -> bool:
+    """Return whether one of the panels has points of shuffle."""
+    return any(any(by_name["shuffle"].tasks.values()) for _, by_name in shown if "shuffle" in by_name)
 
 
 def _has_wide_window(curve: Curves) -> bool:
@@ -294,6 +317,7 @@ def _rows(scores: ScoreTable, name: str, curve: Curves) -> list[dict[str, Any]]:
                 | {"plan": point.plan, "seeds": point.seeds}
                 | estimate_columns(raw, "score", "score_low", "score_high")
                 | estimate_columns(scaled, "normalised", "low", "high")
+                | band_of(scaled or raw)
             )
     if scores.is_encoder:
         levels = {"intact": scores.intact_mean, "chance": scores.chance_mean}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from painters.figures.bands import Estimate, median
+from painters.figures.bands import ROUNDING, Estimate, median
 from painters.figures.data import Data
 from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
@@ -131,12 +131,11 @@ def _spots(scores: ScoreTable) -> tuple[list[Spot], int]:
 
 
 def _with_front(spots: Sequence[Spot]) -> list[Spot]:
-    """Mark the Pareto front of sorted spots: those that score more than every spot before them."""
-    best, marked = float("-inf"), []
+    """Mark the Pareto front of spots sorted by depth: all than which none of the same or smaller depth scores more."""
+    best: dict[int, float] = {}
     for spot in spots:
-        marked.append(replace(spot, front=spot.score.value > best))
-        best = max(best, spot.score.value)
-    return marked
+        best[spot.depth] = max(spot.score.value, *best.values()) if best else spot.score.value
+    return [replace(spot, front=spot.score.value >= best[spot.depth] - ROUNDING) for spot in spots]
 
 
 def _kinds(scores: ScoreTable) -> dict[str, str]:

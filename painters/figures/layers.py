@@ -14,6 +14,7 @@ from painters.figures.style import (
     BLUE,
     ORANGE,
     canvas,
+    hollow,
     line,
     reference,
     shared_legend,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 LABELS = {"skip-layer": "layer skipped", "swap": "layer swapped with the next"}
 LOOKS = {"skip-layer": (BLUE, "-", "o"), "swap": (ORANGE, (0, (5, 1.5)), "s")}
-COLUMNS = "model task series layer plan score low high".split()
+COLUMNS = "model task series layer plan score low high difference difference_low difference_high".split()
 ZOOMED = "the same, near the intact model"
 MOST_ZOOMED = 0.5
 """Largest part of the axis that is worth a panel of its own."""
@@ -38,7 +39,7 @@ Lines = dict[str, dict[int, Estimate]]
 
 
 def single_layers(data: Data) -> Drawing:
-    """Draw accuracy on LAMBADA against the layer; bands are those of the difference from the intact model."""
+    """Draw accuracy on LAMBADA against the layer; points that may equal the intact model are hollow."""
     scores = data.decoder
     task = scores.task_like("lambada") if scores else None
     if scores is None or task is None:
@@ -50,11 +51,14 @@ def single_layers(data: Data) -> Drawing:
     record = scores.find(task, scores.identity)
     chance = record.chance if record else None
     levels = {"intact": intact.value if intact else None, "chance": chance}
+    unclear = {name: _unclear(scores, task, name, points) for name, points in lines.items()}
     zoom = _zoom(lines, levels)
     with styled():
         figure, axes = canvas(2 if zoom else 1, 4.9, width=6.4 if zoom else 7.4)
         for panel, limits in zip(axes, (None, zoom), strict=False):
             _paint(panel, lines, levels, limits)
+            for name, points in unclear.items():
+                hollow(panel, points, LOOKS[name])
             whole_ticks(panel, range(scores.num_layers), most=12)
             panel.set(xlabel="layer (index from 0)", ylabel=f"{task}, accuracy")
             titled(panel, *((scores.name, "one layer skipped or swapped") if limits is None else (ZOOMED,)))
@@ -63,10 +67,12 @@ def single_layers(data: Data) -> Drawing:
         "x: the layer that is left out, or exchanged with the one after it. y: accuracy. The dashed line is the intact "
         "model.",
         *(["Right: the same points, without those far below the intact model."] if zoom else []),
-        "Bands are those of the paired difference from the intact model, drawn around the score. Where a band does not "
-        "touch the line, the choice of documents does not explain the difference.",
+        "Hollow points: the 95 % interval of the difference from the intact model, paired by document, holds zero, so "
+        "that the choice of documents may explain the difference. In the table it is difference_low to "
+        "difference_high. A band is that of the score alone, so it may touch the line of the intact model where the "
+        "paired difference is clear.",
         records_note(scores, [task]),
-        bands_note([scores]),
+        bands_note([scores], are_computed=False),
     ]
     return Drawing(figure, _rows(scores, task, lines, intact), COLUMNS, about, _missing(scores, lines, intact))
 
@@ -112,14 +118,31 @@ def _zoom(lines: Lines, levels: Mapping[str, float | None]) -> tuple[float, floa
 
 
 def _points(scores: ScoreTable, task: str, name: str) -> dict[int, Estimate]:
-    """Return layer -> score, with the band of its difference from the intact model (no band where that is missing)."""
+    """Return layer -> score."""
     points: dict[int, Estimate] = {}
-    intact = scores.raw(task, scores.identity)
-    for layer in _layers(scores, name):
-        score = scores.raw(task, variants.build(name, scores.num_layers, layer=layer))
-        if score is not None:
-            points[layer] = (score - intact).shifted(intact.value) if intact else Estimate(score.value)
+    plans = {layer: variants.build(name, scores.num_layers, layer=layer) for layer in _layers(scores, name)}
+    if not any(scores.was_asked(plan, name) for plan in plans.values()):
+        return points
+    for layer, plan in plans.items():
+        if score := scores.raw(task, plan):
+            points[layer] = score
     return points
+
+
+def _difference(scores: ScoreTable, task: str, plan: str) -> Estimate | None:
+    """Return the difference of the plan from the intact model; None where that is missing."""
+    record, intact = scores.find(task, plan), scores.find(task, scores.identity)
+    return scores.difference(record, intact) if record and intact else None
+
+
+def _unclear(scores: ScoreTable, task: str, name: str, points: dict[int, Estimate]) -> list[tuple[int, float]]:
+    """Return (layer, score) of the points whose difference from the intact model may be zero."""
+    unclear = []
+    for layer, estimate in points.items():
+        difference = _difference(scores, task, str(variants.build(name, scores.num_layers, layer=layer)))
+        if difference and difference.band and difference.band[0] <= 0 <= difference.band[1]:
+            unclear.append((layer, estimate.value))
+    return unclear
 
 
 def _layers(scores: ScoreTable, name: str) -> range:
@@ -134,10 +157,15 @@ def _rows(scores: ScoreTable, task: str, lines: Lines, intact: Estimate | None) 
         for layer, estimate in points.items():
             plan = str(variants.build(name, scores.num_layers, layer=layer))
             shared = {"model": scores.name, "task": task, "series": name, "layer": layer, "plan": plan}
-            rows.append(shared | estimate_columns(estimate, "score", "low", "high"))
+            difference = _difference(scores, task, plan)
+            rows.append(
+                shared
+                | estimate_columns(estimate, "score", "low", "high")
+                | estimate_columns(difference, "difference", "difference_low", "difference_high")
+            )
     if intact:
         shared = {"model": scores.name, "task": task, "series": "intact", "plan": scores.identity}
-        rows.append(shared | {"score": intact.value})
+        rows.append(shared | estimate_columns(intact, "score", "low", "high"))
     return rows
 
 
@@ -148,4 +176,4 @@ def _missing(scores: ScoreTable, lines: Lines, intact: Estimate | None) -> list[
         for name, points in lines.items()
         if (absent := sorted(set(_layers(scores, name)) - set(points)))
     ]
-    return missing if intact else [*missing, "the intact model, and with it the bands"]
+    return missing if intact else [*missing, "the intact model, and with it the differences"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from painters import variants
-from painters.figures.bands import Estimate, median
+from painters.figures.bands import ROUNDING, Estimate, median
 from painters.figures.data import Data
 from painters.figures.output import Drawing, bands_note, estimate_columns, records_note, short
 from painters.figures.score_table import NothingToDraw, ScoreTable
@@ -75,25 +75,32 @@ def _medians(scores: ScoreTable) -> dict[tuple[int, int], Estimate]:
     """Return (width, loops) -> median over the tasks, for plans that were scored on all tasks."""
     most = max([3, *(int((record.params or {}).get("loops", 1)) for record in scores.records)])
     medians: dict[tuple[int, int], Estimate] = {}
+    asked = False
     for start in variants.windows(scores.num_layers):
         width = len(variants.window(scores.num_layers, start))
         for count in range(1, most + 1):
             plan = variants.parallel(num_layers=scores.num_layers, start=start, loops=count)
+            asked = asked or (count > 1 and scores.was_asked(plan, "parallel", loops=count))
             scaled = [score for task in scores.comparable if (score := scores.scaled(task, plan))]
             if scaled and len(scaled) == len(scores.comparable):
                 medians[width, count] = median(scaled)
-    return medians
+    return medians if asked else {}
 
 
 def _best(column: dict[int, Estimate]) -> BestLoops:
     """Return the best loop count of one width, the smallest of equal ones."""
     counts = sorted(column)
-    best = max(counts, key=lambda count: (column[count].value, -count))
+    highest = max(estimate.value for estimate in column.values())
+    best = min(count for count in counts if column[count].value >= highest - ROUNDING)
     samples = [column[count].samples for count in counts]
     known = [sample for sample in samples if sample is not None]
-    if len(known) < len(counts) or np.isnan(np.stack(known)).any():
+    if len(known) < len(counts):
         return BestLoops(best, None, None)
-    winners = np.array(counts)[np.stack(known).argmax(axis=0)]
+    draws = np.stack(known)
+    draws = draws[:, np.isfinite(draws).all(axis=0)]
+    if draws.shape[1] < 0.975 * len(known[0]):
+        return BestLoops(best, None, None)
+    winners = np.array(counts)[draws.argmax(axis=0)]
     low, high = np.percentile(winners, [2.5, 97.5], method="nearest")
     return BestLoops(best, int(min(low, best)), int(max(high, best)))
 

@@ -67,6 +67,13 @@ def _escaped(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else value
 
 
+def band_of(estimate: Estimate | None) -> dict[str, str]:
+    """Return the column that says what the band is of; nothing where there is none."""
+    if estimate is None or estimate.band is None:
+        return {}
+    return {"band": "documents and orders" if estimate.is_over_orders else "documents"}
+
+
 def estimate_columns(estimate: Estimate | None, value: str, low: str, high: str) -> dict[str, float]:
     """Return the estimate and the edges of its band under these column names; unknown numbers are absent."""
     if estimate is None:
@@ -143,17 +150,30 @@ def records_note(scores: ScoreTable, tasks: Iterable[str]) -> str:
     return text
 
 
-def bands_note(tables: Sequence[ScoreTable], drawn: str = "documents") -> str:
-    """Return the caption's paragraph on the bands; `drawn` names what the bootstrap draws."""
-    unpaired = {record.metric for scores in tables for record in scores.records if record.outcomes is None}
-    note = (
-        f"Bands: 95 % percentile intervals of {DRAWS} bootstrap draws of {drawn} (seed {SEED}). Every plan and the "
-        f"intact model share the same draws of documents."
-    )
-    if unpaired:
+def bands_note(tables: Sequence[ScoreTable], *, are_computed: bool = True, has_orders: bool = False) -> str:
+    """Return the caption's paragraph on the bands.
+
+    Args:
+        tables: The scores.
+        are_computed: Whether some bands are of normalised scores or of aggregates over tasks.
+        has_orders: Whether some bands are of orders of shuffle, too.
+    """
+    notes = ["Bands: 95 % intervals over documents, within the range of the metric; for one accuracy Wilson's."]
+    if are_computed:
+        notes.append(
+            f"Normalised scores and means over tasks: what 95 % of {DRAWS} draws of such scores lie between (seed {SEED}); "
+            f"every plan and the intact model share the draws of documents. Those of a median over tasks are wider where "
+            f"several tasks are the best, or the worst, about equally."
+        )
+    if has_orders:
+        notes.append(
+            "Bands of several orders of shuffle are of documents and of orders, whose variance is estimated from these few "
+            "(t distribution)."
+        )
+    if unpaired := {record.metric for scores in tables for record in scores.records if record.outcomes is None}:
         metrics = ", ".join(sorted(unpaired))
-        note += f" Metrics that are not means over documents are varied by their standard error instead: {metrics}."
-    return note
+        notes.append(f"Metrics that are not means over documents vary by their standard error, unpaired: {metrics}.")
+    return " ".join(notes)
 
 
 def short(items: Sequence[object], most: int = 8) -> str:

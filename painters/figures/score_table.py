@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from painters.errors import PaintersError
-from painters.figures.bands import Bootstrap, Estimate, mean
+from painters.figures.bands import Draws, Estimate, mean
 from painters.models.naming import display_name
 from painters.plan import Plan
 from painters.results import Record
 from painters.results.record import NOT_IN_KEY
-from painters.results.scoring import normalised
+from painters.results.scoring import normalised, paired_interval
 
 
 class FigureError(PaintersError, ValueError):
@@ -51,7 +51,7 @@ class ScoreTable:
     """Records without a value, because some answers were NaN or infinite."""
     name: str = ""
     """The name by which the model is shown."""
-    _bootstrap: Bootstrap = field(init=False, default_factory=Bootstrap)
+    _draws: Draws = field(init=False, default_factory=Draws)
     _raw: dict[tuple[str, str, str], Estimate] = field(init=False, default_factory=dict)
 
     @classmethod
@@ -120,6 +120,29 @@ class ScoreTable:
         """Return the latest record of this cell, or None."""
         return self._by_cell.get((task, str(plan), kv))
 
+    def was_asked(self, plan: Plan, variant: str, **params: int) -> bool:
+        """Return whether a plan was scored as a plan of this variant, or as a plan that no variant is known of.
+
+        Variants may build equal plans: some orders of shuffle are the intact model, and skipping a window of one layer
+        is skipping that layer. A record that names another variant is no sign that this one was asked for, nor is one
+        of the intact model.
+
+        Args:
+            plan: The plan.
+            variant: The name of the variant.
+            **params: Parameters that the record must name, too; `loops` is 1 where it names none.
+        """
+        text = str(plan)
+        if text == self.identity:
+            return False
+        return any(
+            record.variant is None
+            or (record.variant == variant and params.items() <= ({"loops": 1} | (record.params or {})).items())
+            for task in self.tasks
+            for kv in ("exact", "averaged")
+            if (record := self.find(task, text, kv))
+        )
+
     def task_like(self, word: str) -> str | None:
         """Return the first task whose name contains `word`, such as "lambada", or None."""
         return next((task for task in self.tasks if word in task), None)
@@ -134,8 +157,24 @@ class ScoreTable:
         if key not in self._by_cell:
             return None
         if key not in self._raw:
-            self._raw[key] = self._bootstrap.estimate(self._by_cell[key])
+            self._raw[key] = self._draws.estimate(self._by_cell[key])
         return self._raw[key]
+
+    def over_orders(self, task: str, plans: Mapping[int, Plan], window: int) -> Estimate | None:
+        """Return the mean score of the orders of shuffle that have a record; None where there are none.
+
+        Where all seeds came to one order, as in a window of one layer, the estimate is that of its score.
+
+        Args:
+            task: The task.
+            plans: The plan of each seed.
+            window: The number of the window.
+        """
+        cells = {seed: (task, str(plan), "exact") for seed, plan in plans.items()}
+        records = {seed: self._by_cell[cell] for seed, cell in cells.items() if cell in self._by_cell}
+        if len({record.plan for record in records.values()}) > 1:
+            return self._draws.over_orders(records, window)
+        return next((self.raw(task, record.plan) for record in records.values()), None)
 
     def scaled(self, task: str, plan: Plan | str, kv: str = "exact") -> Estimate | None:
         """Return the score normalised in every draw, so that 0 is chance and 1 the intact model.
@@ -143,7 +182,11 @@ class ScoreTable:
         None where the score, chance or the intact model's score is unknown, or the intact model is no better than
         chance.
         """
-        score, scale = self.raw(task, plan, kv), self._scale(task)
+        return self.normalise(task, self.raw(task, plan, kv))
+
+    def normalise(self, task: str, score: Estimate | None) -> Estimate | None:
+        """Return a score of `task` normalised as in `scaled`; None where that is None."""
+        scale = self._scale(task)
         if score is None or scale is None:
             return None
         intact, chance = scale
@@ -152,7 +195,19 @@ class ScoreTable:
         if score.samples is None or intact.samples is None:
             return Estimate(value)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return Estimate(value, (score.samples - chance) / (intact.samples - chance))
+            samples = (score.samples - chance) / (intact.samples - chance)
+        samples[intact.samples <= chance] = np.nan  # in such draws there is nothing to normalise by
+        return Estimate(value, samples, is_over_orders=score.is_over_orders)
+
+    def difference(self, record: Record, other: Record) -> Estimate:
+        """Return the difference of two scores of one task, with its interval paired by document."""
+        assert record.value is not None
+        assert other.value is not None
+        if record is other:
+            return Estimate(0.0, limits=(0.0, 0.0))
+        known = record.outcomes is not None and other.outcomes is not None
+        limits = paired_interval(record.outcomes, other.outcomes, record.aggregation) if known else None  # type: ignore[arg-type]
+        return Estimate(record.value - other.value, limits=limits)
 
     @cached_property
     def _by_cell(self) -> Mapping[tuple[str, str, str], Record]:

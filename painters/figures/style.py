@@ -109,6 +109,15 @@ def line(
         axes.fill_between(band_xs, lows, highs, color=color, alpha=faint, linewidth=0, zorder=2)
 
 
+def hollow(axes: Axes, points: Sequence[tuple[float, float]], style: tuple[str, Any, str]) -> None:
+    """Draw hollow markers over those of a bold line at `points` (x, y)."""
+    color, _, marker = style
+    axes.plot(
+        [x for x, _ in points], [y for _, y in points], linestyle="", marker=marker, markersize=6.5,
+        markerfacecolor="white", markeredgecolor=color, zorder=5,
+    )  # fmt: skip
+
+
 def whole_ticks(axes: Axes, values: Sequence[int], most: int = 12) -> None:
     """Put ticks at the values that occur, at most about `most` of them."""
     ordered = sorted(set(values))

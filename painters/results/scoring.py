@@ -183,18 +183,20 @@ def paired_interval(
 ) -> tuple[float, float] | None:
     """Return the 95 % interval of the difference of two values, paired by document.
 
-    It is a percentile bootstrap. Each draw samples documents with replacement, the same documents for both.
+    For outcomes of 0 and 1 it is Tango's score interval, which is within -1 and 1 and has a width where the two agree
+    on every document, too. For other outcomes it is a percentile bootstrap: each draw samples documents with
+    replacement, the same documents for both.
 
     Args:
         outcomes: The outcomes of the one plan, one per document.
         others: The outcomes of the other plan, of the same documents in the same order.
         aggregation: How outcomes become the values.
-        draws: How many samples are drawn.
+        draws: How many samples the bootstrap draws.
         seed: Determines the draws: the same seed gives the same interval.
 
     Returns:
-        The 2.5th and the 97.5th percentile of the differences, the one plan's value minus the other's. None under an
-        unknown aggregation and for fewer than two documents.
+        The limits of the one plan's value minus the other's. None under an unknown aggregation, for fewer than two
+        documents, and where outcomes other than 0 and 1 differ alike on every document.
 
     Raises:
         ValueError: The two have different numbers of documents.
@@ -202,16 +204,58 @@ def paired_interval(
     Examples:
         >>> low, high = paired_interval([1] * 30 + [0] * 10, [1] * 20 + [0] * 20)
         >>> round(low, 3), round(high, 3)
-        (0.125, 0.4)
+        (0.137, 0.402)
     """
-    import numpy as np
-
     if len(outcomes) != len(others):
         raise ValueError(f"paired interval of {len(outcomes)} and {len(others)} documents: score both on the same ones")
     count = len(outcomes)
     if aggregation not in _SHARES or count < 2:
         return None
+    if aggregation == "mean" and {*outcomes, *others} <= {0, 1}:
+        first = sum(outcome > other for outcome, other in zip(outcomes, others, strict=True))
+        second = sum(outcome < other for outcome, other in zip(outcomes, others, strict=True))
+        return _tango(first, second, count)
+    return _bootstrap(outcomes, others, aggregation, draws, seed)
+
+
+def _tango(first: int, second: int, count: int) -> tuple[float, float]:
+    """Return Tango's score interval (1998) of the difference of two proportions of `count` documents.
+
+    On `first` documents only the one plan is right, on `second` only the other. The limits are the differences that
+    are 1.96 standard errors from the one observed, where the standard error is that under the difference.
+    """
+    observed = (first - second) / count
+
+    def distance(difference: float) -> float:
+        """Return how many standard errors the observed difference is above `difference`."""
+        linear = (2 * count - first + second) * difference - first - second
+        root = math.sqrt(max(0.0, linear**2 + 8 * count * second * difference * (1 - difference)))
+        only_other = (root - linear) / (4 * count)
+        variance = (2 * only_other + difference * (1 - difference)) / count
+        gap = observed - difference
+        return gap / math.sqrt(variance) if variance > 0 else math.copysign(math.inf, gap)
+
+    def limit(end: float, target: float) -> float:
+        """Return the difference between the observed one and `end` at which the distance is `target`."""
+        inside, outside = observed, end
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if abs(distance(middle)) < abs(target) else (inside, middle)
+        return outside
+
+    return (limit(-1.0, 1.96) if observed > -1 else -1.0), (limit(1.0, 1.96) if observed < 1 else 1.0)
+
+
+def _bootstrap(
+    outcomes: Sequence[float], others: Sequence[float], aggregation: str, draws: int, seed: int
+) -> tuple[float, float] | None:
+    """Return the percentile bootstrap of the difference; None where it is the same on every document."""
+    import numpy as np
+
+    count = len(outcomes)
     both = np.array([outcomes, others], dtype=np.float64)
+    if (both[0] - both[1] == both[0, 0] - both[1, 0]).all():
+        return None
     random = np.random.default_rng(seed)
     differences = np.empty(draws)
     rows = max(1, 2**20 // count)  # draws at a time, so that memory stays bounded

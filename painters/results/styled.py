@@ -10,7 +10,7 @@ import pandas as pd
 __all__ = ["BARS", "BOLD", "FORMATS", "StyledDataFrame", "styled"]
 
 FORMATS = {
-    **dict.fromkeys(("value", "stderr", "intact", "difference_stderr", "chance"), "{:.3f}"),
+    **dict.fromkeys(("value", "stderr", "low", "high", "intact", "difference_stderr", "chance"), "{:.3f}"),
     "difference": "{:+.3f}",
     "normalised": "{:.2f}",
     "seconds": "{:.1f}",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from painters.results import scoring
+from painters.results.intervals import interval
 from painters.results.record import NOT_IN_KEY, Record
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         - `plan`, `task`, `metric`, `kv`, `model`, `shots`, `documents`: as recorded.
         - `primary`: whether the metric stands for its task.
         - `value`, `stderr`: the score and its standard error.
+        - `low`, `high`: the score's 95 % interval over documents (`painters.results.intervals`), Wilson's for accuracies.
         - `intact`: the baseline's value.
         - `difference`, `difference_stderr`: value minus baseline, and its standard error, paired by document.
         - `normalised`: the value on the scale where 0 is chance and 1 the baseline.
@@ -59,9 +61,9 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
     return StyledDataFrame(rows, columns=_COLUMNS).astype(dict.fromkeys(_NUMBERS, "float64"))
 
 
-_NUMBERS = ("value", "stderr", "intact", "difference", "difference_stderr", "normalised", "chance", "seconds")
+_NUMBERS = "value stderr low high intact difference difference_stderr normalised chance seconds".split()
 _COLUMNS = (
-    "plan task metric primary value stderr intact difference difference_stderr normalised chance documents "
+    "plan task metric primary value stderr low high intact difference difference_stderr normalised chance documents "
     "layer_runs depth seconds kv model shots not_finite"
 ).split()
 
@@ -69,6 +71,8 @@ _COLUMNS = (
 def _row(record: Record, baseline: Record | None) -> dict[str, Any]:
     """Return the row of a record; numbers that do not exist are left out of it or None."""
     row: dict[str, Any] = {name: getattr(record, name) for name in _COLUMNS if name in Record.model_fields}
+    if limits := interval(record):
+        row["low"], row["high"] = limits
     if baseline is None or baseline.value is None:
         return row
     row["intact"] = baseline.value

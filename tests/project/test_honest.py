@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import bootstrap
 from support.fake_records import record, records
 from support.nano_samples import llama, tokenizer, write_tasks
@@ -169,11 +170,9 @@ def outcomes(count: int, both: int, first: int, second: int) -> tuple[list[float
 @pytest.mark.parametrize("seed", [0, 2407])
 @pytest.mark.parametrize("count", [2, 57, 700])
 @pytest.mark.parametrize("aggregation", ["mean", "perplexity"])
-def test_the_paired_interval_is_scipys(count: int, aggregation: str, seed: int) -> None:
+def test_the_paired_interval_of_other_outcomes_is_scipys(count: int, aggregation: str, seed: int) -> None:
     random = np.random.default_rng(count)
     one, other = random.normal(-2, 1, (2, count))
-    if aggregation == "mean":
-        one, other = (one > -2).astype(float), (other > -1.5).astype(float)
 
     def difference(first: Any, second: Any, axis: int) -> Any:
         if aggregation == "mean":
@@ -193,14 +192,52 @@ def test_what_has_no_interval() -> None:
     assert scoring.paired_interval([1.0, 0.0], [0.0, 0.0], "matthews") is None
     with pytest.raises(ValueError, match="2 and 1 documents: score both on the same ones"):
         scoring.paired_interval([1.0, 0.0], [0.0])
+    assert scoring.paired_interval([0.5, 0.5, 0.5], [0.25, 0.25, 0.25]) is None  # nothing is known of the spread
     many = outcomes(5000, 3000, 700, 500)
-    assert scoring.paired_interval(*many) == scoring.paired_interval(*many)
-    assert scoring.paired_interval(*many) != scoring.paired_interval(*many, seed=1)
+    assert scoring.paired_interval(*many) == scoring.paired_interval(*many, seed=1)
+    half, other = ([outcome / 2 for outcome in side] for side in outcomes(500, 300, 70, 50))
+    assert scoring.paired_interval(half, other) == scoring.paired_interval(half, other)
+    assert scoring.paired_interval(half, other) != scoring.paired_interval(half, other, seed=1)
+
+
+def tango_by_hand(first: int, second: int, count: int) -> tuple[float, float]:
+    """The score interval, by a search for the most likely proportions under each difference."""
+    agreed = count - first - second
+
+    def distance(difference: float) -> float:
+        def unlikely(only_other: float) -> float:
+            only_one, same = only_other + difference, 1 - 2 * only_other - difference
+            cells = ((first, only_one), (second, only_other), (agreed, same))
+            return -sum(number * math.log(max(share, 1e-300)) for number, share in cells if number)
+
+        ends = max(0.0, -difference) + 1e-13, (1 - difference) / 2 - 1e-13
+        best = minimize_scalar(unlikely, bounds=ends, method="bounded", options={"xatol": 1e-13}).x
+        variance = count * (2 * best + difference - difference**2)
+        return float((first - second - count * difference) / math.sqrt(variance))
+
+    observed = (first - second) / count
+    low = brentq(lambda difference: distance(difference) - 1.96, -1 + 1e-9, observed)
+    return low, brentq(lambda difference: distance(difference) + 1.96, observed, 1 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "count"), [(12, 2, 50), (0, 0, 100), (9, 3, 100), (60, 20, 500), (0, 10, 40), (49, 0, 50)]
+)
+def test_the_paired_interval_of_right_and_wrong_is_tangos(first: int, second: int, count: int) -> None:
+    pair = outcomes(count, (count - first - second) // 2, first, second)
+    assert scoring.paired_interval(*pair) == pytest.approx(tango_by_hand(first, second, count), abs=1e-7)
+
+
+def test_paired_intervals_stay_between_minus_one_and_one() -> None:
+    assert scoring.paired_interval([1.0] * 50, [0.0] * 50) == pytest.approx((1 - 0.142700, 1.0), abs=1e-6)
+    assert scoring.paired_interval([0.0] * 50, [1.0] * 50) == pytest.approx((-1.0, 0.142700 - 1), abs=1e-6)
+    low, high = scoring.paired_interval([1.0] * 100, [1.0] * 100) or (0, 0)
+    assert [-low, high] == pytest.approx([1.96**2 / (100 + 1.96**2)] * 2)
 
 
 def test_many_documents_are_drawn_in_blocks() -> None:
     """Of 300,000 there are three draws in a block."""
-    one, other = outcomes(300_000, 200_000, 30_000, 20_000)
+    one, other = ([outcome / 2 for outcome in side] for side in outcomes(300_000, 200_000, 60_000, 40_000))
     assert scoring.paired_interval(one, other, draws=7) == pytest.approx((1 / 30, 1 / 30), abs=0.005)
 
 
