@@ -222,7 +222,7 @@ def _number(
 ) -> str:
     """Return `value` times `scale` as text, with its standard error where there is one; a dash for none.
 
-    A standard error of zero says nothing of how far the score may be off: the limits of the interval stand in its place.
+    A standard error of zero says nothing of how far the score may be off: the limits of the interval replace it.
     """
     if not _is_number(value):
         return "–"

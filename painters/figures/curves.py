@@ -71,7 +71,9 @@ SERIES: Mapping[str, Series] = MappingProxyType(
 )
 """Name -> series, in the order of figure 11's legend."""
 
-COLUMNS = "panel model tuning series task start affected plan seeds score score_low score_high normalised low high band".split()
+COLUMNS = (
+    "panel model tuning series task start affected plan seeds score score_low score_high normalised low high band"
+).split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ def _about(shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]], *, is_rando
         about.append(f"Shuffle is the mean over the orders of seeds: {listed}.")
         if single := [panel for panel, used in by_panel.items() if len(used) == 1]:
             about.append(
-                f"One order only ({', '.join(single)}): its band is that of documents, and says nothing of other orders."
+                f"One order only ({', '.join(single)}): its band is of documents, and says nothing of other orders."
             )
     about.append(bands_note([scores for scores, _ in shown], has_orders=is_random))
     return about

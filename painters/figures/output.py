@@ -161,14 +161,14 @@ def bands_note(tables: Sequence[ScoreTable], *, are_computed: bool = True, has_o
     notes = ["Bands: 95 % intervals over documents, within the range of the metric; for one accuracy Wilson's."]
     if are_computed:
         notes.append(
-            f"Normalised scores and means over tasks: what 95 % of {DRAWS} draws of such scores lie between (seed {SEED}); "
-            f"every plan and the intact model share the draws of documents. Those of a median over tasks are wider where "
-            f"several tasks are the best, or the worst, about equally."
+            f"Normalised scores and means over tasks: what 95 % of {DRAWS} draws of such scores lie between (seed "
+            f"{SEED}); every plan and the intact model share the draws of documents. Those of a median over tasks are "
+            f"wider where several tasks are the best, or the worst, about equally."
         )
     if has_orders:
         notes.append(
-            "Bands of several orders of shuffle are of documents and of orders, whose variance is estimated from these few "
-            "(t distribution)."
+            "Bands of several orders of shuffle are of documents and of orders, whose variance is estimated from these "
+            "few (t distribution)."
         )
     if unpaired := {record.metric for scores in tables for record in scores.records if record.outcomes is None}:
         metrics = ", ".join(sorted(unpaired))

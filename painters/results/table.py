@@ -27,7 +27,7 @@ def frame(records: Sequence[Record]) -> pd.DataFrame:
         - `plan`, `task`, `metric`, `kv`, `model`, `shots`, `documents`: as recorded.
         - `primary`: whether the metric stands for its task.
         - `value`, `stderr`: the score and its standard error.
-        - `low`, `high`: the score's 95 % interval over documents (`painters.results.intervals`), Wilson's for accuracies.
+        - `low`, `high`: the score's 95 % interval over documents (`painters.results.intervals`).
         - `intact`: the baseline's value.
         - `difference`, `difference_stderr`: value minus baseline, and its standard error, paired by document.
         - `normalised`: the value on the scale where 0 is chance and 1 the baseline.

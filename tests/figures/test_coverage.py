@@ -1,6 +1,6 @@
 """How often the bands hold the truth: simulated models on simulated documents, under simulated orders of shuffle.
 
-Documents differ in difficulty and orders in ability, both on the logit scale, so that probabilities stay within 0 and 1.
+Documents differ in difficulty and orders in ability, both on the logit scale, so that probabilities stay in range.
 `spread` is the standard deviation between orders of a score near one half; a score near 0 or 1 varies less.
 """
 
