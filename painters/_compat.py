@@ -279,8 +279,10 @@ def accelerate_hook(module: nn.Module) -> Any:
 # ------------------------------------------------------------------------------------------------------------- lm-eval
 
 
-def lm_eval_arguments(arguments: Sequence[str]) -> Namespace:
+def lm_eval_arguments(arguments: Sequence[str], more_help: str = "") -> Namespace:
     """Parse arguments as the command `lm-eval` does; `func` of the result runs the command with the result.
+
+    The help of lm-eval and that of its command `run` begin with `more_help`, after the usage.
 
     Relies on `lm_eval._cli.harness.HarnessCLI` with `_parser` and `_subparsers`: lm-eval has no public way to run its
     command line with arguments other than `sys.argv`. If they change, `painters lm-eval` raises an error.
@@ -288,6 +290,8 @@ def lm_eval_arguments(arguments: Sequence[str]) -> Namespace:
     from lm_eval._cli.harness import HarnessCLI
 
     command_line, arguments = HarnessCLI(), list(arguments)
+    for parser in (command_line._parser, command_line._subparsers.choices["run"]):
+        parser.description = "\n\n".join(filter(None, (more_help, parser.description)))
     # As `HarnessCLI.parse_args` does: "run" goes without saying, and prints its help where nothing follows it.
     if len(arguments) > 1 and arguments[0] not in command_line._subparsers.choices:
         arguments = ["run", *arguments]

@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 from painters.errors import printable
@@ -36,6 +37,20 @@ def status(text: str, console: Console | None) -> Iterator[None]:
         yield
 
 
+def _bars(console: Console) -> Bars:
+    """Return the display of a bar: what is done, on one line or two, the bar, the time, and what stands beside it."""
+    return Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=4)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn("{task.fields[beside]}", markup=False, table_column=Column(no_wrap=True, min_width=18)),
+        console=console,
+        transient=True,
+        expand=True,
+    )
+
+
 class TaskProgress:
     """Moves a bar; without one, prints a line when a task begins and every few seconds. A `progress.OnProgress`.
 
@@ -47,7 +62,7 @@ class TaskProgress:
 
     def __init__(self, console: Console | None, bars: Bars | None, documents: int | None = None) -> None:
         self._console, self._bars, self._documents, self._what = console, bars, documents, ""
-        self._bar = None if bars is None else bars.add_task("", total=None, times="")
+        self._bar = None if bars is None else bars.add_task("", total=None, beside="")
         self._began = time.monotonic()
         self._told = -EVERY
         self._first: tuple[int, float] | None = None  # what was done at the first report, and when that was
@@ -59,8 +74,8 @@ class TaskProgress:
         documents = total if self._documents is None else self._documents
         asked = done * documents // max(1, total)
         if self._bars is not None and self._bar is not None:
-            times = f"{clock(now - self._began)}, {self._left(done, total, now)}"
-            self._bars.update(self._bar, completed=asked, total=documents, description=what, times=times)
+            text, left = f"{what}\n{asked}/{documents} documents", self._left(done, total, now)
+            self._bars.update(self._bar, completed=asked, total=documents, description=text, beside=left)
         elif self._console is not None and (what != self._what or now - self._told >= EVERY):
             times = f"{asked}/{documents} documents; {clock(now - self._began)} elapsed, {self._left(done, total, now)}"
             self._console.print(Text(f"[{100 * done // max(1, total):3d} %] {what}, {times}"), soft_wrap=True)
@@ -82,14 +97,7 @@ def bar(console: Console | None, documents: int | None = None) -> Iterator[TaskP
         if console is None or not console.is_terminal:
             yield TaskProgress(console, None, documents)
             return
-        columns = (
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[times]}"),
-        )
-        with Bars(*columns, console=console, transient=True, expand=True) as bars:
+        with _bars(console) as bars:
             yield TaskProgress(console, bars, documents)
 
 
@@ -107,16 +115,8 @@ def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | No
         console.print("Loading libraries and models", soft_wrap=True)
         yield _Lines(console)
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[cells]}"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Bars(*columns, console=console, transient=True, expand=True) as bars:
-        sweep_bar = bars.add_task("Loading libraries and models", total=None, cells="", left="")
+    with _bars(console) as bars:
+        sweep_bar = bars.add_task("Loading libraries and models", total=None, beside="")
 
         def on_progress(now: Progress) -> None:
             bars.update(
@@ -124,8 +124,7 @@ def showing(console: Console | None) -> Iterator[Callable[[Progress], None] | No
                 completed=now.done + now.share * now.cells,
                 total=now.total,
                 description=_what(now, "\n"),
-                cells=f"{now.done}/{now.total} cells",
-                left=_left(now.left),
+                beside=f"{now.done}/{now.total} cells\n{_left(now.left)}",
             )
 
         yield on_progress

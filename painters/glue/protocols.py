@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from painters import _compat
 from painters.engine import surgery
 from painters.experiment.tuning import STATES_BYTES, Tuning
+from painters.glue.checkpoint import Checkpoint
 from painters.glue.loading import pretrained_weights, refuse_random_encoder, require_classifier
 from painters.glue.tasks import Prepared, Task
 from painters.glue.training import (
@@ -29,6 +30,7 @@ from painters.glue.training import (
     states_of,
 )
 from painters.plan import Plan
+from painters.results.partial import Partials
 from painters.sharing import Sharing
 from painters.sharing.trie import groups
 
@@ -37,14 +39,17 @@ from painters.sharing.trie import groups
 class ScoringJob:
     """What plans are scored on: a task, how to fine-tune for it, and the settings of the scoring.
 
-    `seed` determines fresh weights, the order of documents and dropout; `batch_size` is that of scoring. Raise
-    ValueError for a batch size below 1, and for a task that was prepared for another tuning.
+    `seed` determines fresh weights, the order of documents and dropout; `batch_size` is that of scoring. What is
+    done is kept in `partials`, if any, under the name of everything that `determines` it. Raise ValueError for a batch size
+    below 1, and for a task that was prepared for another tuning.
     """
 
     prepared: Prepared
     tuning: Tuning
     seed: int
     batch_size: int
+    partials: Partials | None = None
+    determines: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         size = self.batch_size
@@ -57,6 +62,19 @@ class ScoringJob:
                     f"task {self.prepared.name!r} was prepared with {name}={value}, and the tuning says "
                     f"{name}={getattr(self.tuning, name)}: prepare it with that, or use Scorer.prepare"
                 )
+
+    def checkpoint(self, stage: str, plans: Sequence[Plan], documents: int, *, shared: bool = False) -> Checkpoint:
+        """Return where the state of a stage of the job is kept, which sees so many documents.
+
+        `shared` says whether further plans need it too.
+        """
+        if self.partials is None:
+            return Checkpoint(None, documents)
+        fields = {"stage": stage, "plans": list(map(str, plans)), "requests": self.prepared.digest, **self.determines}
+        if stage != "training":
+            fields["batch_size"] = self.batch_size
+        model = str(self.determines["model"])
+        return Checkpoint(self.partials.checkpoint(model, self.prepared.name, fields, shared=shared), documents)
 
     @property
     def fine_tuning(self) -> tuple[str, Tuning, int]:
@@ -111,7 +129,8 @@ class FineTuner:
             model = self.classifier(job.prepared.task, job.seed)
             with surgery(model, plan):
                 if job.tuning.protocol == "retuned":
-                    fine_tune(model, train, job.tuning, job.seed, on_batch)
+                    checkpoint = job.checkpoint("training", [plan], job.tuning.epochs * len(train))
+                    fine_tune(model, train, job.tuning, job.seed, on_batch, checkpoint)
                     return logits_of(model, validation, size, on_batch)
                 train_states = states_of(model, train, size, on_batch)
                 validation_states = states_of(model, validation, size, on_batch)
@@ -127,15 +146,18 @@ class FineTuner:
         bytes_per_plan = (len(train) + len(validation)) * model.config.hidden_size * model.dtype.itemsize
         for group in groups(plans, max(1, STATES_BYTES // bytes_per_plan)):
             run = Sharing(model, group).run
-            train_states = keyed_states(run, model, train, job.batch_size, on_batch)
-            validation_states = keyed_states(run, model, validation, job.batch_size, on_batch)
+            checkpoint = job.checkpoint("states", group, len(train))
+            train_states = keyed_states(run, model, train, job.batch_size, on_batch, checkpoint)
+            checkpoint = job.checkpoint("validation", group, len(validation))
+            validation_states = keyed_states(run, model, validation, job.batch_size, on_batch, checkpoint)
             shared = time.perf_counter() - start
             for plan in group:
                 start = time.perf_counter()
                 model.classifier = copy.deepcopy(fresh)
                 with seeded(job.seed, self.model.device):
                     states = train_states.pop(plan)
-                    fine_tune_classifier(model, states, train.labels, job.tuning, job.seed, on_batch)
+                    checkpoint = job.checkpoint("training", [plan], job.tuning.epochs * len(train))
+                    fine_tune_classifier(model, states, train.labels, job.tuning, job.seed, on_batch, checkpoint)
                 logits = classified(model, validation_states.pop(plan))
                 own = time.perf_counter() - start
                 yield PlanLogits(plan, logits, own + _share(shared, plan, group))
@@ -147,7 +169,9 @@ class FineTuner:
         with seeded(job.seed, self.model.device):
             model = self._baseline(job, on_batch)
         own, start = time.perf_counter() - start, time.perf_counter()
-        logits = keyed_logits(Sharing(model, plans).run, model, job.prepared.validation, job.batch_size, on_batch)
+        run, validation = Sharing(model, plans).run, job.prepared.validation
+        checkpoint = job.checkpoint("validation", plans, len(validation))
+        logits = keyed_logits(run, model, validation, job.batch_size, on_batch, checkpoint)
         shared = time.perf_counter() - start
         for plan in plans:
             yield PlanLogits(plan, logits[plan], own + _share(shared, plan, plans))
@@ -158,7 +182,9 @@ class FineTuner:
         if job.fine_tuning not in self._baselines:
             self._baselines.clear()  # one for every task would fill the memory
             model = self.classifier(job.prepared.task, job.seed)
-            fine_tune(model, job.prepared.train, job.tuning, job.seed, on_batch)
+            train = job.prepared.train
+            checkpoint = job.checkpoint("training", (), job.tuning.epochs * len(train), shared=True)
+            fine_tune(model, train, job.tuning, job.seed, on_batch, checkpoint)
             self._baselines[job.fine_tuning] = model
         return self._baselines[job.fine_tuning]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from painters.experiment.tuning import Tuning
 from painters.glue.protocols import FineTuner, PlanLogits, ScoringJob
 from painters.glue.records import records
@@ -20,6 +22,7 @@ from painters.models import describe, weights_digest
 from painters.plan import Plan, distinct
 from painters.progress import OnProgress
 from painters.results import Record
+from painters.results.partial import Partials
 from painters.results.provenance import model_fields, timestamp
 from painters.stack import LayerStack
 
@@ -129,6 +132,7 @@ class Scorer:
         seed: int = SEED,
         batch_size: int = 32,
         progress: OnProgress | None = None,
+        partials: Partials | None = None,
     ) -> Iterator[Record]:
         """Score many plans and run once what they have in common; the numbers are those of `score`.
 
@@ -142,6 +146,8 @@ class Scorer:
             seed: As for `score`.
             batch_size: As for `score`.
             progress: As for `score`.
+            partials: Where the states of trainings and the answers are kept now and then, so that an interrupted call
+                goes on from them, to the same records. None keeps nothing.
 
         Yields:
             The records of `score`, plan by plan, in the order of `plans` unless their states take more than
@@ -152,8 +158,18 @@ class Scorer:
             PlanError: As `score` does, with the first record; the other errors too.
         """
         checked = self._checked(plans)
-        job = ScoringJob(prepared, tuning, seed, batch_size)
+        job = ScoringJob(prepared, tuning, seed, batch_size, partials, self._determines(tuning, seed))
         yield from self._records(self._fine_tuner.together, checked, job, progress)
+
+    def _determines(self, tuning: Tuning, seed: int) -> dict[str, Any]:
+        """Return what determines the bits of a training, besides its documents and plan."""
+        device = self.model.device
+        return model_fields(self.model, self.num_layers, weights=self.weights) | {
+            "tuning": tuning.model_dump(),
+            "seed": seed,
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "threads": torch.get_num_threads() if device.type == "cpu" else None,
+        }
 
     def _checked(self, plans: str | Plan | Sequence[str | Plan]) -> tuple[Plan, ...]:
         """Return the distinct plans; PlanError where one does not fit the encoder."""

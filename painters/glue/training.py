@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -17,6 +20,7 @@ from transformers import get_linear_schedule_with_warmup
 
 from painters.errors import first_line
 from painters.experiment.tuning import Tuning
+from painters.glue.checkpoint import Checkpoint
 from painters.glue.tasks import Encoded
 from painters.memory import MemoryExhausted, is_exhausted
 from painters.models import ModelError
@@ -60,8 +64,13 @@ def repeatable(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
-def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, on_batch: OnBatch) -> None:
-    """Fine-tune all weights of `model` on `documents`; leave the model in evaluation mode."""
+def fine_tune(
+    model: Any, documents: Encoded, tuning: Tuning, seed: int, on_batch: OnBatch, checkpoint: Checkpoint | None = None
+) -> None:
+    """Fine-tune all weights of `model` on `documents`; leave the model in evaluation mode.
+
+    The training goes on from the state in `checkpoint`, and keeps its state there.
+    """
 
     def loss(indices: Tensor) -> Tensor:
         labels = documents.labels[indices].to(model.device)
@@ -70,12 +79,18 @@ def fine_tune(model: Any, documents: Encoded, tuning: Tuning, seed: int, on_batc
         return batch_loss
 
     model.train()
-    _minimize(loss, list(model.parameters()), len(documents), tuning, seed, on_batch)
+    _minimize(loss, list(model.parameters()), len(documents), tuning, seed, on_batch, checkpoint)
     model.eval()
 
 
 def fine_tune_classifier(
-    model: Any, states: Tensor, labels: Tensor, tuning: Tuning, seed: int, on_batch: OnBatch
+    model: Any,
+    states: Tensor,
+    labels: Tensor,
+    tuning: Tuning,
+    seed: int,
+    on_batch: OnBatch,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Fine-tune only the classifier of `model`, on `states` (`states_of`) and their `labels`.
 
@@ -91,7 +106,7 @@ def fine_tune_classifier(
 
     dropout.train()
     classifier.train()
-    _minimize(loss, list(classifier.parameters()), len(labels), tuning, seed, on_batch)
+    _minimize(loss, list(classifier.parameters()), len(labels), tuning, seed, on_batch, checkpoint)
     model.eval()
 
 
@@ -105,15 +120,26 @@ def states_of(model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch
 
 
 def keyed_states(
-    forward: KeyedForward[K], model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch
+    forward: KeyedForward[K],
+    model: Any,
+    documents: Encoded,
+    batch_size: int,
+    on_batch: OnBatch,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[K, Tensor]:
     """Return the `states_of` the documents for each key of `forward`."""
     captured: list[Tensor] = []
     handle = model.classifier.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
     try:
-        return _run_all(forward, model, documents, batch_size, on_batch, lambda _: _first(model, captured.pop()))
+        states = partial(_states, model, captured)
+        return _run_all(forward, model, documents, batch_size, on_batch, states, checkpoint)
     finally:
         handle.remove()
+
+
+def _states(model: Any, captured: list[Tensor], _: Any) -> Tensor:
+    """Return what entered the classifier in the forward before."""
+    return _first(model, captured.pop())
 
 
 def _first(model: Any, states: Tensor) -> Tensor:
@@ -134,10 +160,20 @@ def logits_of(model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch
 
 
 def keyed_logits(
-    forward: KeyedForward[K], model: Any, documents: Encoded, batch_size: int, on_batch: OnBatch
+    forward: KeyedForward[K],
+    model: Any,
+    documents: Encoded,
+    batch_size: int,
+    on_batch: OnBatch,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[K, Tensor]:
     """Return the `logits_of` the documents for each key of `forward`."""
-    return _run_all(forward, model, documents, batch_size, on_batch, lambda output: output.logits.float().cpu())
+
+    def logits(output: Any) -> Tensor:
+        of_batch: Tensor = output.logits.float().cpu()
+        return of_batch
+
+    return _run_all(forward, model, documents, batch_size, on_batch, logits, checkpoint)
 
 
 @torch.no_grad()
@@ -155,20 +191,33 @@ def _run_all(
     batch_size: int,
     on_batch: OnBatch,
     extract: Callable[[Any], Tensor],
+    checkpoint: Checkpoint | None = None,
 ) -> dict[K, Tensor]:
     """Return for each key what `extract` takes from the outputs, in the documents' order.
 
-    Short documents run first, so that batches hold less padding.
+    Short documents run first, so that batches hold less padding. Batches whose results are in `checkpoint` do not run
+    again, but for the last one.
     """
     model.eval()
+    state = checkpoint.load() if checkpoint is not None else None
+    before: dict[str, Tensor] = {} if state is None else state["results"]
     results: dict[K, Tensor] = {}
-    for indices in torch.split(torch.argsort(documents.lengths, stable=True), batch_size):
+    batches = torch.split(torch.argsort(documents.lengths, stable=True), batch_size)
+    first = 0 if state is None else int(state["batches"])
+    if first:
+        on_batch(len(before) * sum(map(len, batches[:first])))
+    for number, indices in enumerate(batches[first:], first + 1):
         for key, output in forward(**_inputs(model, documents, indices)):
             extracted = extract(output)
-            if key not in results:
+            if key not in results and str(key) in before:
+                results[key] = before[str(key)].to(extracted.device)
+            elif key not in results:
                 results[key] = extracted.new_empty(len(documents), *extracted.shape[1:])
             results[key][indices.to(extracted.device)] = extracted
             on_batch(len(indices))
+        if checkpoint is not None and number < len(batches):
+            named = {str(key): tensor for key, tensor in results.items()}
+            checkpoint.step(len(indices), lambda: {"batches": number, "results": named})  # noqa: B023 - called at once
     return results
 
 
@@ -210,6 +259,7 @@ def _minimize(
     tuning: Tuning,
     seed: int,
     on_batch: OnBatch,
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Minimize `loss` as transformers' Trainer does.
 
@@ -225,15 +275,56 @@ def _minimize(
     warmup = math.ceil(tuning.warmup * steps)
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)  # type: ignore[no-untyped-call]
     order = torch.Generator().manual_seed(seed)
+    epochs = (torch.split(torch.randperm(count, generator=order), tuning.batch_size) for _ in range(tuning.epochs))
+    batches = itertools.chain.from_iterable(epochs)
+    training = _Training(parameters, optimizer, schedule)
+    state = None if checkpoint is None else checkpoint.load()
+    first = 0 if state is None else training.restore(state)
+    if first:
+        on_batch(sum(map(len, itertools.islice(batches, first))))
     with repeatable(parameters[0].device):
-        for _ in range(tuning.epochs):
-            for indices in torch.split(torch.randperm(count, generator=order), tuning.batch_size):
-                loss(indices).backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-                optimizer.step()
-                optimizer.zero_grad()
-                schedule.step()
-                on_batch(len(indices))
+        for step, indices in enumerate(batches, first + 1):
+            loss(indices).backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            on_batch(len(indices))
+            if checkpoint is not None:
+                checkpoint.step(len(indices), partial(training.state, step), is_last=step == steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What a training changes, and with it the random state of torch, which dropout draws from."""
+
+    parameters: Sequence[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Return everything that determines the steps after `step`."""
+        device = self.parameters[0].device
+        return {
+            "step": step,
+            "parameters": [parameter.detach() for parameter in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_of_device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        }
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, Any]) -> int:
+        """Go back to a state and return its step."""
+        for parameter, saved in zip(self.parameters, state["parameters"], strict=True):
+            parameter.copy_(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["random"])
+        if state["random_of_device"] is not None:
+            torch.cuda.set_rng_state(state["random_of_device"], self.parameters[0].device)
+        return int(state["step"])
 
 
 def _dropout(model: Any) -> nn.Module:

@@ -40,7 +40,7 @@ def scoring_fields(
     parts = None if batches is None else [batches.exact, *(part.requests for part in batches.parts)]
     return {
         "task": [task.name, task.version, task.digest, task.shots, task.seed],
-        "protocol": [protocol.kv, protocol.batch_size, protocol.exact_batching],
+        "protocol": [protocol.kv, protocol.batch_size, protocol.exact_batching, task.chat],
         "batches": parts and hashlib.sha256(repr(parts).encode()).hexdigest(),
         "processes": 1 if batches is not None else processes,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,

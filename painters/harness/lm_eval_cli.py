@@ -18,6 +18,24 @@ from painters.errors import PaintersError
 
 __all__ = ["CommandError", "lm_eval_command", "parse_arguments"]
 
+HELP = """\
+painters lm-eval: lm-eval's own command line, with plans and the bundled tasks
+
+  --model painters   lm-eval's hf under a plan, which takes in --model_args too:
+    plan=PLAN          such as 0-14 {15-17}*3 18-31; none is the model as it is
+    variant=NAME       what builds the plan, with start=, layer=, loops=, by=,
+                       seed= (`painters variants` lists them)
+    kv=exact|averaged  the cache of parallel groups, or the paper's averaged one
+  --tasks nano_arc   bundled tasks by name (`painters tasks` lists them)
+
+  painters lm-eval --model painters --tasks nano_arc --limit 20 \\
+      --model_args "pretrained=nano-llama,plan=0-2 {3-8} 9-11"
+  painters lm-eval --model painters --tasks hellaswag --model_args \\
+      pretrained=meta-llama/Llama-2-7b-hf,variant=parallel,start=14,loops=3
+
+What follows is lm-eval's own help."""
+"""What the help of `painters lm-eval` says of painters."""
+
 _DATASETS = """from painters.tasks import bundled, config
 
 globals().update({name: config(path)["custom_dataset"] for name, path in bundled().items()})
@@ -57,7 +75,7 @@ def lm_eval_command(arguments: Sequence[str]) -> None:
 
 def parse_arguments(arguments: Sequence[str]) -> Namespace:
     """Parse the arguments as `lm-eval` does; `func` of the result runs the command with the result."""
-    return _compat.lm_eval_arguments(_readable(arguments))
+    return _compat.lm_eval_arguments(_readable(arguments), HELP)
 
 
 def _add_folder_of_tasks(parsed: Namespace, folder: str) -> None:

@@ -25,9 +25,10 @@ from painters.results.lines import TooLongError, seal
 from painters.results.provenance import timestamp
 from painters.results.writers import new_name, writer_of
 
-__all__ = ["SUFFIX", "Kept", "Partial", "PartialFiles", "Partials", "PartialsInMemory", "scoring_digest"]
+__all__ = ["CHECKPOINT", "SUFFIX", "Kept", "Partial", "PartialFiles", "Partials", "PartialsInMemory", "scoring_digest"]
 
 SUFFIX = ".partial"
+CHECKPOINT = ".checkpoint"
 SECONDS = 60.0
 """The most seconds between two writes of answers, where a batch takes no longer: so much is lost at a power cut."""
 SHARE = 0.05
@@ -121,6 +122,10 @@ class PartialFiles:
         while (path := self._folder / f"{self._prefix}{new_name()}{SUFFIX}").exists():
             pass
         return path
+
+    def checkpoint(self, name: str) -> Path:
+        """Return the file for the state of a computation of this name."""
+        return self._folder / f"{self._prefix}{name}{CHECKPOINT}"
 
     def append(self, path: Path, partials: Iterable[Partial]) -> None:
         """Append lines to a file, and return when they are on the disk.
@@ -326,6 +331,7 @@ class Partials:
         for path, partials in (known or {}).items():
             self._note(path, partials)
         self._begun: set[str] = set()  # scorings since the last `drop`
+        self._checkpoints: dict[Path, bool] = {}  # file -> whether further plans need it
         self._own: Path | None = None  # the file that is written
         self._earlier: set[Path] = set()  # files of this process that are not written any more
 
@@ -362,6 +368,30 @@ class Partials:
         if partials:
             self._write(partials)
 
+    def checkpoint(self, model: str, task: str, fields: Mapping[str, Any], *, shared: bool = False) -> Path | None:
+        """Return the file for the state of a computation that has no answers yet, such as a training.
+
+        Args:
+            model: The name of the model.
+            task: The name of the task.
+            fields: Everything else that determines the state.
+            shared: Whether further plans need it: it stays until `close`, and not until `drop`.
+
+        Returns:
+            The file, which is there if an interrupted run left one; None where nothing is kept.
+        """
+        if self._files is None:
+            return None
+        path = self._files.checkpoint(scoring_digest({"model": model, "task": task, **fields}))
+        self._checkpoints[path] = shared
+        return path
+
+    def close(self) -> None:
+        """Remove the states that further plans needed: all is done."""
+        for path in self._checkpoints:
+            path.unlink(missing_ok=True)
+        self._checkpoints.clear()
+
     @property
     def begun(self) -> tuple[str, ...]:
         """The digests of the scorings that began since the last `drop`."""
@@ -381,6 +411,9 @@ class Partials:
         for scoring in self._begun:
             self._known[scoring] = [one for one in self._known[scoring] if (scoring, one.plan) not in done]
         self._begun.clear()
+        for path in [path for path, shared in self._checkpoints.items() if not shared]:
+            path.unlink(missing_ok=True)
+            del self._checkpoints[path]
         if self._own is not None:
             self._earlier.add(self._own)
             self._own = None  # the lines of others in it keep that file

@@ -162,6 +162,8 @@ def _run(
                 summary.untried += sum(cell.key in missing for cell in group)
             else:
                 sweep.score(group)
+        if ranks().is_main and not summary.lacks:
+            partials.close()
         summary.notes.update(engine.notes)
     summary.seconds = eta.elapsed
     return summary

@@ -180,6 +180,7 @@ class EncoderScorer:
             seed=first.seed,
             batch_size=first.batch_size,
             progress=on_progress,
+            partials=partials,
         )
         by_plan = {plan: list(records) for plan, records in groupby(scored, key=lambda record: record.plan)}
         return (by_plan[str(cell.plan)] for cell in cells)

@@ -12,7 +12,7 @@ from painters.errors import PaintersError
 from painters.results.doctor.consistency import inconsistency
 from painters.results.files import in_reading_order, read_intact
 from painters.results.lines import Fault, FaultKind
-from painters.results.partial import SUFFIX, Partial
+from painters.results.partial import CHECKPOINT, SUFFIX, Partial
 from painters.results.record import Record, key
 from painters.results.similarity_record import SimilarityRecord, holds_similarities
 
@@ -172,6 +172,8 @@ def _record_files(folder: Path, diagnosis: Diagnosis) -> Iterator[Path]:
         if path.suffix == SUFFIX and path.is_file():
             with contextlib.suppress(OSError):
                 diagnosis.partials[path] = sum(len(one.answers) for one in read_intact(path, Partial)[0])
+        elif path.suffix == CHECKPOINT:
+            diagnosis.partials[path] = 0
         elif is_file or (path.suffix == ".jsonl" and path.is_file()):
             yield path
         elif path.suffix == ".tmp":
