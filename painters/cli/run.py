@@ -203,7 +203,7 @@ def _score(  # noqa: PLR0913 - what a run was asked for
 
     def kept() -> str:
         has_some = bool(PartialFiles.beside(out_file).paths())
-        return f"What is scored so far is kept in {out_file.parent}" if has_some else ""
+        return f"What is scored so far is kept beside {out_file}" if has_some else ""
 
     documents = sum(task.documents for task in prepared)
     with stoppable(kept) as stops, bar(console, documents) as move_bar:

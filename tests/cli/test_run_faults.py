@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import kills
 from support.nano_samples import write_grid
 from support.outcome import Outcome
 from support.sweeps import CELLS, GRID, content, counts
@@ -73,13 +74,34 @@ def test_a_signal_ends_a_run_and_says_what_is_kept(
     asked = ("run", "--model", f"{folder}/model", "--plan", "0-2 4-5", "--tasks", ",".join(tasks), "--limit", "2")
     found = painters(*asked, "--out", "a file.jsonl")
     assert found.code == code
-    assert found.err.count("stopped. The records of finished tasks are kept in a file.jsonl") == 1
-    assert "to go on:\n  painters run --model" in found.err
+    assert found.err.count("stopped. What is scored so far is kept beside a file.jsonl; to go on:") == 1
+    assert "\n  painters run --model" in found.err
     assert "Traceback" not in found.err
     assert {number: signal.getsignal(number) for number, _ in SIGNALS} == before
     from painters import results
 
     assert {record.task for record in results.read("a file.jsonl")} == {"nano_arc"}
+    monkeypatch.setattr(_progress.TaskProgress, "__call__", report)
+    assert painters(*asked, "--out", "a file.jsonl").code == 0
+    assert painters(*asked, "--out", "whole.jsonl").code == 0
+    assert kills.content(results.read("a file.jsonl")) == kills.content(results.read("whole.jsonl"))
+    assert sorted(path.name for path in Path().iterdir()) == ["a file.jsonl", "whole.jsonl"]
+
+
+def test_a_run_that_kept_nothing_does_not_say_it_did(
+    painters: Call, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped before the first batch: there is no file, and no promise of one."""
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("painters.harness.shared_lm.SharingLM.batches", stop)
+    task = f"{folder}/tasks/nano_arc/nano_arc.yaml"
+    found = painters("run", "--model", f"{folder}/model", "--plan", "0-2 4-5", "--tasks", task, "--out", "new/r.jsonl")
+    assert found.code == 130
+    assert "painters: stopped. To run it again:\n  painters run" in found.err
+    assert not list(Path("new").iterdir())
 
 
 @pytest.mark.usefixtures("hearing")

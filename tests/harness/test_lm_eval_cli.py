@@ -132,6 +132,14 @@ def test_help_is_lm_evals() -> None:
     assert "--use_cache" in result.output
 
 
+@pytest.mark.parametrize("command", [["--help"], ["run", "--help"], ["run"]])
+def test_help_says_how_to_run_plans(command: list[str]) -> None:
+    output = CliRunner().invoke(app, ["lm-eval", *command]).output
+    for words in ("--model painters", "plan=PLAN", "variant=NAME", "kv=", "pretrained=nano-llama,plan=0-2 {3-8} 9-11"):
+        assert words in output
+    assert max(map(len, output.split("lm-eval's own help.", maxsplit=1)[0].splitlines()[1:])) <= 80
+
+
 def test_folders_of_tasks_come_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The bundled tasks and those of the user's folder, which go first, from the option or from a file of options."""
     (tmp_path / "mine.yaml").write_text("task: mine\ndataset_path: json\noutput_type: generate_until\n")
