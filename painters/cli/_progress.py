@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -57,48 +57,61 @@ class TaskProgress:
     Args:
         console: Where lines are printed; None prints nothing.
         bars: Where there is a bar; None prints lines.
-        documents: How many documents all that is to be done stands for; None where it is documents that are counted.
+        tasks: How many requests and documents each task has, in order; None where it is documents that are counted.
     """
 
-    def __init__(self, console: Console | None, bars: Bars | None, documents: int | None = None) -> None:
-        self._console, self._bars, self._documents, self._what = console, bars, documents, ""
+    def __init__(
+        self, console: Console | None, bars: Bars | None, tasks: Sequence[tuple[int, int]] | None = None
+    ) -> None:
+        self._console, self._bars, self._tasks, self._what = console, bars, tasks, ""
         self._bar = None if bars is None else bars.add_task("", total=None, beside="")
         self._began = time.monotonic()
         self._told = -EVERY
-        self._first: tuple[int, float] | None = None  # what was done at the first report, and when that was
+        self._first: tuple[float, float] | None = None  # the documents at the first report, and when that was
 
     def __call__(self, done: int, total: int, what: str) -> None:
         now = time.monotonic()
+        asked, documents = self._in_documents(done, total)
         if self._first is None:
-            self._first = done, now
-        documents = total if self._documents is None else self._documents
-        asked = done * documents // max(1, total)
+            self._first = asked, now
+        left = _left(self._seconds_left(asked, documents, now))
         if self._bars is not None and self._bar is not None:
-            text, left = f"{what}\n{asked}/{documents} documents", self._left(done, total, now)
+            text = f"{what}\n{int(asked)}/{documents} documents"
             self._bars.update(self._bar, completed=asked, total=documents, description=text, beside=left)
         elif self._console is not None and (what != self._what or now - self._told >= EVERY):
-            times = f"{asked}/{documents} documents; {clock(now - self._began)} elapsed, {self._left(done, total, now)}"
-            self._console.print(Text(f"[{100 * done // max(1, total):3d} %] {what}, {times}"), soft_wrap=True)
+            times = f"{int(asked)}/{documents} documents; {clock(now - self._began)} elapsed, {left}"
+            self._console.print(Text(f"[{int(100 * asked) // max(1, documents):3d} %] {what}, {times}"), soft_wrap=True)
             self._what, self._told = what, now
 
-    def _left(self, done: int, total: int, now: float) -> str:
-        """Return the estimated time that is left, by the pace since the first report, as text."""
-        first, then = self._first or (0, now)
-        return _left((now - then) * (total - done) / (done - first) if done > first else None)
+    def _in_documents(self, done: int, total: int) -> tuple[float, int]:
+        """Return how many documents are done, with parts of them, and how many there are."""
+        if self._tasks is None:
+            return done, total
+        requests = sum(count for count, _ in self._tasks)
+        asked, left = 0.0, done * requests / max(1, total)
+        for count, documents in self._tasks:
+            asked += documents * min(1.0, left / max(1, count))
+            left = max(0.0, left - count)
+        return asked + 1e-9, sum(documents for _, documents in self._tasks)
+
+    def _seconds_left(self, asked: float, documents: int, now: float) -> float | None:
+        """Return the estimated seconds that are left, by the pace since the first report."""
+        first, then = self._first or (0.0, now)
+        return (now - then) * max(0.0, documents - asked) / (asked - first) if asked > first else None
 
 
 @contextlib.contextmanager
-def bar(console: Console | None, documents: int | None = None) -> Iterator[TaskProgress]:
+def bar(console: Console | None, tasks: Sequence[tuple[int, int]] | None = None) -> Iterator[TaskProgress]:
     """Show the progress of one model within the block, by a bar in a terminal; yield what moves it.
 
-    `documents` is how many all that is to be done stands for; None where it is documents that are counted.
+    `tasks` are the numbers of requests and documents of each task; None where it is documents that are counted.
     """
     with silent_libraries():
         if console is None or not console.is_terminal:
-            yield TaskProgress(console, None, documents)
+            yield TaskProgress(console, None, tasks)
             return
         with _bars(console) as bars:
-            yield TaskProgress(console, bars, documents)
+            yield TaskProgress(console, bars, tasks)
 
 
 @contextlib.contextmanager

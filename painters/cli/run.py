@@ -205,8 +205,8 @@ def _score(  # noqa: PLR0913 - what a run was asked for
         has_some = bool(PartialFiles.beside(out_file).paths())
         return f"What is scored so far is kept beside {out_file}" if has_some else ""
 
-    documents = sum(task.documents for task in prepared)
-    with stoppable(kept) as stops, bar(console, documents) as move_bar:
+    sizes = [(len(task.requests), task.documents) for task in prepared]
+    with stoppable(kept) as stops, bar(console, sizes) as move_bar:
         on_progress = stops.watching(move_bar)
         records: list[Record] = []
         try:

@@ -40,8 +40,8 @@ class ScoringJob:
     """What plans are scored on: a task, how to fine-tune for it, and the settings of the scoring.
 
     `seed` determines fresh weights, the order of documents and dropout; `batch_size` is that of scoring. What is
-    done is kept in `partials`, if any, under the name of everything that `determines` it. Raise ValueError for a batch size
-    below 1, and for a task that was prepared for another tuning.
+    done is kept in `partials`, if any, under the name of everything that `determines` it. Raise ValueError for a batch
+    size below 1, and for a task that was prepared for another tuning.
     """
 
     prepared: Prepared

@@ -12,9 +12,8 @@ from support.glue_samples import NUM_LAYERS, encoder, tokenizer, write_task
 
 from painters.experiment.tuning import Tuning, TuningProtocol
 from painters.glue import Scorer
-from painters.glue.checkpoint import Checkpoint
 from painters.plan import Plan
-from painters.results import Record, ResultsWarning, partial
+from painters.results import Record, partial
 from painters.results.doctor import examine
 from painters.results.partial import PartialFiles, Partials
 
@@ -46,9 +45,7 @@ def scored(folder: Path, protocol: TuningProtocol, partials: Partials | None, st
             raise KeyboardInterrupt
 
     task = scorer.prepare(folder, tuning)
-    return list(
-        scorer.score_together(PLANS, task, tuning, batch_size=8, partials=partials, progress=on_progress)
-    )
+    return list(scorer.score_together(PLANS, task, tuning, batch_size=8, partials=partials, progress=on_progress))
 
 
 def bits(records: list[Record]) -> list[str]:
