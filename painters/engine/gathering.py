@@ -137,6 +137,7 @@ class Gathering:
         """The stream that entered the plan."""
         self.hands_on_side_outputs = False
         """Whether a layer was given a side output of an earlier one."""
+        self._returned: Tensor | None = None  # the plan's stream, from the last recorder
         self._hidden_states = hidden_states
         self._stack = stack
         self._executions: list[Execution] = []
@@ -166,6 +167,8 @@ class Gathering:
 
         The last recorder returns the plan's stream, which is what the model goes on with.
         """
+        if is_last:
+            self._returned = stream
         hidden = stream if is_last or not self._hidden_states else _new(stream, layer, _STREAM)
         if not self.attentions:
             return hidden, *side_outputs
@@ -180,12 +183,11 @@ class Gathering:
         kept = (outputs[0] if self._hidden_states and is_whole else None, *(outputs[1:] if self.attentions else ()))
         self._executions.append(Execution(layer, kept, is_whole))
 
-    def filled(self, output: Any, returned: Tensor | None) -> Any:
+    def filled(self, output: Any) -> Any:
         """Return the output of the forward with what the executions gave in the place of placeholders.
 
         Args:
             output: The output; mappings in it are changed.
-            returned: The stream that the last recorder returned.
 
         Returns:
             The output: of hidden states all that the loop gathers before the first layer, one entry for each execution
@@ -196,18 +198,18 @@ class Gathering:
             SurgeryError: If what the loop gathers cannot be told from the executions.
         """
         if isinstance(output, Placeholder):
-            return self._single(output, returned)
+            return self._single(output)
         if isinstance(output, MutableMapping):
             for key, value in list(output.items()):
-                if (new := self.filled(value, returned)) is not value:
+                if (new := self.filled(value)) is not value:
                     output[key] = new
         elif isinstance(output, tuple | list):
-            items = [self.filled(item, returned) for item in self._runs_filled(output, returned)]
+            items = [self.filled(item) for item in self._runs_filled(output)]
             if len(items) != len(output) or any(new is not old for new, old in zip(items, output, strict=True)):
                 return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
         return output
 
-    def _runs_filled(self, items: Sequence[Any], returned: Tensor | None) -> Iterator[Any]:
+    def _runs_filled(self, items: Sequence[Any]) -> Iterator[Any]:
         """Yield the items of a tuple or list, with what executions gave in the place of each run of placeholders."""
         num_layers = self._stack.num_layers
         if self.attentions and len(items) == num_layers and all(item is None for item in items):
@@ -219,7 +221,7 @@ class Gathering:
             end = _end_of_run(items, begin)
             if end == begin:
                 # a loop may gather what leaves the last layer, and after it the result of a norm
-                is_inner = items[begin] is returned and 0 < begin < len(items) - 1 and len(whole) > 0
+                is_inner = items[begin] is self._returned and 0 < begin < len(items) - 1 and len(whole) > 0
                 is_after_run = is_inner and isinstance(items[begin - 1], Placeholder)
                 yield whole[-1].outputs[_STREAM] if is_after_run else items[begin]
                 if num_layers == 1 and items[begin] is self.entered and begin + 1 < len(items):
@@ -228,7 +230,7 @@ class Gathering:
                 continue
             run = items[begin:end]
             if run[0].parts is not None or self._is_in_order(run[0].place):
-                yield from (self._single(held, returned) for held in run)
+                yield from (self._single(held) for held in run)
             else:
                 yield from self._of_all(run)
             begin = end
@@ -241,10 +243,10 @@ class Gathering:
         """Return whether every layer ran once and in order, so that each placeholder has its execution."""
         return [execution.layer for execution in self._of(place)] == list(range(self._stack.num_layers))
 
-    def _single(self, held: Placeholder, returned: Tensor | None) -> Any:
+    def _single(self, held: Placeholder) -> Any:
         """Return what the execution of the placeholder's own layer gave, or what is stacked of all executions."""
         if held.parts is not None:
-            return _after_steps(self.filled(list(held.parts), returned), held)
+            return _after_steps(self.filled(list(held.parts)), held)
         if not self._is_in_order(held.place):
             self._refuse()
         return _value(held, self._of(held.place)[held.layer])

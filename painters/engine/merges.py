@@ -1,8 +1,14 @@
-"""Merge the outputs of a parallel group into one stream, one output after another, so that few are in memory."""
+"""Merge the outputs of a parallel group into one stream, one output after another, so that few are in memory.
+
+The merged stream has the type of the outputs, not that of the stream that enters the group: some layers keep a residual
+in float32 and are first given embeddings in half precision.
+`painters/export/modeling.py` is a deliberate twin: a change to the numbers here belongs there too.
+"""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -10,6 +16,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+_HALF: Final = (torch.bfloat16, torch.float16)
 _BLOCK: Final = 16
 """How many tensors torch adds up into one sum before it adds such sums to each other."""
 _STEP: Final = 64
@@ -22,16 +29,27 @@ def _mean(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
     On a CPU it is a running sum in torch's own order, and in half precision a running sum in float32. That takes the
     memory of three streams, where `torch.stack` takes two for every branch.
     """
-    if stream.dtype in (torch.bfloat16, torch.float16):
-        total, count = next(branches).to(stream.device, torch.float32), 1
-        for output in branches:
-            total = total + output.to(stream.device)
+    outputs: Iterator[Tensor] = map(operator.methodcaller("to", stream.device), branches)  # keeps none
+    first = next(outputs)
+    if first.dtype in _HALF:
+        kind, total, count = first.dtype, first.to(torch.float32), 1
+        del first
+        for output in outputs:
+            kind = torch.promote_types(kind, output.dtype)
+            total = total + output
             count += 1
-        return (total / count).to(stream.dtype)
-    outputs = map(operator.methodcaller("to", stream.device), branches)  # keeps none, as a generator would
+        return (total / count).to(kind)
+    outputs = itertools.chain(_popped([first]), outputs)
+    del first
     if stream.device.type == "cpu":
         return _mean_in_blocks(outputs)
     return torch.stack(list(outputs)).mean(0)
+
+
+def _popped(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """Yield the tensors, and keep none that was yielded."""
+    while tensors:
+        yield tensors.pop(0)
 
 
 def _mean_in_blocks(outputs: Iterator[Tensor]) -> Tensor:
@@ -92,12 +110,20 @@ def _sum(stream: Tensor, branches: Iterator[Tensor]) -> Tensor:
 
     In half precision the arithmetic is float32.
     """
-    wide = torch.float32 if stream.dtype in (torch.bfloat16, torch.float16) else stream.dtype
-    x = stream.to(wide)
-    total = next(branches).to(stream.device, wide) - x
+    first = next(branches).to(stream.device)
+    kind = first.dtype
+    x, first = _wide(stream), _wide(first)
+    total = first - x
+    del first
     for output in branches:
-        total = total + (output.to(stream.device, wide) - x)
-    return (x + total).to(stream.dtype)
+        kind = torch.promote_types(kind, output.dtype)
+        total = total + (_wide(output.to(stream.device)) - x)
+    return (x + total).to(kind)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return the tensor, in float32 if it is in half precision."""
+    return tensor.to(torch.float32) if tensor.dtype in _HALF else tensor
 
 
 MERGES: Final[Mapping[str, Callable[[Tensor, Iterator[Tensor]], Tensor]]] = {"mean": _mean, "sum": _sum}

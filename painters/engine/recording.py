@@ -77,24 +77,24 @@ class Recording:
             self._run_aside(args, kwargs)
         self.calls.append(Call(args[1:], kwargs))
         # Every recorder returns a new view, which shows whether the loop passes it on or gives all layers one stream.
-        self._returned = self.stream.view_as(self.stream)
+        hidden = self._returned = self.stream.view_as(self.stream)
         is_last = len(self.calls) == len(self.layers)
         if is_last:
             self._refuse_carried_state()
             self.cache = self._find_cache()
-            self._returned = self._execute(self)
+            hidden = self._execute(self)
             self.done = True
-        outputs: tuple[Any, ...] = (self._returned, *self._side_outputs)
+        outputs: tuple[Any, ...] = (hidden, *self._side_outputs)
         if self._gathering is not None:
             self._gathering.entered = self.stream
-            outputs = self._gathering.handed(index, self._returned, self._side_outputs, is_last)
+            outputs = self._gathering.handed(index, hidden, self._side_outputs, is_last)
         return outputs if self._returns else outputs[0]
 
     def filled(self, output: Any) -> Any:
         """Return the output of the owner's forward with what its loop gathers from the layers filled in."""
         if self._gathering is None:
             return output
-        output = self._gathering.filled(output, self._returned)
+        output = self._gathering.filled(output)
         self._gathering = None  # it holds what every execution gave
         return output
 

@@ -248,21 +248,33 @@ def _is_filled(slot: Any) -> bool:
 
 
 def _mean(outputs: list[Tensor]) -> Tensor:
-    """Return the mean; in half precision, add up in float32."""
+    """Return the mean, in the type of the outputs; in half precision, add up in float32."""
     first, *rest = outputs
     if first.dtype not in (torch.bfloat16, torch.float16):
         return torch.stack(outputs).mean(0)
     total = first.to(torch.float32)
     for output in rest:
         total = total + output
-    return (total / len(outputs)).to(first.dtype)
+    return (total / len(outputs)).to(_kind(outputs))
 
 
 def _sum(stream: Tensor, outputs: list[Tensor]) -> Tensor:
-    """Return the stream plus the change that each output makes to it; in half precision, add up in float32."""
-    wide = torch.float32 if stream.dtype in (torch.bfloat16, torch.float16) else stream.dtype
-    x = stream.to(wide)
-    total = outputs[0].to(wide) - x
+    """Return the stream plus the changes, in the type of the outputs; in half precision, add up in float32."""
+    x = _wide(stream)
+    total = _wide(outputs[0]) - x
     for output in outputs[1:]:
-        total = total + (output.to(wide) - x)
-    return (x + total).to(stream.dtype)
+        total = total + (_wide(output) - x)
+    return (x + total).to(_kind(outputs))
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Return the tensor, in float32 if it is in half precision."""
+    return tensor.to(torch.float32) if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def _kind(outputs: list[Tensor]) -> torch.dtype:
+    """Return the type of the outputs, the wider one if there are several."""
+    kind = outputs[0].dtype
+    for output in outputs[1:]:
+        kind = torch.promote_types(kind, output.dtype)
+    return kind

@@ -277,5 +277,7 @@ def test_compiled_layers_are_welcome() -> None:
 def test_every_special_row_is_of_a_known_kind() -> None:
     """A row says something: a tuple or a reason, and names whole words that fit their sentence."""
     for name, special in SPECIAL.items():
-        assert special.returns or special.hands_on or special.refused or special.own_state, name
+        assert special.returns or special.hands_on or special.refused or special.own_state or special.stacks_outputs, (
+            name
+        )
         assert special.refused is None or not special.refused.endswith("."), name

@@ -7,6 +7,7 @@ anywhere: greedy decoding runs everything again for every token.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,11 +39,13 @@ def follow(steps: Sequence[Step], hidden: Tensor, run: RunLayer) -> Tensor:
         if step.merge == "mean":
             hidden = torch.stack([follow(branch, hidden, run) for branch in step.branches]).mean(0)
         else:
-            wide = torch.float32 if hidden.dtype in (torch.bfloat16, torch.float16) else hidden.dtype
-            change = follow(step.branches[0], hidden, run).to(wide) - hidden.to(wide)
-            for branch in step.branches[1:]:
-                change = change + (follow(branch, hidden, run).to(wide) - hidden.to(wide))
-            hidden = (hidden.to(wide) + change).to(hidden.dtype)
+            outputs = [follow(branch, hidden, run) for branch in step.branches]
+            kind = functools.reduce(torch.promote_types, (output.dtype for output in outputs))
+            wide = torch.promote_types(torch.float32, torch.promote_types(kind, hidden.dtype))
+            change = outputs[0].to(wide) - hidden.to(wide)
+            for output in outputs[1:]:
+                change = change + (output.to(wide) - hidden.to(wide))
+            hidden = (hidden.to(wide) + change).to(kind)  # the outputs may be wider than what enters
     return hidden
 
 
