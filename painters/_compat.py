@@ -42,6 +42,7 @@ __all__ = [
     "name_or_path",
     "overrides_generation",
     "recorded_hidden_states",
+    "recorded_routers",
     "set_attention_implementation",
     "set_name_or_path",
     "set_origin",
@@ -262,6 +263,17 @@ def without_gguf_bar() -> Iterator[None]:
         yield
     finally:
         reader.tqdm = bar
+
+
+def recorded_routers(model_class: type[Any]) -> tuple[type[Any], ...]:
+    """Return the classes of modules that give a class of models its router logits; none without experts.
+
+    Relies on `PreTrainedModel._can_record_outputs`. If it changes, a plan without a sparse layer raises an obscure error
+    of transformers where router logits are asked for.
+    """
+    specs = (getattr(model_class, "_can_record_outputs", None) or {}).get("router_logits")
+    targets = [getattr(spec, "target_class", spec) for spec in (specs if isinstance(specs, list) else [specs])]
+    return tuple(target for target in targets if isinstance(target, type))
 
 
 # ---------------------------------------------------------------------------------------------------------- accelerate

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from painters.engine.cache_slots import CacheSlots, SlotAssignment, SlotTable
 from painters.engine.merges import MERGES
 from painters.engine.recording import Recording, recorded
+from painters.engine.routers import without_router_losses
 from painters.engine.verify import self_check
 from painters.plan import Half, Layer, Parallel, Plan, Step
 from painters.stack import HALVES, LayerStack, SurgeryError
@@ -150,6 +151,7 @@ def operate(
     with (
         self_check(model, stack, identity(stack)) if check else nullcontext(),
         _uncompiled(model),
+        without_router_losses(model, stack, program.plan),
         recorded(model, stack, program.execute, always=always),
     ):
         yield model
@@ -214,6 +216,8 @@ class Program:
             _refuse_halves(plan, stack)
         self.stack = stack
         """The stack that the plan was checked against."""
+        self.plan = plan
+        """The plan."""
         self._kv = kv
         self._observe = observe
         self._table = SlotTable(stack.cache_indices)
