@@ -268,8 +268,8 @@ def without_gguf_bar() -> Iterator[None]:
 def recorded_routers(model_class: type[Any]) -> tuple[type[Any], ...]:
     """Return the classes of modules that give a class of models its router logits; none without experts.
 
-    Relies on `PreTrainedModel._can_record_outputs`. If it changes, a plan without a sparse layer raises an obscure error
-    of transformers where router logits are asked for.
+    Relies on `PreTrainedModel._can_record_outputs`. If it changes, a plan without a sparse layer raises an obscure
+    error of transformers where router logits are asked for.
     """
     specs = (getattr(model_class, "_can_record_outputs", None) or {}).get("router_logits")
     targets = [getattr(spec, "target_class", spec) for spec in (specs if isinstance(specs, list) else [specs])]

@@ -50,7 +50,8 @@ def surgery(
 
     Forward, `generate` (greedy, sampled, beams, left padding), training and `model(ids).logits` with the default cache
     all follow the plan. In nested contexts the inner plan holds. The model's own `output_hidden_states` lists the
-    embeddings and then every execution of a whole layer in order, members of a parallel group one by one.
+    embeddings and then every execution of a whole layer in order, members of a parallel group one by one; its
+    `output_attentions` has an entry for every execution that attends.
 
     Args:
         model: Any Hugging Face model with a list of layers that its own loop runs.
@@ -66,7 +67,8 @@ def surgery(
         check: Whether the model is compared with itself before its first use: the identity plan must give bitwise what
             the plain forward gives, and no layer may depend on what other layers ran on. That costs about five
             forwards of a batch of 2 x 8 tokens, once for each model: three calls of the model, and five runs of each
-            layer. A model that needs more than token ids is compared on its first real input instead.
+            layer. Models whose own loops list hidden states take two calls more, in which the lists are compared. A
+            model that needs more than token ids is compared on its first real input instead.
 
     Yields:
         The same `model`.

@@ -3,8 +3,8 @@
 The text of this file, without this docstring, goes into the checkpoints that `painters export --with-code` writes. It
 must not import painters. So it repeats, in a short form, what `painters.engine` does: `Execution` and `StandIn` are
 `engine/recording.py`, `Program` is `engine/program.py` with `engine/cache_slots.py`, `_mean` and `_sum` are
-`engine/merges.py`. Both must compute the same numbers: a change to one belongs in the other. A test compares their
-logits bit for bit (tests/export/test_twin.py).
+`engine/merges.py`, and `_gathered` is a short `engine/gathering.py`. Both must compute the same numbers: a change to
+one belongs in the other. A test compares their logits and hidden states bit for bit (tests/export/test_twin.py).
 
 The model's own loop over the layers meets stand-ins. Each notes the arguments for its layer; the last one runs the plan
 and gives every layer the arguments that were meant for it.
@@ -13,7 +13,9 @@ and gives every layer the arguments that were meant for it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+import inspect
+import operator
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
 import torch
@@ -116,8 +118,9 @@ class Execution:
 
     stream: Tensor
 
-    def __init__(self, program: Program, layers: list[nn.Module]) -> None:
+    def __init__(self, program: Program, layers: list[nn.Module], gathers: bool = False) -> None:
         self.program, self.layers = program, layers
+        self.streams: list[Tensor] | None = [] if gathers else None
         self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
         self.cache: Cache | None = None
         self.done = False
@@ -161,6 +164,8 @@ class Execution:
         if run.half is None:
             output = layer(hidden, *args, **kwargs)
             stream: Tensor = output if isinstance(output, Tensor) else output[0]
+            if self.streams is not None:
+                self.streams.append(stream)
             return stream
         before, inner, after = self.program.halves[run.half]
         change: Tensor
@@ -219,19 +224,62 @@ def follow(
         owner_path = owner_path.rpartition(".")[0]
     inner = path.removeprefix(owner_path).removeprefix(".")
 
-    def begin(owner: nn.Module, args: Any) -> None:
+    def begin(owner: nn.Module, args: Any, kwargs: Any) -> None:
         planned: Any = owner.get_submodule(inner)
-        planned.execution = Execution(planned.program, list(planned._modules.values()))
+        given = inspect.signature(owner.forward).bind_partial(*args, **kwargs).arguments | kwargs
+        gathers, attends = (_is_asked(owner, given, f"output_{name}") for name in ("hidden_states", "attentions"))
+        if attends and returns is not None:
+            raise ValueError("this model gives no attentions, which its own loop gathers: leave out output_attentions")
+        planned.execution = Execution(planned.program, list(planned._modules.values()), gathers)
 
-    def end(owner: nn.Module, args: Any, output: Any) -> None:
+    def end(owner: nn.Module, args: Any, output: Any) -> Any:
         planned: Any = owner.get_submodule(inner)
-        done, planned.execution = planned.execution.done, None
-        if not done and output is not None:
+        execution, planned.execution = planned.execution, None
+        if execution is None or output is None:
+            return output
+        if not execution.done:
             raise RuntimeError("the model's forward ended without its plan: use an older release of transformers")
+        return output if execution.streams is None else _gathered(output, execution)
 
     owner = model.get_submodule(owner_path)
-    owner.register_forward_pre_hook(begin)
-    owner.register_forward_hook(end, always_call=True)
+    owner.register_forward_pre_hook(begin, with_kwargs=True)
+    owner.register_forward_hook(end, always_call=True, prepend=True)
+
+
+def _is_asked(owner: nn.Module, given: Mapping[str, Any], name: str) -> bool:
+    """Return whether a forward of `owner` is asked for an output, by its arguments or by the configuration."""
+    value = given.get(name)
+    return bool(getattr(getattr(owner, "config", None), name, False) if value is None else value)
+
+
+def _gathered(output: Any, execution: Execution) -> Any:
+    """Return the output with an entry for every execution where the model's own loop gathered hidden states.
+
+    Such a loop met the stream that enters the plan in the place of what the layers give.
+    """
+    if isinstance(output, MutableMapping):
+        for key, value in list(output.items()):
+            if (new := _gathered(value, execution)) is not value:
+                output[key] = new
+        return output
+    if type(output) not in (tuple, list):
+        return output
+    met = [i for i, item in enumerate(output) if isinstance(item, Tensor) and _is_stream(item, execution.stream)]
+    first = len(met) - (len(execution.layers) - 1)  # 1 where it gathers the stream that enters the first layer too
+    if not met or first not in (0, 1) or len(met) == 1:
+        items = [_gathered(item, execution) for item in output]
+        return output if all(map(operator.is_, items, output)) else type(output)(items)
+    if any(output[i] is not execution.stream for i in met) or met != list(range(met[0], met[0] + len(met))):
+        raise ValueError("this model computes with hidden states of its own loop: leave out output_hidden_states")
+    streams, after = list(execution.streams or ()), met[-1] + 1
+    kept = streams if after + 1 < len(output) else streams[:-1]
+    rest = output[after + 1 :] if after + 1 < len(output) else output[after:]
+    return type(output)((*output[: met[0] + first], *kept, *rest))
+
+
+def _is_stream(item: Tensor, stream: Tensor) -> bool:
+    """Return whether both are the same numbers, or one is a part of the other."""
+    return item is stream or (item.data_ptr() == stream.data_ptr() and item.numel() > 0)
 
 
 def _cache_indices(layer: nn.Module) -> tuple[int, ...]:

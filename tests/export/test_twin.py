@@ -6,18 +6,22 @@ painters. Whoever changes one of them alone fails here.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
+from architectures.check import ready
+from architectures.gathered import seeded, unlike_plain
 from support.export_cases import planned
 from support.models import CACHE, padded_batch, prompts
 from torch import Tensor
 
 from painters import Plan, surgery
 from painters.engine import cache_slots, merges, recording
-from painters.export import modeling
+from painters.export import code, modeling
+from painters.stack import LayerStack
 
 # Layers of gemma3 get other masks and rotary tables than their neighbours; both architectures have halves.
 ARCHITECTURES = ("llama", "gemma3")
@@ -74,6 +78,33 @@ def compare(architecture: str, text: str, dtype: torch.dtype = torch.float32) ->
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_twins_compute_the_same_bits(architecture: str, label: str, dtype: torch.dtype) -> None:
     compare(architecture, PLANS[label], dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("model_type", ["bloom", "falcon", "gptj", "mamba", "deberta", "roformer", "llama"])
+def test_twins_gather_the_same_hidden_states(model_type: str, dtype: torch.dtype) -> None:
+    """Where the model's own loop gathers them, and where hooks of transformers do."""
+    model, given = ready(model_type)
+    model, exported = model.to(dtype), copy.deepcopy(model.to(dtype))
+    stack = LayerStack.find(model)
+    last = stack.num_layers - 1
+    for text in (f"0-{last}", f"{{0 1}}*2 {last} 0", f"{last}", f"0 {{0-{last}}}:sum"):
+        plan, twin = Plan.parse(text), copy.deepcopy(exported)
+        modeling.follow(twin, stack.path, code.literal_steps(plan.steps), stack.returns, {})
+        with torch.no_grad(), surgery(model, plan):
+            for options in ({"output_hidden_states": True}, {"output_hidden_states": True, "return_dict": False}):
+                ours, theirs = (seeded(each, given | options) for each in (twin, model))
+                assert unlike_plain(ours, theirs) is None, text
+        assert len(theirs[-1]) == 1 + plan.layer_runs
+
+
+def test_an_export_refuses_what_it_cannot_gather() -> None:
+    model, given = ready("longformer")
+    stack = LayerStack.find(model)
+    modeling.follow(model, stack.path, (0, 2), stack.returns, {})
+    for option in ("output_hidden_states", "output_attentions"):
+        with torch.no_grad(), pytest.raises(ValueError, match=f"leave out {option}"):
+            model(**given, **{option: True})
 
 
 # ------------------------------------------------------------------------------- a change to one of them alone is seen
