@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 
 from painters.cli._progress import status
+from painters.models import bundled
 from painters.progress import silent_libraries
 from painters.ranks import ranks
 
@@ -18,6 +20,41 @@ def spare_cores() -> None:
     On a machine with other work, spinning threads cost more than they gain (tenfold on small models).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def check_plan_before(
+    name: str,
+    build_plan: Callable[[int], Any],
+    console: Console | None,
+    *,
+    stack: str | None,
+    revision: str | None,
+    trust_remote_code: bool,
+) -> int | None:
+    """Call `build_plan` for the layers that the configuration of a model states, before minutes of loading.
+
+    Args:
+        name: A bundled model, a folder, or a name on the hub.
+        build_plan: Takes the number of layers; raises an error where the plan does not fit.
+        console: Where to show what is being loaded; None shows nothing.
+        stack: Which stack of layers the plan runs, where there are several.
+        revision: Branch, tag or commit on the hub.
+        trust_remote_code: Whether code that comes with the model may run.
+
+    Returns:
+        The number of layers; None where the configuration does not state it.
+    """
+    count = bundled.num_layers(name) if stack is None else None
+    if count is None:
+        spare_cores()
+        with status("Loading torch and transformers", console):
+            from painters.models import LayersUnknownError, num_layers
+        try:
+            count = num_layers(name, revision=revision, trust_remote_code=trust_remote_code, stack=stack)
+        except LayersUnknownError:
+            return None
+    build_plan(count)
+    return count
 
 
 def load(

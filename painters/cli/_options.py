@@ -72,6 +72,14 @@ DeviceMapOption = Annotated[
     str | None,
     typer.Option(help="auto spreads the model over all GPUs.", autocompletion=lambda: ["auto"], rich_help_panel=MODEL),
 ]
+StackOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Which layers the plan runs where a model has several stacks: encoder, decoder or a path.",
+        autocompletion=_complete.stacks,
+        rich_help_panel=MODEL,
+    ),
+]
 TrustOption = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model.", rich_help_panel=MODEL)
 ]

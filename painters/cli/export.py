@@ -25,6 +25,7 @@ from painters.cli._options import (
     QuietOption,
     RevisionOption,
     SeedOption,
+    StackOption,
     StartOption,
     TrustOption,
     VariantOption,
@@ -54,6 +55,7 @@ def export(  # noqa: PLR0913 - one parameter for each option
     dtype: FileDtypeOption = None,
     device: DeviceOption = "cpu",
     trust_remote_code: TrustOption = False,
+    stack: StackOption = None,
     with_code: Annotated[
         bool,
         typer.Option(
@@ -86,6 +88,7 @@ def export(  # noqa: PLR0913 - one parameter for each option
         device=device,
         trust_remote_code=trust_remote_code,
         to=to,
+        stack=stack,
         options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
     )
     request.check()
@@ -110,16 +113,20 @@ class ExportRequest:
     device: str | None
     trust_remote_code: bool
     to: Path
+    stack: str | None
+    """Which stack of layers the plan runs, where there are several."""
     options: dict[str, Any]
     """Options of `painters.export`."""
 
     def check(self) -> None:
         """Raise an error for what can be seen to be wrong before the model, which takes minutes, is loaded."""
-        count = bundled.num_layers(self.model)
+        count = bundled.num_layers(self.model) if self.stack is None else None
         if count is None:
             from painters.models import num_layers
 
-            count = num_layers(self.model, revision=self.revision, trust_remote_code=self.trust_remote_code)
+            count = num_layers(
+                self.model, revision=self.revision, trust_remote_code=self.trust_remote_code, stack=self.stack
+            )
         plan = self.build_plan(count)
         plan.check(count, self.model)
         from painters.export import check
@@ -140,8 +147,8 @@ class ExportRequest:
             trust_remote_code=self.trust_remote_code,
             encoders=True,
         )
-        plan = self.build_plan(LayerStack.find(model).num_layers)
-        return export(model, plan, self.to, tokenizer=tokenizer, source=self.model, **self.options)
+        plan = self.build_plan(LayerStack.find(model, self.stack).num_layers)
+        return export(model, plan, self.to, tokenizer=tokenizer, source=self.model, stack=self.stack, **self.options)
 
 
 def _text(exported: Exported) -> str:

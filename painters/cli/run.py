@@ -13,7 +13,7 @@ from painters import variants
 from painters.cli import _complete
 from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
-from painters.cli._loading import load
+from painters.cli._loading import check_plan_before, load
 from painters.cli._options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
@@ -40,6 +40,7 @@ from painters.cli._options import (
     SampleOption,
     SampleSeedOption,
     SeedOption,
+    StackOption,
     StartOption,
     SystemOption,
     TemplateNameOption,
@@ -52,7 +53,6 @@ from painters.cli._options import (
 )
 from painters.cli._progress import bar, status
 from painters.cli._stop import stoppable
-from painters.models import bundled
 from painters.plan import Plan
 from painters.ranks import launched
 from painters.tasks import ScoringError
@@ -82,6 +82,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     device: DeviceOption = None,
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustOption = False,
+    stack: StackOption = None,
     tasks: Annotated[
         str | None,
         typer.Option(
@@ -127,12 +128,16 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)
     build_plan = plan_builder(plan, variant, options)
     variant_name = None if variant is None else variants.find(variant).name
-    # Refuse what is wrong before minutes of loading.
-    known_num_layers = bundled.num_layers(model)
-    if known_num_layers is not None:
-        build_plan(known_num_layers).check(known_num_layers, model)
     check_writable(to)
     console = progress(quiet, as_json)
+    known_num_layers = check_plan_before(
+        model,
+        lambda count: build_plan(count).check(count, model),
+        console,
+        stack=stack,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+    )
     loaded = load(
         model,
         console,
@@ -147,7 +152,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     from painters.harness import Scorer
     from painters.harness.protocol import scoring_protocol
 
-    scorer = Scorer(*loaded)
+    scorer = Scorer(*loaded, stack)
     num_layers = scorer.num_layers
     built = build_plan(num_layers)
     documents: dict[str, Any] = {"limit": limit, "sample": sample, "sample_seed": sample_seed, "shots": shots}

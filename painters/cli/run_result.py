@@ -105,6 +105,7 @@ class RunResult:
             "variant": self.variant,
             "model": self.model,
             "num_layers": self.num_layers,
+            "stack": self.records[0].stack,
             "kv": self.records[0].kv,
             "sample_seed": next((r.sample_seed for r in self.records if r.sample_seed is not None), None),
             "chat": None if self.records[0].chat is None else self.records[0].chat.model_dump(),
@@ -161,9 +162,11 @@ class RunResult:
         seeds = sorted({record.sample_seed for record in self.records if record.sample_seed is not None})
         drawn, seed = (" drawn", f", seed {', '.join(map(str, seeds))}") if seeds else ("", "")
         named = f" ({self.variant})" if self.variant else ""
+        stack = f", {self.records[0].stack}" if self.records[0].stack else ""
         cache = "" if self.records[0].kv == "exact" else f", kv {self.records[0].kv}"
         return Text(
-            f"{self.model} under {self.plan}{named}{cache}, {documents}{drawn} documents a task{seed}", style="bold"
+            f"{self.model}{stack} under {self.plan}{named}{cache}, {documents}{drawn} documents a task{seed}",
+            style="bold",
         )
 
     def footer(self, all_metrics: bool = False) -> RenderableType:

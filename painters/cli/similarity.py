@@ -16,7 +16,7 @@ from rich.text import Text
 from painters.cli import _complete
 from painters.cli._console import out, print_result, progress
 from painters.cli._errors import UsageError
-from painters.cli._loading import load
+from painters.cli._loading import check_plan_before, load
 from painters.cli._options import (
     DEFAULT_MODEL,
     DEFAULT_OUT,
@@ -35,6 +35,7 @@ from painters.cli._options import (
     QuietOption,
     RevisionOption,
     SeedOption,
+    StackOption,
     StartOption,
     TrustOption,
     VariantOption,
@@ -46,7 +47,6 @@ from painters.cli._options import (
 from painters.cli._progress import bar
 from painters.cli._stop import stoppable
 from painters.documents import DocumentSelection
-from painters.models import bundled
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
 from painters.similarity.folder import check_folder
@@ -73,6 +73,7 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     device: DeviceOption = None,
     device_map: DeviceMapOption = None,
     trust_remote_code: TrustOption = False,
+    stack: StackOption = None,
     inputs: Annotated[
         str,
         typer.Option(
@@ -123,13 +124,12 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     build_plan = _plan_builder(
         plan, variant, drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by), model=model, block=block
     )
-    # Find mistakes before the model is loaded, which can take minutes.
-    count = bundled.num_layers(model)
-    if count is not None:
-        build_plan(count)
-    request = SimilarityRequest(inputs, _modes(mode), selection=selection, batch_size=batch_size, block=block, out=to)
+    request = SimilarityRequest(
+        inputs, _modes(mode), selection=selection, batch_size=batch_size, block=block, out=to, stack=stack
+    )
     request.check()
     console = progress(quiet, as_json)
+    check_plan_before(model, build_plan, console, stack=stack, revision=revision, trust_remote_code=trust_remote_code)
     loaded, tokenizer = load(
         model,
         console,
@@ -142,7 +142,7 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     )
     from painters.stack import LayerStack
 
-    result = request.measure(loaded, tokenizer, build_plan(LayerStack.find(loaded).num_layers), console)
+    result = request.measure(loaded, tokenizer, build_plan(LayerStack.find(loaded, stack).num_layers), console)
     if as_json:
         print_result(result.as_json())
     else:
@@ -197,6 +197,8 @@ class SimilarityRequest:
     """How many steps an angle is taken over."""
     out: Path
     """The folder of records."""
+    stack: str | None = None
+    """Which stack of layers the plan runs, where there are several."""
 
     def check(self) -> None:
         """Raise an error for inputs without texts, and for a folder that records cannot be written to."""
@@ -224,6 +226,7 @@ class SimilarityRequest:
                 sample=self.selection.sample,
                 sample_seed=self.selection.seed,
                 batch_size=self.batch_size,
+                path=self.stack,
                 progress=lambda done, total: on_progress(done, total, f"states on {self.inputs}"),
             )
         records = [record.model_copy(update={"command": command()}) for record in records]
@@ -253,16 +256,8 @@ class SimilarityResult:
         first = self.records[0].model_dump(mode="json")
         first |= {"sample_seed": self.records[0].sample_seed}
         shared = (
-            "model",
-            "plan",
-            "num_layers",
-            "inputs",
-            "documents",
-            "sample_seed",
-            "tokens",
-            "batch_size",
-            "labels",
-            "profile",
+            *("model", "plan", "num_layers", "stack", "inputs", "documents", "sample_seed"),
+            *("tokens", "batch_size", "labels", "profile"),
         )
         turned = least_turned(self.records[0], self.block)
         return {name: first[name] for name in shared} | {
@@ -278,7 +273,8 @@ class SimilarityResult:
         """Return a line with the model, the plan and the documents."""
         record = self.records[0]
         intact = record.plan == str(Plan.identity(record.num_layers))
-        model = f"{record.model}, intact" if intact else f"{record.model} under {record.plan}"
+        name = f"{record.model}, {record.stack}" if record.stack else record.model
+        model = f"{name}, intact" if intact else f"{name} under {record.plan}"
         drawn = "documents" if record.sample_seed is None else f"drawn documents (seed {record.sample_seed})"
         documents = f"{record.documents} {drawn} of {record.inputs}, {record.tokens} tokens"
         return Text(f"{model}: {documents}", style="bold")

@@ -34,6 +34,7 @@ from painters.cli._options import (
     QuietOption,
     SampleOption,
     SampleSeedOption,
+    StackOption,
     SystemOption,
     TemplateNameOption,
     TflopsOption,
@@ -64,6 +65,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
         ),
     ],
     model: Annotated[str | None, named_model("Score this decoder instead of the experiment's.")] = None,
+    stack: StackOption = None,
     encoder: Annotated[str | None, named_model("Score this encoder instead of the experiment's.")] = None,
     no_encoder: Annotated[
         bool, typer.Option("--no-encoder", help="Leave the encoders out.", rich_help_panel=MODEL)
@@ -104,9 +106,12 @@ def sweep(  # noqa: PLR0913 - the options of the command
     check_workers(engine, workers)
     if encoder is not None and no_encoder:
         raise UsageError("--encoder and --no-encoder: give one of the two")
+    if stack is not None and model is None:
+        raise UsageError(f"--stack {stack} belongs to --model: in an experiment, a model's entry says its own stack")
     check_tflops(tflops, plan_only)
     overrides = sweeps.Overrides(
         model=model,
+        stack=stack,
         encoder=encoder,
         encoders=not no_encoder,
         quick=quick,

@@ -43,6 +43,7 @@ class Cell:
         sample: The number of documents that are drawn at random; None for those of `limit`.
         sample_seed: The seed of the draw; None where none are drawn.
         chat: How prompts are made into conversations; None for lm-eval's plain prompts.
+        stack: The stack of layers that the plan runs, such as "decoder"; None for the model's only one.
         num_layers: The number of layers in the model.
         variant: The name of the rule that built the plan; None if the file gives the plan.
         params: The parameters of that rule.
@@ -72,6 +73,7 @@ class Cell:
     sample: int | None = None
     sample_seed: int | None = None
     chat: Chat | None = None
+    stack: str | None = None
 
     # These follow from the fields above, or say where they came from. They are not in the key.
     num_layers: int = field(compare=False, kw_only=True)
@@ -111,7 +113,7 @@ class Cell:
         return f"{plan} on {self.task}{tuned}" + ("" if self.kv == "exact" else f", kv {self.kv}")
 
 
-_LATER_FIELDS = {"batching": "lm-eval", "sample": None, "sample_seed": None, "chat": None}
+_LATER_FIELDS = {"batching": "lm-eval", "sample": None, "sample_seed": None, "chat": None, "stack": None}
 """The fields that keys got later, with the values that are left out of them: keys in older stores stay valid."""
 _KEY_FIELDS = (*"model revision dtype plan kv task shots limit seed batch_size tuning".split(), *_LATER_FIELDS)
 
@@ -133,6 +135,7 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
     sample: int | None = None,
     sample_seed: int | None = None,
     chat: Mapping[str, Any] | None = None,
+    stack: str | None = None,
 ) -> str:
     """Return the key of a cell.
 
@@ -153,6 +156,7 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
         sample: The number of documents to draw at random, as requested; None where none are drawn.
         sample_seed: The seed of the draw.
         chat: The fields of `Chat`; None for lm-eval's plain prompts.
+        stack: The stack of layers, as requested; None for the model's only one.
 
     Returns:
         The key: a JSON object of the fields.
@@ -164,7 +168,7 @@ def cell_key(  # noqa: PLR0913 - a key is made of all its fields, each by name
         '{"model": "nano-llama", "revision": null, "dtype": "auto", "plan": "0-3", "kv": "exact", ...}'
     """
     first = (model, revision, dtype, plan, kv, task, shots, limit, seed, batch_size, tuning)
-    fields = dict(zip(_KEY_FIELDS, (*first, batching, sample, sample_seed, chat), strict=True))
+    fields = dict(zip(_KEY_FIELDS, (*first, batching, sample, sample_seed, chat, stack), strict=True))
     return json.dumps(
         {name: value for name, value in fields.items() if name not in _LATER_FIELDS or value != _LATER_FIELDS[name]}
     )
@@ -196,13 +200,13 @@ def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[M
     several = [experiments] if isinstance(experiments, Experiment) else list(experiments)
     grids = list(dict.fromkeys(grid for experiment in several for grid in experiment.parts))
     grids.sort(key=lambda grid: isinstance(grid, Encoder))
-    models = {(model.name, model.revision): model for grid in grids for model in grid.models}
+    models = {_identifier(model): model for grid in grids for model in grid.models}
     distinct: dict[str, Cell] = {}
     for identifier, model in models.items():
         size = layers_of(model)
         if size is None:
             continue
-        of_model = [grid for grid in grids if identifier in ((model.name, model.revision) for model in grid.models)]
+        of_model = [grid for grid in grids if identifier in map(_identifier, grid.models)]
         intact = Point("identity", {}, Plan.identity(size), "exact")
         columns = [[(grid, point) for point in spread(column)] for grid in of_model for column in grid.columns(size)]
         first = [(grid, intact) for grid in of_model]
@@ -210,6 +214,11 @@ def cells(experiments: Experiment | Sequence[Experiment], layers_of: Callable[[M
             for cell in _cells_of(grid, point, model, size):
                 distinct.setdefault(cell.key, cell)
     return tuple(distinct.values())
+
+
+def _identifier(model: Model) -> tuple[str | None, ...]:
+    """Return what is equal for entries of the same stack of the same model."""
+    return model.name, model.revision, model.stack
 
 
 def _in_turn(columns: Iterable[Sequence[Any]]) -> Iterator[Any]:
@@ -240,6 +249,7 @@ def _cells_of(grid: Grid, point: Point, model: Model, num_layers: int) -> Iterat
             batch_size=protocol.batch_size,
             tuning=tuning,
             batching="lm-eval" if tuning or protocol.exact_batching else "shared",
+            stack=model.stack,
             num_layers=num_layers,
             variant=point.variant,
             params=point.params if point.variant else None,

@@ -52,16 +52,18 @@ class Model(FrozenFields):
         revision: The revision on the hub; None for the newest.
         num_layers: The number of layers, for planning where the model's configuration is not at hand. A model that is
             loaded has the layers of its configuration.
+        stack: Which stack of layers plans run, where the model has several: "encoder" or "decoder", or a path.
 
     Examples:
         >>> from painters.experiment import Model
         >>> Model(name="meta-llama/Llama-2-7b-hf", num_layers=32)
-        Model(name='meta-llama/Llama-2-7b-hf', revision=None, num_layers=32)
+        Model(name='meta-llama/Llama-2-7b-hf', revision=None, num_layers=32, stack=None)
     """
 
     name: Text
     revision: Text | None = None
     num_layers: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
+    stack: Text | None = None
 
 
 class TaskEntry(FrozenFields):

@@ -205,6 +205,8 @@ class Encoder(Grid):
                 raise ValueError(
                     f"tasks: {task.name}: an encoder's task is a name or a folder; it takes no shots and no YAML"
                 )
+        if stack := next((model.stack for model in self.models if model.stack is not None), None):
+            raise ValueError(f"models: stack {stack}: an encoder has one stack of layers; leave it out")
         return self
 
     @property
@@ -391,12 +393,13 @@ class Experiment(Grid):
         measured = (part.encoders if encoders else part.models for part in self.similarities)
         return any(isinstance(part, Encoder) is encoders for part in self.parts) or any(measured)
 
-    def with_model(self, name: str, revision: str | None = None) -> Experiment:
+    def with_model(self, name: str, revision: str | None = None, stack: str | None = None) -> Experiment:
         """Return the experiment with another decoder in place of all its decoders; encoders stay.
 
         Args:
             name: The name of the model: bundled, a folder, or of the hub.
             revision: The revision on the hub; None for the newest.
+            stack: The stack of layers that plans run, such as "decoder"; None for the model's only one.
 
         Returns:
             The changed experiment.
@@ -404,7 +407,7 @@ class Experiment(Grid):
         Raises:
             ExperimentError: The name is empty, longer than 300 characters, or has a control character.
         """
-        models = {"models": (_model(name, revision),)}
+        models = {"models": (_model(name, revision, stack),)}
         return self._each(lambda part: models if part.models else {})._each_similarity(
             lambda part: models if part.models else {}
         )
@@ -590,10 +593,10 @@ def _selected(selection: DocumentSelection) -> dict[str, Any]:
     return {"limit": selection.limit, "sample": selection.sample, "sample_seed": selection.seed}
 
 
-def _model(name: str, revision: str | None) -> Model:
+def _model(name: str, revision: str | None, stack: str | None = None) -> Model:
     """Return a model of an experiment; raise ExperimentError if it cannot have this name."""
     try:
-        return Model(name=name, revision=revision)
+        return Model(name=name, revision=revision, stack=stack)
     except ValidationError as error:
         raise ExperimentError(
             f"model {name!r:.60}: a name has 1 to 300 characters, and none of them is a control character"

@@ -141,6 +141,7 @@ def export(  # noqa: PLR0913 - one keyword for each option of the command line
     max_shard_size: int | str = MAX_SHARD_SIZE,
     force: bool = False,
     source: str | None = None,
+    stack: str | None = None,
 ) -> Exported:
     """Write `model` under `plan` as a checkpoint, with a model card.
 
@@ -160,6 +161,7 @@ def export(  # noqa: PLR0913 - one keyword for each option of the command line
         max_shard_size: Largest size of one file of weights: a number of bytes, or a text such as "500MB".
         force: Replace a checkpoint that is in the folder already.
         source: Name of the source in the model card; by default the model's own name.
+        stack: The stack of layers that the plan runs, where the model has several; a path such as `model.layers`.
 
     Returns:
         What was written and what was compared.
@@ -189,7 +191,7 @@ def export(  # noqa: PLR0913 - one keyword for each option of the command line
     to = Path(to)
     options = ExportOptions(with_code, mergekit, max_shard_size, force)
     options.check(plan, to)
-    return _export(_loaded(model, source, tokenizer, plan, to, mergekit), to, options)
+    return _export(_loaded(model, source, tokenizer, plan, to, options, stack), to, options)
 
 
 def check(
@@ -250,7 +252,13 @@ def stored_dtype(name: str) -> str:
 
 
 def _loaded(
-    model: str | PreTrainedModel, name: str | None, tokenizer: Any, plan: Plan, to: Path, mergekit: bool
+    model: str | PreTrainedModel,
+    name: str | None,
+    tokenizer: Any,
+    plan: Plan,
+    to: Path,
+    options: ExportOptions,
+    path: str | None,
 ) -> _Source:
     """Load the model where it is given by name; raise ExportError or PlanError where it cannot be exported."""
     from painters import models
@@ -267,8 +275,8 @@ def _loaded(
     else:
         loaded, name = model, name or models.describe(model)[0]
     _refuse_model(loaded, name)
-    _refuse_folder(loaded, name, to, mergekit)
-    stack = LayerStack.find(loaded)
+    _refuse_folder(loaded, name, to, options.mergekit)
+    stack = LayerStack.find(loaded, path)
     plan.check(stack.num_layers, name)
     return _Source(loaded, name, tokenizer, stack, plan)
 
@@ -352,7 +360,12 @@ def _refuse_model(model: Any, source: str) -> None:
         raise ExportError(f"{source} has adapters on it: merge them into its weights first")
     if getattr(model, "hf_quantizer", None) is not None:
         raise ExportError(f"{source} is quantised, and exports keep weights as they are: load it without quantisation")
-    if model.config.is_encoder_decoder or model.main_input_name != "input_ids":
+    if model.config.is_encoder_decoder:
+        raise ExportError(
+            f"{source} is an encoder-decoder ({type(model).__name__}), and only models with one stack of layers can be "
+            'exported: run the plan with painters.surgery(model, plan, stack="decoder"), or score it with --stack'
+        )
+    if model.main_input_name != "input_ids":
         raise ExportError(
             f"{source} is a {type(model).__name__}: only models that read tokens and have one stack of layers can be "
             "exported"

@@ -51,6 +51,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     apply_chat_template: bool | str = False,
     system_instruction: str | None = None,
     fewshot_as_multiturn: bool | None = None,
+    stack: str | None = None,
     progress: Progress | bool | None = None,
 ) -> pd.DataFrame:
     """Score `plans` on `tasks` and return a table with one row for each plan, task and metric.
@@ -78,6 +79,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         apply_chat_template: Whether to put prompts into the tokenizer's chat template; or the name of one of several.
         system_instruction: A text that prompts begin with, as the system's turn where a template is applied.
         fewshot_as_multiturn: Whether examples are turns of their own in the chat template. None: they are.
+        stack: The stack of layers that plans run, where there are several: "encoder" or "decoder", or a path.
         progress: A callback, True for a progress bar, False for none. None: a bar in notebooks only.
 
     Returns:
@@ -108,7 +110,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     batching: dict[str, Any] = {"batch_size": batch_size, "exact_batching": exact_batching}
     protocol = scoring_protocol(kv=kv, seed=seed, chat=chat, **documents, **batching)
     requested = distinct(plans)
-    scorer = Scorer(*by_name_or_loaded(model, tokenizer, load_model))
+    scorer = Scorer(*by_name_or_loaded(model, tokenizer, load_model), stack)
     identity = Plan.identity(scorer.num_layers)
     scored = requested if identity in requested or not intact else (identity, *requested)
     with progress_callback(progress) as on_progress:

@@ -45,6 +45,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         plan: The plan. An empty text is the model as it is.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
         variant: The name of a variant that builds the plan, instead of `plan`.
+        stack: The stack of layers that the plan runs, where there are several, such as "decoder".
         **options: The parameters of the variant, as for `painters run`, and the options of lm-eval's `hf` model.
 
     Attributes:
@@ -77,11 +78,18 @@ class PaintersLM(HFLM):  # type: ignore[misc]
     not_finite: int = 0
 
     def __init__(
-        self, pretrained: Any, plan: str | int = "", kv: str = "exact", variant: str | None = None, **options: Any
+        self,
+        pretrained: Any,
+        plan: str | int = "",
+        kv: str = "exact",
+        variant: str | None = None,
+        stack: str | None = None,
+        **options: Any,
     ) -> None:
         parameters = {name: options.pop(name) for name in _PARAMETERS & options.keys()}
         _check(plan, kv, variant, parameters)
-        self._identity = {"pretrained": str(getattr(pretrained, "name_or_path", pretrained)), **_lasting(options)}
+        of_model = {"pretrained": getattr(pretrained, "name_or_path", pretrained), "stack": stack, **options}
+        self._identity = _lasting(of_model)
         if isinstance(pretrained, str):
             pretrained = join_gguf(pretrained, options.pop("gguf_file", None))
         if isinstance(pretrained, str) and (pretrained in BUNDLED or find_source(pretrained).gguf_file):
@@ -95,19 +103,20 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         self._fills_cache = True
         """Whether no plan has refused the model's cache yet."""
         self._takes_use_cache = "use_cache" in inspect.signature(self.model.forward).parameters
-        self.kv = kv
+        self.kv, self.stack = kv, stack
         self.plan: Plan | None = Plan.parse(str(plan)) if plan != "" else None
         if variant is not None:
-            self.plan = variants.build(variant, LayerStack.find(self.model).num_layers, **parameters)
+            self.plan = variants.build(variant, LayerStack.find(self.model, stack).num_layers, **parameters)
         self._surgery = contextlib.ExitStack()  # lasts as long as this object
         if self.plan is not None:
-            self._surgery.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv)))
+            self._surgery.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv), stack=stack))
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what lm-eval writes about the model into its results: with a plan, the plan too."""
         info: dict[str, Any] = super().get_model_info()
         if self.plan is not None:
             info = {**info, "plan": str(self.plan), "layer_runs": self.plan.layer_runs, "kv": self.kv}
+            info |= {} if self.stack is None else {"stack": self.stack}
         return info
 
     def set_cache_hook(self, cache_hook: CacheHook) -> None:

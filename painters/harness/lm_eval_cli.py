@@ -15,8 +15,9 @@ from lm_eval.utils import setup_logging
 
 from painters import _compat, tasks
 from painters.errors import PaintersError
+from painters.harness.lm import PaintersLM  # its import makes `--model painters` known to lm-eval
 
-__all__ = ["CommandError", "lm_eval_command", "parse_arguments"]
+__all__ = ["CommandError", "PaintersLM", "lm_eval_command", "parse_arguments"]
 
 HELP = """\
 painters lm-eval: lm-eval's own command line, with plans and the bundled tasks

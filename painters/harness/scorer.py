@@ -49,12 +49,15 @@ class Scorer:
     Args:
         model: A causal language model of transformers, already loaded.
         tokenizer: Its tokenizer, which stays untouched.
+        stack: The stack of layers that plans run, where there are several: "encoder" or "decoder" of an
+            encoder-decoder, or a path. lm-eval gives the context to the encoder, and scores the decoder's answer.
 
     Attributes:
         model: The model.
         tokenizer: Its tokenizer.
         name: The name of the model in records.
         revision: Its commit on the hub, or None.
+        stack: The name of its stack, as it was given, or None.
         num_layers: The number of layers in its stack.
         notes: What a user should know about the scoring so far, and how often it happened.
 
@@ -74,13 +77,13 @@ class Scorer:
         [('0-11', 'acc'), ('0-3 {4-8} 9-11', 'acc')]
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: Any, tokenizer: Any, stack: str | None = None) -> None:
+        self.model, self.tokenizer, self.stack = model, tokenizer, stack
         self.name, self.revision = describe(model)
         refuse_encoder(model.config, self.name)
-        self._stack = dataclasses.replace(LayerStack.find(model), name=self.name)
+        self._stack = dataclasses.replace(LayerStack.find(model, stack), name=self.name)
         self.num_layers = self._stack.num_layers
-        self._model_fields = model_fields(model, self.num_layers, libraries=(*LIBRARIES, "lm_eval"))
+        self._model_fields = model_fields(model, self.num_layers, libraries=(*LIBRARIES, "lm_eval")) | {"stack": stack}
         self._programs: dict[tuple[Plan, str], Program] = {}
         self._known_answers: KnownAnswers = {}
         self._batches: dict[tuple[str, str, int, bool], LikelihoodBatches] = {}
@@ -117,7 +120,7 @@ class Scorer:
         distinct_plans = distinct(plans)
         for plan in distinct_plans:
             program = self._program(plan, protocol, fits=known_num_layers == self.num_layers)
-            with operate(self.model, self._stack, program):  # also checks the model, once
+            with self._operated(program):  # also checks the model, once
                 pass
         return distinct_plans
 
@@ -141,9 +144,9 @@ class Scorer:
         an answer must not depend on what was answered before.
 
         With `exact_batching` the batches are lm-eval's own, and so are the numbers, to the last digit. Otherwise they
-        differ by rounding. A model that cannot process trees of tokens, or decodes in a way of its own, is scored in
-        lm-eval's batches, and its records say so. The seconds of a record are the plan's share, by its layer runs, of
-        the time that all plans took together.
+        differ by rounding. A model that cannot process trees of tokens, or decodes in a way of its own, and an
+        encoder-decoder are scored in lm-eval's batches, and their records say so. The seconds of a record are the
+        plan's share, by its layer runs, of the time that all plans took together.
 
         Args:
             plans: Distinct plans, as from `check`.
@@ -160,7 +163,8 @@ class Scorer:
             MemoryExhausted: One row is too large for the memory; or, with `exact_batching`, a batch is.
             ScoringError: lm-eval, transformers or the task's own code raised an error.
         """
-        score = self._score_shared if task.is_scored_by_likelihood else self._score_in_turn
+        is_shared = task.is_scored_by_likelihood and not self._is_encoder_decoder
+        score = self._score_shared if is_shared else self._score_in_turn
         yield from score(plans, task, protocol, progress, Partials(None) if partials is None else partials)
 
     def score_alone(
@@ -258,7 +262,7 @@ class Scorer:
         """Score one plan on one task, request type by request type, as lm-eval's own loop does."""
         lm.kv, lm.not_finite = protocol.kv, 0
         program = self._program(plan, protocol)
-        with _scoring(task, protocol.batch_size, counter), operate(lm.model, self._stack, program):
+        with _scoring(task, protocol.batch_size, counter), self._operated(program):
             texts = [request for request in task.requests if request.request_type == "generate_until"]
             if texts:
                 generation.refuse_lengths(lm, task.name, texts)
@@ -281,7 +285,7 @@ class Scorer:
         with self._lm(task, protocol.batch_size) as lm:
             counter = ProgressCounter(progress, total=total, step=lm.ranks.size)
             lm.set_cache_hook(CountingCacheHook(counter.count))
-            lm.exact_batching = protocol.exact_batching
+            lm.exact_batching = protocol.exact_batching or self._is_encoder_decoder
             lm.rows_left = self._rows_left.get((task.name, task.digest, protocol.batch_size))
             lm.checked_stack = self._stack
             yield lm, counter
@@ -293,6 +297,15 @@ class Scorer:
             with errors_of_task(task.name, "lm-eval was given the model and its tokenizer"):
                 lm = stack.enter_context(language_model(SharingLM, self.model, self.tokenizer, batch_size))
             yield lm
+
+    @property
+    def _is_encoder_decoder(self) -> bool:
+        """Whether the context goes to an encoder, so that lm-eval's own loop has to ask the model."""
+        return bool(getattr(self.model.config, "is_encoder_decoder", False))
+
+    def _operated(self, program: Program) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which the model runs `program`. Decoding runs an encoder once, not in every forward."""
+        return operate(self.model, self._stack, program, always=not self._is_encoder_decoder)
 
     def _program(self, plan: Plan, protocol: ScoringProtocol, *, fits: bool = False) -> Program:
         """Return the program of a plan, which is made, and thereby checked unless it `fits`, at its first use."""

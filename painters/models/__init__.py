@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from painters._lazy import attach
 
 if TYPE_CHECKING:
-    from painters.models.config import ModelError
+    from painters.models.config import LayersUnknownError, ModelError
     from painters.models.load import (
         BUNDLED,
         bars,
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BUNDLED",
+    "LayersUnknownError",
     "ModelError",
     "bars",
     "by_name_or_loaded",
@@ -43,6 +44,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
+        "LayersUnknownError": "painters.models.config",
         "ModelError": "painters.models.config",
         "BUNDLED": "painters.models.load",
         "bars": "painters.models.load",

@@ -33,7 +33,7 @@ def num_layers(model: str) -> int | None:
         model: A bundled model, one of `painters.models.fetched.MODELS`, or the path of a folder.
 
     Returns:
-        The number; None where there is no such file, or it does not say.
+        The number; None where there is no such file, or it does not say, or says that of several stacks.
 
     Examples:
         >>> num_layers("nano-llama")
@@ -48,5 +48,7 @@ def num_layers(model: str) -> int | None:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    count = config.get("num_hidden_layers") if isinstance(config, dict) else None
+    if not isinstance(config, dict) or config.get("is_encoder_decoder"):
+        return None
+    count = config.get("num_hidden_layers")
     return count if type(count) is int else None

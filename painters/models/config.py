@@ -35,6 +35,10 @@ class ModelRequestError(ModelError):
     exit_code = 2
 
 
+class LayersUnknownError(ModelError):
+    """A model whose configuration does not state how many layers it has; it may be loaded nevertheless."""
+
+
 def read_checked(
     name: str,
     source: ModelSource,

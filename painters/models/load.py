@@ -16,10 +16,17 @@ from transformers.models.auto import modeling_auto
 from painters import _compat
 from painters.errors import first_line
 from painters.models import bundled, fetched, gguf
-from painters.models.config import ModelError, ModelRequestError, check_file_sizes, check_weights, read_checked
+from painters.models.config import (
+    LayersUnknownError,
+    ModelError,
+    ModelRequestError,
+    check_file_sizes,
+    check_weights,
+    read_checked,
+)
 from painters.models.hub import patiently
 from painters.models.source import ModelSource, find_source
-from painters.stack import without_wrapper
+from painters.stack import LayerStack, without_wrapper
 
 __all__ = [
     "BUNDLED",
@@ -161,28 +168,37 @@ def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[An
     return without_wrapper(model), tokenizer
 
 
-def num_layers(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> int:
+def num_layers(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False, stack: str | None = None
+) -> int:
     """Return the number of layers of a model, from its configuration alone.
 
     Args:
         name: A bundled model, a folder, or a name on the hub.
         revision: Branch, tag or commit on the hub.
         trust_remote_code: Run code that comes with the model.
+        stack: Which list of layers is meant where there are several, as in `surgery`.
 
     Returns:
-        `num_hidden_layers` of the configuration; of the text model where there are several.
+        `num_hidden_layers` of the configuration; of the text model where there are several. The length of the list of
+        layers where `stack` is given, or the model is an encoder-decoder.
 
     Raises:
         ModelError: The model is not there, or its configuration does not state the number.
+        SurgeryError: The model has no such stack, or is an encoder-decoder and no stack is given.
 
     Examples:
         >>> num_layers("nano-llama")
         12
     """
-    config = read_config(name, revision, trust_remote_code).get_text_config()
-    count = getattr(config, "num_hidden_layers", None)
+    config = read_config(name, revision, trust_remote_code)
+    if stack is not None or getattr(config, "is_encoder_decoder", False):
+        return LayerStack.find(_skeleton(config, name, trust_remote_code), stack).num_layers
+    count = getattr(config.get_text_config(), "num_hidden_layers", None)
     if type(count) is not int or count < 1:
-        raise ModelError(f"model {name!r}: its configuration states no num_hidden_layers; load the model and look")
+        raise LayersUnknownError(
+            f"model {name!r}: its configuration states no num_hidden_layers; load the model and look"
+        )
     return count
 
 

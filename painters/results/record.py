@@ -99,6 +99,7 @@ class Record(BaseModel):
     revision: str | None  # the commit on the hub
     weights: str | None  # a digest of the parameters: local folders and models in memory have no commit
     num_layers: int = Field(ge=1, le=MAX_LAYERS)
+    stack: str | None = None  # the list of layers that the plan runs, where it was named
     dtype: str
     device: str
     attention: str | None  # the implementation: sdpa, eager, ...
@@ -175,6 +176,7 @@ class Record(BaseModel):
             tuning=self.tuning.model_dump() if self.tuning else None,
             chat=self.chat.model_dump() if self.chat else None,
             **self.asked.model_dump(exclude={"metrics"}),
+            stack=self.stack,
             **{name: getattr(self, name) for name in ("model", "plan", "kv", "task", "seed", "batch_size", "batching")},
         )
 
@@ -217,7 +219,10 @@ def key(record: Record) -> str:
         >>> key(accuracy) == key(normalised_accuracy)
         False
     """
-    return json.dumps(record.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
+    fields = record.model_dump(mode="json", exclude=set(NOT_IN_KEY))
+    if record.stack is None:
+        del fields["stack"]  # the keys of records from before there was this field stay valid
+    return json.dumps(fields, sort_keys=True)
 
 
 def digest(records: Iterable[Record]) -> str:

@@ -55,6 +55,7 @@ class SimilarityRecord(BaseModel):
     revision: str | None  # the commit on the hub
     weights: str | None  # a digest of the parameters
     num_layers: int
+    stack: str | None = None  # the list of layers that the plan runs, where it was named
     dtype: str
     device: str
     attention: str | None
@@ -95,7 +96,10 @@ class SimilarityRecord(BaseModel):
     @property
     def key(self) -> str:
         """One text for all fields that can change the cosines; equal keys are the same measurement."""
-        return json.dumps(self.model_dump(mode="json", exclude=set(_NOT_IN_KEY)), sort_keys=True)
+        fields = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
+        if self.stack is None:
+            del fields["stack"]  # the keys of records from before there was this field stay valid
+        return json.dumps(fields, sort_keys=True)
 
     def frame(self) -> pd.DataFrame:
         """Return the cosines as a table of states x states.

@@ -74,7 +74,8 @@ def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
         sample: Use this many documents, drawn at random, instead.
         sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
-        path: The name of the module that holds the layers, where painters does not find it.
+        path: The stack of layers, where there are several or painters finds none: "encoder", "decoder" or the name of
+            the module. An encoder-decoder's decoder reads the same text as its encoder, shifted by the start token.
         progress: Called with the documents done and their number; True shows a bar, False nothing. By default
             notebooks show a bar.
 
@@ -149,7 +150,8 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
         sample: Use this many documents, drawn at random, instead.
         sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
-        path: The name of the module that holds the layers, where painters does not find it.
+        path: The stack of layers, where there are several or painters finds none: "encoder", "decoder" or the name of
+            the module. An encoder-decoder's decoder reads the same text as its encoder, shifted by the start token.
         progress: Called with the documents done and their number, over both passes; True shows a bar, False nothing.
             By default notebooks show a bar.
 
@@ -202,7 +204,8 @@ def block_influence(  # noqa: PLR0913 - one keyword for each option of a measure
         sample: Use this many documents, drawn at random, instead.
         sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
-        path: The name of the module that holds the layers, where painters does not find it.
+        path: The stack of layers, where there are several or painters finds none: "encoder", "decoder" or the name of
+            the module. An encoder-decoder's decoder reads the same text as its encoder, shifted by the start token.
 
     Returns:
         One number per step, indexed by the steps.
@@ -250,7 +253,8 @@ def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measur
         sample: Use this many documents, drawn at random, instead.
         sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
-        path: The name of the module that holds the layers, where painters does not find it.
+        path: The stack of layers, where there are several or painters finds none: "encoder", "decoder" or the name of
+            the module. An encoder-decoder's decoder reads the same text as its encoder, shifted by the start token.
 
     Returns:
         The angles in half turns (0 is the same direction, 0.5 a right angle), indexed by the first of the `n` steps.
@@ -295,7 +299,8 @@ def norms(  # noqa: PLR0913 - one keyword for each option of a measurement
         sample: Use this many documents, drawn at random, instead.
         sample_seed: The seed of the draw; None for 0.
         max_length: Use only the first `max_length` tokens of each document.
-        path: The name of the module that holds the layers, where painters does not find it.
+        path: The stack of layers, where there are several or painters finds none: "encoder", "decoder" or the name of
+            the module. An encoder-decoder's decoder reads the same text as its encoder, shifted by the start token.
 
     Returns:
         A DataFrame with one row per state and the columns norm, first_token, change and largest, as `measure` describes

@@ -158,6 +158,7 @@ class States:
     def _shared_fields(self, inputs: str) -> dict[str, Any]:
         """Return the fields that the records of all modes have in common."""
         return model_fields(self.model, LayerStack.find(self.model, self.path).num_layers) | {
+            "stack": self.path,
             "plan": str(self.plan),
             "inputs": inputs,
             "texts": _digest(self.documents),
@@ -178,6 +179,9 @@ class States:
         arguments = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
         if segments:
             arguments["token_type_ids"] = _padded(segments, longest, 0).to(device)
+        if getattr(self.model.config, "is_encoder_decoder", False):
+            arguments |= {"decoder_input_ids": _shifted(ids, self.model.config).to(device)}
+            arguments |= {"decoder_attention_mask": arguments["attention_mask"]}
         # Run the base model where there is one: the logits are not needed.
         base: Any = self.model if self.path is not None else getattr(self.model, "base_model", self.model)
         cacheless = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
@@ -263,6 +267,13 @@ def _tokenized(texts: Sequence[Text], tokenizer: Any, model: Any, max_length: in
 def _padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> Tensor:
     """Return the rows as a tensor [rows, length], filled up on the right."""
     return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows])
+
+
+def _shifted(ids: Tensor, config: Any) -> Tensor:
+    """Return what a decoder reads in training to write these tokens: its start token, then all but the last."""
+    tokens = (getattr(config, f"{name}_token_id", None) for name in ("decoder_start", "bos", "pad"))
+    start = next((token for token in tokens if token is not None), 0)
+    return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], dim=1)
 
 
 def _digest(documents: Sequence[TokenizedText]) -> str:

@@ -20,6 +20,12 @@ class SurgeryError(PaintersError, RuntimeError):
     """Raised for a model, cache or call that cannot follow a plan; it says why and what to do instead."""
 
 
+class StackChoiceError(SurgeryError):
+    """A model with several stacks of which none, or none that exists, was chosen."""
+
+    exit_code = 2
+
+
 LayerList: TypeAlias = nn.ModuleList | nn.Sequential
 """The classes of lists in which models keep their layers."""
 
@@ -98,7 +104,7 @@ def list_at(model: nn.Module, path: str, name: str) -> LayerList:
         module = None
     if not isinstance(module, nn.ModuleList | nn.Sequential) or not len(module):
         kind = "nothing" if module is None else f"a {type(module).__name__}"
-        raise SurgeryError(f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers")
+        raise StackChoiceError(f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers")
     return module
 
 
@@ -126,7 +132,7 @@ def search(model: nn.Module, name: str) -> str:
         sizes = {path: _size(module) for path, module in candidates.items()}
         best = max(sizes, key=lambda path: sizes[path])
         if 2 * sizes[best] <= sum(sizes.values()):
-            raise SurgeryError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
+            raise StackChoiceError(f"{name} has several lists of layers ({', '.join(sizes)}): give the path of one")
     return f"{root_path}.{best}".lstrip(".")
 
 
@@ -151,7 +157,7 @@ def path_of(model: nn.Module, stack: str, name: str) -> str:
     fitting = [path for path in lists if role(path) == stack]
     if len(fitting) != 1:
         listed = ", ".join(lists) or "none"
-        raise SurgeryError(
+        raise StackChoiceError(
             f"{name}: stack={stack!r} fits {len(fitting)} of its lists of layers ({listed}): give the path of one"
         )
     return fitting[0]

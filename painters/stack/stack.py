@@ -19,6 +19,7 @@ from painters import _compat
 from painters.stack.halves import HALVES, Halves, halves_of
 from painters.stack.search import (
     LayerList,
+    StackChoiceError,
     SurgeryError,
     candidates,
     descendants,
@@ -319,8 +320,9 @@ def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:
 def _refuse_by_config(model: nn.Module, name: str) -> None:
     """Raise SurgeryError if the configuration says that the model has two stacks, or layers that share keys."""
     if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        raise SurgeryError(
-            f'{name} is an encoder-decoder, and a plan runs one stack: say stack="encoder" or stack="decoder"'
+        raise StackChoiceError(
+            f'{name} is an encoder-decoder, and a plan runs one stack: say stack="encoder" or stack="decoder" '
+            "(--stack on the command line)"
         )
     if getattr(text_config(model), "num_kv_shared_layers", 0):
         raise SurgeryError(f"{name}: its late layers {_SHARED_KEYS.refused}: they run only in their own order")

@@ -186,18 +186,19 @@ def _cells_and_unknown(experiments: Experiments) -> tuple[tuple[Cell, ...], dict
 
 def _layers_of(model: Model) -> int:
     """Return the number of layers by the model's configuration."""
-    count = bundled.num_layers(model.name)
+    count = bundled.num_layers(model.name) if model.stack is None else None
     if count is None:
         from painters.models import num_layers
 
-        count = num_layers(model.name, revision=model.revision)
+        count = num_layers(model.name, revision=model.revision, stack=model.stack)
     return count
 
 
 def _layers_planned(model: Model) -> int:
     """Return the number of layers, by the experiment or the table of models where they state it."""
     stated = model.num_layers or (MODELS[model.name].num_layers if model.name in MODELS else None)
-    return bundled.num_layers(model.name) or stated or _layers_of(model)
+    known = None if model.stack is not None else bundled.num_layers(model.name)
+    return known or stated or _layers_of(model)
 
 
 def _by_model(every: Sequence[Cell]) -> Iterator[list[Cell]]:

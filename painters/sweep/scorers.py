@@ -59,7 +59,7 @@ def load(cell: Cell, device: str | None) -> CellScorer:
 
 def model_key(cell: Cell) -> Hashable:
     """Return what is equal for cells that one loaded model scores."""
-    return cell.model, cell.revision, cell.dtype, cell.tuning is not None
+    return cell.model, cell.revision, cell.dtype, cell.stack, cell.tuning is not None
 
 
 def score(scorer: CellScorer, cells: Sequence[Cell], on_progress: OnProgress, partials: Partials) -> list[list[Record]]:
@@ -104,7 +104,7 @@ class DecoderScorer:
         from painters import harness
 
         model, tokenizer = harness.load_model(cell.model, revision=cell.revision, dtype=cell.dtype, device=device)
-        self._scorer = harness.Scorer(model, tokenizer)
+        self._scorer = harness.Scorer(model, tokenizer, cell.stack)
         self.weights = self._scorer.weights
         self.notes = self._scorer.notes
         self._tasks = _Once()

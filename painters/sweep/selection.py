@@ -17,6 +17,7 @@ class Overrides:
 
     Attributes:
         model: The decoder to score instead of the experiments' own.
+        stack: The stack of layers of `model` that plans run, where it has several, such as "decoder".
         encoder: The encoder to score instead of the experiments' own.
         encoders: False leaves encoders out.
         quick: Whether to take the smaller grids that the files state.
@@ -35,6 +36,7 @@ class Overrides:
     """
 
     model: str | None = None
+    stack: str | None = None
     encoder: str | None = None
     encoders: bool = True
     quick: bool = False
@@ -80,7 +82,7 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
             where = ", ".join(names) or "these figures"
             raise ExperimentError(f"{option} {name}: no {kind} is scored for {where}; leave it out")
     if changes.model is not None:
-        experiments = [experiment.with_model(changes.model) for experiment in experiments]
+        experiments = [experiment.with_model(changes.model, stack=changes.stack) for experiment in experiments]
     if changes.encoder is not None:
         experiments = [experiment.with_encoder(changes.encoder) for experiment in experiments]
     experiments = [_with_documents(experiment, changes) for experiment in experiments]
