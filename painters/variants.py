@@ -447,7 +447,7 @@ def build(name: str, num_layers: int, **params: Parameter) -> Plan:
         params["start"] = default_start(num_layers)
     for param, default in parameters.items():
         if default is None and param not in params:
-            raise VariantError(f"variant {variant.name} needs the parameter {param!r}: give it a value")
+            raise VariantError(f"variant {variant.name} needs a {param}: say which (--{param} N, {param}=N)")
     return variant.rule(num_layers=num_layers, **params)
 
 

@@ -30,6 +30,14 @@ ADVICE = {
 }
 
 
+_NO_ARGUMENTS = {
+    "models": "it lists all models; --inspect NAME looks into one",
+    "tasks": "it lists all tasks; `painters run --tasks NAME` scores one",
+    "variants": "it lists all variants; `painters show --variant NAME` draws one",
+}
+"""Commands that take no arguments -> what to do with a name."""
+
+
 class UsageError(PaintersError):
     """Options that do not go together, or a value that an option cannot have."""
 
@@ -67,6 +75,7 @@ def _format_usage_error(error: Any) -> str:
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "painters"
     if "unexpected extra argument" in message:
-        message += ": quote what has spaces, such as a plan"
+        advice = _NO_ARGUMENTS.get(str(getattr(context, "info_name", "")), "quote what has spaces, such as a plan")
+        message += f": {advice}"
     see = " See" if message.endswith("?") else "; see"
     return f"{message.rstrip('.')}{see} `{command} --help`"

@@ -13,6 +13,7 @@ from painters import variants
 from painters.cli import _complete
 from painters.cli._errors import UsageError
 from painters.documents import checked_limit
+from painters.models import bundled
 from painters.plan import Plan
 
 DEFAULT_MODEL = "nano-llama"
@@ -56,9 +57,24 @@ ByOption = Annotated[
 ]
 
 
-def named_model(description: str) -> Any:
-    """Return an option that names a model, with `description` as its help."""
-    return typer.Option(help=description, autocompletion=_complete.model_names, rich_help_panel=MODEL)
+def named_model(description: str, *, is_loaded: bool = True) -> Any:
+    """Return an option that names a model, with `description` as its help.
+
+    A name that is surely no model's is refused at once, unless the name is only looked for in records.
+    """
+    return typer.Option(
+        help=description,
+        autocompletion=_complete.model_names,
+        callback=check_model if is_loaded else None,
+        rich_help_panel=MODEL,
+    )
+
+
+def check_model(name: str | None) -> str | None:
+    """Return the name of a model as it is; raise an error where it is surely no model's."""
+    if name is not None:
+        bundled.check_name(name)
+    return name
 
 
 ModelOption = Annotated[str, named_model("Bundled model, local folder or hub name.")]
@@ -246,8 +262,10 @@ def plan_builder(plan: str | None, variant: str | None, options: dict[str, int |
         UsageError: Both or neither of `--plan` and `--variant`, or an option of a variant beside `--plan`.
         PlanError, VariantError: The text is not a plan, or there is no such variant.
     """
-    if (plan is None) == (variant is None):
-        raise UsageError("give either --plan or --variant; `painters variants` lists the variants")
+    if plan is not None and variant is not None:
+        raise UsageError(f"--plan {plan!r:.60} and --variant {variant}: each says what runs; give one of the two")
+    if plan is None and variant is None:
+        raise UsageError("nothing to run: give --plan or --variant; `painters variants` lists the variants")
     if plan is not None and options:
         raise UsageError(f"--{next(iter(options))} belongs to a --variant: a --plan says everything itself")
     if plan is not None:

@@ -14,7 +14,7 @@ from painters import tasks, variants
 from painters.cli import _complete
 from painters.cli._console import err, out, print_result
 from painters.cli._errors import UsageError
-from painters.cli._options import JsonOption, QuietOption
+from painters.cli._options import JsonOption, QuietOption, check_model
 from painters.cli._progress import status
 from painters.models import bundled, fetched
 
@@ -43,6 +43,7 @@ def list_models(
             metavar="NAME|DIR",
             help="Show where this model keeps its layers. Reads its configuration alone.",
             autocompletion=_complete.model_names,
+            callback=check_model,
         ),
     ] = None,
     stack: Annotated[

@@ -28,8 +28,12 @@ def plot(
         ),
     ] = None,
     to: Annotated[Path, typer.Option("--to", help="Folder for the files.", rich_help_panel=OUTPUT)] = Path("figures"),
-    model: Annotated[str | None, named_model("The decoder to draw, where records are of several.")] = None,
-    encoder: Annotated[str | None, named_model("The encoder to draw, where records are of several.")] = None,
+    model: Annotated[
+        str | None, named_model("The decoder to draw, where records are of several.", is_loaded=False)
+    ] = None,
+    encoder: Annotated[
+        str | None, named_model("The encoder to draw, where records are of several.", is_loaded=False)
+    ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

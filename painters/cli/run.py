@@ -53,6 +53,7 @@ from painters.cli._options import (
 )
 from painters.cli._progress import bar, status
 from painters.cli._stop import stoppable
+from painters.harness.task_names import check_names
 from painters.plan import Plan
 from painters.ranks import launched
 from painters.tasks import ScoringError
@@ -127,6 +128,8 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     chat = chat_fields(apply_chat_template, chat_template, system_instruction, fewshot_as_multiturn)
     options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)
     build_plan = plan_builder(plan, variant, options)
+    task_names = _names(tasks)
+    check_names(task_names)
     variant_name = None if variant is None else variants.find(variant).name
     check_writable(to)
     console = progress(quiet, as_json)
@@ -160,7 +163,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     records, failure = _score(
         scorer,
         built,
-        _names(tasks),
+        task_names,
         scoring_protocol(kv=str(kv), chat=chat, **documents, **batching),
         variant=variant_name,
         params=_with_default_start(variant_name, num_layers, options) if variant_name else None,
@@ -225,7 +228,9 @@ def _score(  # noqa: PLR0913 - what a run was asked for
 
 
 def check_writable(path: Path) -> None:
-    """Raise OSError now, rather than after an hour, if records cannot be written to `path`."""
+    """Raise an error now, rather than after an hour, if records cannot be written to `path`."""
+    if path.is_dir():
+        raise UsageError(f"--out {path}: that is a directory; name a file in it, such as {path / DEFAULT_OUT.name}")
     path.parent.mkdir(parents=True, exist_ok=True)
     existed = path.exists()
     with path.open("ab"):

@@ -55,8 +55,10 @@ def show(  # noqa: PLR0913 - one parameter for each option
     """
     from painters.drawing import plan_text, save_plan
 
-    if (plan is None) == (variant is None):
-        raise UsageError("give either a plan or --variant; `painters variants` lists the variants")
+    if plan is not None and variant is not None:
+        raise UsageError(f"the plan {plan!r:.60} and --variant {variant}: each says what is drawn; give one of the two")
+    if plan is None and variant is None:
+        raise UsageError("nothing to draw: give a plan or --variant; `painters variants` lists the variants")
     if layers is not None and model is not None:
         raise UsageError("give --layers or --model, not both")
     options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)

@@ -162,7 +162,9 @@ def _plan_builder(
             raise UsageError(f"--{next(iter(options))} belongs to a --variant, and none is given")
         build: Callable[[int], Plan] = Plan.identity
     elif plan is not None and variant is not None:
-        raise UsageError("give --plan or --variant, or neither for the intact model")
+        raise UsageError(
+            f"--plan {plan!r:.60} and --variant {variant}: give --plan or --variant, or neither for the intact model"
+        )
     else:
         build = plan_builder(plan, variant, options)
 
@@ -206,6 +208,11 @@ class SimilarityRequest:
             from painters.similarity.inputs import read_inputs
 
             read_inputs(self.inputs, DocumentSelection(limit=1))
+        else:
+            from painters.glue import TASKS
+            from painters.harness.task_names import check_names
+
+            check_names([self.inputs] if self.inputs not in TASKS else [])
         check_folder(self.out)
 
     def measure(self, model: Any, tokenizer: Any, plan: Plan, console: Console | None) -> SimilarityResult:

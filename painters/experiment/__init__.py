@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from painters.experiment.cells import Cell, cell_key, cells
 from painters.experiment.fields import Model
-from painters.experiment.file import find, load, shipped
+from painters.experiment.file import figure_names, find, load, shipped
 from painters.experiment.grid import Point
 from painters.experiment.protocol import Chat, EncoderProtocol, Protocol, ScoringProtocol
 from painters.experiment.schema import Encoder, Experiment, Grid, Similarity
@@ -30,6 +30,7 @@ __all__ = [
     "Similarity",
     "cell_key",
     "cells",
+    "figure_names",
     "find",
     "load",
     "shipped",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from painters.experiment.yaml import ExperimentError, line_of, parse, read_text
 
 # An installed package holds the files. In a checkout, also one installed with -e, they are beside the package.
 _FOLDERS = (Path(__file__).parents[1] / "experiments", Path(__file__).parents[2] / "experiments")
+_FIGURE = re.compile(r"(?P<folder>paper/)?(?:fig(?:ure)?\.?[ _-]*)?(?P<number>[0-9]{1,4})", re.IGNORECASE)
 
 
 def load(source: str | Path) -> Experiment:
@@ -72,6 +73,36 @@ def shipped() -> dict[str, Path]:
     return dict(sorted(files.items(), key=lambda item: (item[0].count("/"), *_natural_order(item[0]))))
 
 
+def figure_names(words: Iterable[str]) -> list[str]:
+    """Return names of experiments with figures spelt in one way: `fig4` for 4, fig04, Fig. 4 and "figure 4".
+
+    Args:
+        words: The words of a command line, or names.
+
+    Returns:
+        The names. A word such as "figure" by itself belongs to the number after it. Other words stay as they are.
+
+    Examples:
+        >>> from painters.experiment import figure_names
+        >>> figure_names(["4", "fig05", "figure 6", "figure", "7", "paper/fig08", "mine.yaml", "all"])
+        ['fig4', 'fig5', 'fig6', 'fig7', 'paper/fig8', 'mine.yaml', 'all']
+    """
+    words = list(words)
+    alone = [word for word, after in zip(words, [*words[1:], ""], strict=True) if _is_figure_word(word, after)]
+    return [_figure_name(word) for word in words if word not in alone]
+
+
+def _is_figure_word(word: str, after: str) -> bool:
+    """Return whether `word` only says that `after` is the number of a figure."""
+    return word.rstrip(".").lower() in ("fig", "figure", "figures") and after.isdecimal()
+
+
+def _figure_name(word: str) -> str:
+    """Return the one spelling of a figure's name, and any other word as it is."""
+    match = _FIGURE.fullmatch(word)
+    return word if match is None else f"{match['folder'] or ''}fig{match['number'].lstrip('0') or '0'}"
+
+
 def find(source: str | Path) -> Path:
     """Return the file of an experiment.
 
@@ -93,8 +124,8 @@ def find(source: str | Path) -> Path:
     if path.suffix in (".yaml", ".yml"):
         return path
     files = shipped()
-    if str(source) in files:
-        return files[str(source)]
+    if (name := _figure_name(str(source))) in files:
+        return files[name]
     names = ", ".join(files) or "none in this installation"
     raise ExperimentError(
         f"experiment {str(source)!r}: neither a .yaml file nor one that comes with painters ({names})"

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+from painters.experiment import figure_names
 from painters.figures.caches import caches
 from painters.figures.curves import every_variant, one_variant
 from painters.figures.data import Data, read
@@ -224,7 +225,7 @@ def numbers(names: Iterable[str]) -> list[int]:
     """Return the figures that the words of a command line name.
 
     Args:
-        names: Numbers, as "4" or "fig4", or "all". No names mean all figures.
+        names: Numbers, as "4", "fig4", "fig04" or "figure 4", or "all". No names mean all figures.
 
     Returns:
         The numbers of the figures, ascending, each once.
@@ -239,11 +240,13 @@ def numbers(names: Iterable[str]) -> list[int]:
         >>> len(figures.numbers(["all"]))
         14
     """
-    names = list(names) or ["all"]
+    names = figure_names(names) or ["all"]
     chosen: set[int] = set()
     for name in names:
         number = name.removeprefix("fig")
         if name != "all" and not (number.isdecimal() and int(number) in FIGURES):
-            raise FigureError(f"there is no figure {name!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
+            raise FigureError(
+                f"there is no figure {number!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all"
+            )
         chosen |= set(FIGURES) if name == "all" else {int(number)}
     return sorted(chosen)

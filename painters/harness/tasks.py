@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 import hashlib
 import logging
@@ -29,6 +28,7 @@ from painters.errors import PaintersError, first_line
 from painters.experiment import Chat, ScoringProtocol
 from painters.harness.chat import chat_template
 from painters.harness.protocol import SEED, scoring_protocol
+from painters.harness.task_names import unknown_task
 from painters.memory import is_exhausted
 from painters.models.hub import patiently
 from painters.tasks import ScoringError, TaskError, TaskUnavailableError
@@ -181,9 +181,7 @@ def _load(name: str) -> dict[str, Any]:
     file = _file_of(name)
     manager = _index() if file is None else lm_eval.tasks.TaskManager(include_defaults=False)
     if file is None and name not in manager.all_tasks:
-        close = difflib.get_close_matches(name, [*ours, *manager.all_tasks], 3, 0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists lm-eval's"
-        raise TaskError(f"task {name!r}: neither bundled ({', '.join(ours)}) nor in lm-eval; {hint}")
+        raise unknown_task(name, [*ours, *manager.all_tasks])
     try:
         loaded: dict[str, Any] = patiently(lambda: manager.load([name if file is None else str(file)])["tasks"])
     except Exception as error:  # datasets, the hub and the task's own code each raise what they like
@@ -229,6 +227,11 @@ def _file_of(name: str) -> Path | None:
         if defines.search(path.read_text(encoding="utf-8")):
             return path
     return None
+
+
+def lm_eval_names() -> list[str]:
+    """Return the names of all tasks and groups of lm-eval."""
+    return list(_index().all_tasks)
 
 
 @functools.lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from painters._lazy import attach
 
 if TYPE_CHECKING:
-    from painters.models.config import LayersUnknownError, ModelError
+    from painters.models.errors import LayersUnknownError, ModelError
     from painters.models.load import (
         BUNDLED,
         bars,
@@ -44,8 +44,8 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {
-        "LayersUnknownError": "painters.models.config",
-        "ModelError": "painters.models.config",
+        "LayersUnknownError": "painters.models.errors",
+        "ModelError": "painters.models.errors",
         "BUNDLED": "painters.models.load",
         "bars": "painters.models.load",
         "by_name_or_loaded": "painters.models.load",

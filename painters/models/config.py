@@ -9,7 +9,8 @@ from typing import Any
 
 import transformers
 
-from painters.errors import PaintersError, first_line
+from painters.errors import first_line
+from painters.models.errors import ModelError
 from painters.models.hub import patiently
 from painters.models.source import ModelSource
 from painters.plan import MAX_LAYERS
@@ -23,20 +24,6 @@ MIN_BYTES_PER_PARAMETER = 0.1
 _LAYERS = re.compile(r"(?:n|num|number)_(?:\w+_)?(?:layers?|blocks|stages)|(?:\w+_)?layers|depth")
 _EXPERTS = re.compile(r"(?:n|num)_(?:\w+_)?experts")
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
-
-
-class ModelError(PaintersError, ValueError):
-    """A model that cannot be loaded, or that cannot be scored this way."""
-
-
-class ModelRequestError(ModelError):
-    """An invalid request for a model, such as an unknown device or dtype."""
-
-    exit_code = 2
-
-
-class LayersUnknownError(ModelError):
-    """A model whose configuration does not state how many layers it has; it may be loaded nevertheless."""
 
 
 def read_checked(

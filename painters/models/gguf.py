@@ -11,7 +11,7 @@ import transformers
 
 from painters import _compat
 from painters.models import fetched
-from painters.models.config import ModelError
+from painters.models.errors import ModelError
 from painters.models.source import ModelSource
 
 __all__ = ["check_tokenizer", "file_of", "finish", "load_options", "require_gguf"]

@@ -16,14 +16,8 @@ from transformers.models.auto import modeling_auto
 from painters import _compat
 from painters.errors import first_line
 from painters.models import bundled, fetched, gguf
-from painters.models.config import (
-    LayersUnknownError,
-    ModelError,
-    ModelRequestError,
-    check_file_sizes,
-    check_weights,
-    read_checked,
-)
+from painters.models.config import check_file_sizes, check_weights, read_checked
+from painters.models.errors import LayersUnknownError, ModelError, ModelRequestError
 from painters.models.hub import patiently
 from painters.models.source import ModelSource, find_source
 from painters.stack import LayerStack, without_wrapper
@@ -260,7 +254,7 @@ def refuse_small_files(config: Any, name: str, trust_remote_code: bool) -> None:
         >>> config = transformers.GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=1000)
         >>> refuse_small_files(config, "broken", trust_remote_code=False)
         Traceback (most recent call last):
-        painters.models.config.ModelError: model 'broken': its config.json describes ... parameters, and its
+        painters.models.errors.ModelError: model 'broken': its config.json describes ... parameters, and its
         *.safetensors have 100 bytes: they belong to another model, or are not whole
     """
     source = find_source(name)
@@ -284,7 +278,7 @@ def refuse_encoder(config: Any, name: str) -> None:
     Examples:
         >>> refuse_encoder(transformers.BertConfig(), "bert")
         Traceback (most recent call last):
-        painters.models.config.ModelError: model 'bert' is an encoder (bert): ...
+        painters.models.errors.ModelError: model 'bert' is an encoder (bert): ...
     """
     if _is_encoder(config):
         raise ModelError(
@@ -379,6 +373,7 @@ def weights_digest(model: Any, samples: int = 4096) -> str:
 
 def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     """Return the configuration of the model `name`; ModelError where it is not there or cannot be used."""
+    bundled.check_name(name)
     source = find_source(name)
     if source.gguf_file:
         gguf.require_gguf(name)
@@ -449,11 +444,9 @@ def _require_files(name: str, source: ModelSource) -> None:
 
 def _not_found(name: str, error: Exception) -> str:
     """Return the message for a model that is neither bundled nor a folder, and that the hub does not give."""
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1
     tried = f"there is no folder of this name, and the hub or its local cache gave: {first_line(error)}"
     fetch = f"fetch it once with `hf download {name}`, online and without HF_HUB_OFFLINE; then it loads offline"
-    advice = "check the path" if looks_local else fetch
-    return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {tried}. To go on, {advice}"
+    return f"model {name!r}: it is not bundled ({', '.join(BUNDLED)}), {tried}. To go on, {fetch}"
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from painters.documents import DocumentSelection
-from painters.experiment import Experiment, ExperimentError, find, load
+from painters.experiment import Experiment, ExperimentError, figure_names, find, load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +53,8 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
     """Read experiments and apply `overrides` to each of them.
 
     Args:
-        names: Names of experiments that come with painters, `fig4` or `paper/fig4`; numbers of figures, `4`; or paths
-            of YAML files.
+        names: Names of experiments that come with painters, `fig4` or `paper/fig4`; figures, `4`, `fig04` or
+            `figure 4`; or paths of YAML files.
         overrides: What to change; None changes nothing.
 
     Returns:
@@ -69,7 +69,7 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
         ['fig4', 'paper/fig5']
     """
     changes = overrides or Overrides()
-    experiments = [load(_full_name(name)) for name in names]
+    experiments = [load(name) for name in figure_names(names)]
     if changes.quick:
         experiments = [experiment.quickened() for experiment in experiments]
     if not changes.encoders:
@@ -127,13 +127,8 @@ def records_folder(names: Sequence[str]) -> Path:
         >>> records_folder(["paper/fig4"]).as_posix(), records_folder(["4", "5"]).as_posix()
         ('runs/paper-fig4', 'runs/sweep')
     """
-    full = [_full_name(name) for name in names]
+    full = figure_names(names)
     if len(set(full)) > 1:
         return Path("runs/sweep")
     name = full[0] if not full[0].endswith((".yaml", ".yml")) else find(full[0]).stem
     return Path("runs") / name.replace("/", "-")
-
-
-def _full_name(name: str) -> str:
-    """Return `fig4` for the number of a figure, `4`, and any other name as it is."""
-    return f"fig{name.lstrip('0')}" if name.isdecimal() else name
