@@ -35,6 +35,7 @@ from painters.cli._options import (
 from painters.cli._progress import status
 from painters.errors import printable
 from painters.models import bundled
+from painters.models.adapters import find_adapter
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -146,9 +147,12 @@ class ExportRequest:
             device=self.device,
             trust_remote_code=self.trust_remote_code,
             encoders=True,
+            merge_adapters=True,
         )
         plan = self.build_plan(LayerStack.find(model, self.stack).num_layers)
-        return export(model, plan, self.to, tokenizer=tokenizer, source=self.model, stack=self.stack, **self.options)
+        adapter = find_adapter(self.model)
+        source = self.model if adapter is None else f"{self.model} (an adapter merged into {adapter.base})"
+        return export(model, plan, self.to, tokenizer=tokenizer, source=source, stack=self.stack, **self.options)
 
 
 def _text(exported: Exported) -> str:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from painters import _compat
 from painters.export.files import ExportError, ExportRequestError, check_space, check_target, readable, written_whole
 from painters.models import bundled
+from painters.models.adapters import find_adapter
 from painters.plan import Plan
 
 if TYPE_CHECKING:
@@ -247,7 +248,8 @@ def stored_dtype(name: str) -> str:
         >>> stored_dtype("org/model")
         'auto'
     """
-    folder = bundled.models().get(name)
+    adapter = find_adapter(name)
+    folder = bundled.models().get(name if adapter is None else adapter.base)
     return "auto" if folder is None else str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["dtype"])
 
 
@@ -271,7 +273,7 @@ def _loaded(
                 "both yourself"
             )
         name = name or model
-        loaded, tokenizer = models.load_model(model, dtype=stored_dtype(model), encoders=True)
+        loaded, tokenizer = models.load_model(model, dtype=stored_dtype(model), encoders=True, merge_adapters=True)
     else:
         loaded, name = model, name or models.describe(model)[0]
     _refuse_model(loaded, name)
@@ -356,8 +358,11 @@ def _refuse_model(model: Any, source: str) -> None:
             f"{source} is a {type(model).__name__}: only models of transformers can be exported. Where it wraps one, "
             "as PEFT does, merge it first"
         )
-    if _compat.has_adapters(model):
-        raise ExportError(f"{source} has adapters on it: merge them into its weights first")
+    if _compat.has_adapters(model) or getattr(model, "peft_config", None):
+        raise ExportError(
+            f"{source} has adapters on it: merge them into its weights first (merge_and_unload of peft), or export it "
+            "by the name of the adapters' folder, which merges them"
+        )
     if getattr(model, "hf_quantizer", None) is not None:
         raise ExportError(f"{source} is quantised, and exports keep weights as they are: load it without quantisation")
     if model.config.is_encoder_decoder:

@@ -21,6 +21,7 @@ from painters.harness import generation
 from painters.harness.kept import PlanAnswers
 from painters.harness.tasks import quiet
 from painters.models import BUNDLED, load_model
+from painters.models.adapters import find_adapter
 from painters.models.source import find_source, join_gguf
 from painters.plan import Plan, PlanError
 from painters.ranks import Ranks, ranks
@@ -92,7 +93,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
         self._identity = _lasting(of_model)
         if isinstance(pretrained, str):
             pretrained = join_gguf(pretrained, options.pop("gguf_file", None))
-        if isinstance(pretrained, str) and (pretrained in BUNDLED or find_source(pretrained).gguf_file):
+        if isinstance(pretrained, str) and _is_loaded_by_painters(pretrained):
             device = options.pop("device", None)
             if str(device).startswith("cuda") and not torch.cuda.is_available():
                 device = None  # lm-eval asks for one by default, and takes what there is
@@ -281,6 +282,11 @@ def _check(plan: str | int, kv: str, variant: str | None, parameters: dict[str, 
         variants.find(variant)
     if kv not in KINDS_OF_KV:
         raise VariantError(f"kv is {kv!r}: it must be one of {', '.join(map(repr, KINDS_OF_KV))}")
+
+
+def _is_loaded_by_painters(name: str) -> bool:
+    """Return whether lm-eval itself cannot load a model of this name, or not as painters does."""
+    return name in BUNDLED or find_source(name).gguf_file is not None or find_adapter(name) is not None
 
 
 def _lasting(options: dict[str, Any]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from transformers.models.auto import modeling_auto
 from painters import _compat
 from painters.errors import first_line
 from painters.models import bundled, fetched, gguf
+from painters.models.adapters import find_adapter, with_adapter
 from painters.models.config import check_file_sizes, check_weights, read_checked
 from painters.models.errors import LayersUnknownError, ModelError, ModelRequestError
 from painters.models.hub import patiently
@@ -52,6 +53,7 @@ def load_model(
     device_map: str | None = None,
     trust_remote_code: bool = False,
     encoders: bool = False,
+    merge_adapters: bool = False,
 ) -> tuple[Any, Any]:
     """Load a model in evaluation mode, and its tokenizer. Only safetensors and GGUF files are read.
 
@@ -67,6 +69,7 @@ def load_model(
         device_map: Instead of `device`: "auto" spreads the model over several GPUs.
         trust_remote_code: Run code that comes with the model.
         encoders: Also load an encoder, as the class that its configuration names. lm-eval cannot score one.
+        merge_adapters: Add adapters to the weights of their model. Without it they run beside them, as peft runs them.
 
     Returns:
         The model and its tokenizer.
@@ -91,6 +94,20 @@ def load_model(
         )
     target = None if device_map else parse_device(device)
     _check_device_map(device_map)
+    if (adapter := find_adapter(name)) is not None:
+        config = read_config(name, revision, trust_remote_code)  # also refuses a revision
+        model, tokenizer = load_model(
+            adapter.base,
+            revision=adapter.revision,
+            dtype=dtype,
+            device=device,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            encoders=encoders,
+        )
+        if adapter.has_tokenizer:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        return with_adapter(model, adapter, merge=merge_adapters), tokenizer
     config = read_config(name, revision, trust_remote_code)
     if not encoders:
         refuse_encoder(config, name)
@@ -378,11 +395,13 @@ def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any
     if source.gguf_file:
         gguf.require_gguf(name)
     if source.is_local:
-        _require_files(name, source)
         if revision is not None:
             raise ModelRequestError(
                 f"model {name!r} at revision {revision!r}: only the hub has revisions; leave it out"
             )
+        if (adapter := find_adapter(name)) is not None:
+            return read_config(adapter.base, adapter.revision, trust_remote_code)
+        _require_files(name, source)
     config = read_checked(name, source, revision, trust_remote_code, _not_found)
     if source.gguf_file:
         causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)

@@ -50,12 +50,14 @@ BAD: dict[str, Bad] = {
     "an option without its value": Bad(("run", "--plan"), 2, ("--plan", "argument")),
     "a missing argument": Bad(("sweep",), 2, ("EXPERIMENT",)),
     "a missing option": Bad(("export", *PLAN), 2, ("--to",)),
-    "one argument too many": Bad(("tasks", "nano_arc"), 2, ("nano_arc",)),
+    "one argument too many": Bad(("tasks", "nano_arc"), 2, ("nano_arc", "run --tasks NAME")),
     "a plan that is not quoted": Bad(("show", "0-3", "{4-8}", "9-11"), 2, ("{4-8} 9-11",)),
     "escape codes in a name": Bad((*INTACT, "--model", "\x1b[31mred"), 1, ("\\x1b[31mred",)),
     # plans
-    "nothing to run": Bad(("run",), 2, ("--plan or --variant",)),
-    "a plan and a variant": Bad(("run", *PLAN, "--variant", "skip"), 2, ("either --plan or --variant",)),
+    "nothing to run": Bad(("run",), 2, ("--plan or --variant", "painters variants")),
+    "a plan and a variant": Bad(
+        ("run", *PLAN, "--variant", "skip"), 2, ("--plan '0-11' and --variant skip", "give one")
+    ),
     "a bracket that stays open": Bad(("run", "--plan", "0-3 {4-8 9"), 2, ("^", "}")),
     "a bracket too many": Bad(("run", "--plan", "0-3 4)"), 2, ("^",)),
     "an empty plan": Bad(("run", "--plan", ""), 2, ("plan",)),
@@ -81,7 +83,7 @@ BAD: dict[str, Bad] = {
     "too many loops": Bad(("run", "--variant", "parallel", "--loops", "100000"), 2, ("loops 100000",)),
     "an option of another variant": Bad(("run", "--variant", "skip", "--loops", "3"), 2, ("'loops'", "start")),
     "a plan with a variant's option": Bad(("run", *PLAN, "--start", "3"), 2, ("--start", "--variant")),
-    "no layer to skip": Bad(("run", "--variant", "skip-layer"), 2, ("'layer'",)),
+    "no layer to skip": Bad(("run", "--variant", "skip-layer"), 2, ("needs a layer", "--layer N")),
     "no layer to swap with": Bad(("run", "--variant", "swap", "--layer", "11"), 2, ("layer 11", "0 to 10")),
     "an unknown way to loop": Bad(
         ("run", "--variant", "loop", "--by", "model"), 2, ("--by model", "'block'", "'layer'")
@@ -113,8 +115,23 @@ BAD: dict[str, Bad] = {
     "a model that is nowhere": Bad(
         (*INTACT, "--model", "nobody/nothing"), 1, ("nobody/nothing", "nano-llama", "hf download")
     ),
-    "a name that no model can have": Bad((*INTACT, "--model", "a//b"), 1, ("'a//b'",)),
-    "a folder that is not there": Bad((*INTACT, "--model", X), 1, ("check the path",)),
+    "a name that no model can have": Bad((*INTACT, "--model", "a//b"), 2, ("'a//b'",)),
+    "a folder that is not there": Bad((*INTACT, "--model", X), 2, ("no such file or folder", "check the path")),
+    "a path that is not there": Bad((*INTACT, "--model", "/nope"), 2, ("'/nope'", "check the path")),
+    "a bundled model misspelt": Bad((*INTACT, "--model", "nano-lama"), 2, ("'nano-lama'", "did you mean nano-llama?")),
+    "a bundled model misspelt to export": Bad(
+        ("export", "--plan", "0-10", "--model", "nano_llama", "--to", X), 2, ("did you mean nano-llama?",)
+    ),
+    "a bundled model misspelt to measure": Bad(
+        ("similarity", "--model", "nano-lamma"), 2, ("did you mean nano-llama?",)
+    ),
+    "a bundled model misspelt to sweep": Bad(
+        ("sweep", "fig4", "--encoder", "nano-brt"), 2, ("did you mean nano-bert?",)
+    ),
+    "a bundled model misspelt to look into": Bad(
+        ("models", "--inspect", "nanollama"), 2, ("did you mean nano-llama?",)
+    ),
+    "a bundled model misspelt to show": Bad(("show", "0-3", "--model", "nano-bret"), 2, ("did you mean nano-bert?",)),
     "an empty folder as model": Bad((*INTACT, "--model", X), 1, ("config.json",), folder),
     "a file as model": Bad((*INTACT, "--model", X), 1, ("x",), text("weights")),
     "a configuration that is no JSON": Bad((*INTACT, "--model", X), 1, ("config",), checkpoint(broken_config)),
@@ -135,11 +152,12 @@ BAD: dict[str, Bad] = {
     "an encoder": Bad((*INTACT, "--model", "nano-bert"), 1, ("encoder", "painters.glue")),
     "a revision of a bundled model": Bad((*INTACT, "--revision", "v2", *QUICK), 2, ("revision 'v2'", "nano-llama")),
     # records
-    "records into a folder": Bad((*INTACT, "--out", "{tmp}"), 1, ("directory",)),
+    "records into a folder": Bad((*INTACT, "--out", "{tmp}"), 2, ("directory", "records.jsonl")),
     "records under a file": Bad((*INTACT, "--out", f"{X}/r.jsonl"), 1, ("x",), text("")),
     "records where nothing can be written": Bad((*INTACT, "--out", "/proc/nowhere/r.jsonl"), 1, ("/proc/nowhere",)),
     # show
     "nothing to draw": Bad(("show",), 2, ("a plan or --variant",)),
+    "a plan and a variant to draw": Bad(("show", "0-3", "--variant", "skip"), 2, ("'0-3' and --variant skip",)),
     "a drawing of an unknown kind": Bad(("show", "0-11", "--out", "plan.gif"), 2, ("plan.gif", ".svg or .png")),
     "a drawing into a missing folder": Bad(("show", "0-11", "--out", f"{X}/plan.svg"), 1, ("x",)),
     "a drawing of a layer that is not there": Bad(("show", "0-12", "--layers", "12"), 2, ("layer 12",)),
@@ -229,6 +247,8 @@ BAD |= {
     "an unknown size of shards": Bad(("export", "--plan", "0-10", "--max-shard-size", "small", "--to", X), 2, ("small", "500MB")),
     "an export of no model": Bad(("export", "--plan", "0-10", "--model", "nobody/nothing", "--to", X), 1, ("nobody/nothing",)),
     # lists
+    "a name for models": Bad(("models", "nope"), 2, ("nope", "--inspect NAME")),
+    "a name for variants": Bad(("variants", "nope"), 2, ("nope", "show --variant NAME")),
     "windows of one layer": Bad(("variants", "--layers", "1"), 2, ("--layers 1",)),
     "a stack of no model": Bad(("models", "--stack", "decoder"), 2, ("--inspect",)),
     "an unknown stack": Bad(("models", "--inspect", "nano-llama", "--stack", "sideways"), 2, ("sideways", "model.layers")),

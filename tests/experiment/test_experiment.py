@@ -15,7 +15,19 @@ from support.experiments import BASE, GOOD, of
 
 from painters import variants
 from painters.documents import DocumentSelection
-from painters.experiment import Cell, Chat, Experiment, ExperimentError, Model, cell_key, cells, find, load, shipped
+from painters.experiment import (
+    Cell,
+    Chat,
+    Experiment,
+    ExperimentError,
+    Model,
+    cell_key,
+    cells,
+    figure_names,
+    find,
+    load,
+    shipped,
+)
 from painters.experiment.grid import _ends_and_middles
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import MAX_BYTES
@@ -555,3 +567,20 @@ def test_models_state_their_size_for_planning_only() -> None:
     found = cells(experiment("identity", models={"name": "x", "num_layers": 3}), of(5))
     assert str(found[0].plan) == "0-4"
     assert Model(name="x").num_layers is None
+
+
+@pytest.mark.parametrize("name", ["4", "04", "fig4", "fig04", "FIG4", "Fig. 4", "figure 4", "Figure-4", "fig_4"])
+def test_a_figure_has_one_name_in_all_spellings(name: str) -> None:
+    from painters.figures import numbers
+    from painters.sweep import load_experiments, records_folder
+
+    assert figure_names([name]) == ["fig4"]
+    assert numbers([name]) == [4]
+    assert [experiment.name for experiment in load_experiments([name])] == ["fig4"]
+    assert records_folder([name]).as_posix() == "runs/fig4"
+    assert load(name).name == "fig4"
+
+
+def test_the_words_of_a_command_line_name_figures() -> None:
+    assert figure_names(["figure", "4", "fig.", "05", "paper/fig06"]) == ["fig4", "fig5", "paper/fig6"]
+    assert figure_names(["4.yaml", "figures", "mine"]) == ["4.yaml", "figures", "mine"]
