@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,8 @@ def figure_names(words: Iterable[str]) -> list[str]:
         ['fig4', 'fig5', 'fig6', 'fig7', 'paper/fig8', 'mine.yaml', 'all']
     """
     words = list(words)
-    alone = [word for word, after in zip(words, [*words[1:], ""], strict=True) if _is_figure_word(word, after)]
-    return [_figure_name(word) for word in words if word not in alone]
+    followed = zip_longest(words, words[1:], fillvalue="")
+    return [_figure_name(word) for word, after in followed if not _is_figure_word(word, after)]
 
 
 def _is_figure_word(word: str, after: str) -> bool:

@@ -271,8 +271,8 @@ def _padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> Tensor:
 
 def _shifted(ids: Tensor, config: Any) -> Tensor:
     """Return what a decoder reads in training to write these tokens: its start token, then all but the last."""
-    tokens = (getattr(config, f"{name}_token_id", None) for name in ("decoder_start", "bos", "pad"))
-    start = next((token for token in tokens if token is not None), 0)
+    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    start = next((token for name in names if (token := getattr(config, name, None)) is not None), 0)
     return torch.cat([torch.full_like(ids[:, :1], start), ids[:, :-1]], dim=1)
 
 
