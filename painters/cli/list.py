@@ -14,7 +14,7 @@ from painters import tasks, variants
 from painters.cli import _complete
 from painters.cli._console import err, out, print_result
 from painters.cli._errors import UsageError
-from painters.cli._options import JsonOption, QuietOption, check_model
+from painters.cli._options import JsonOption, QuietOption
 from painters.cli._progress import status
 from painters.models import bundled, fetched
 
@@ -43,7 +43,6 @@ def list_models(
             metavar="NAME|DIR",
             help="Show where this model keeps its layers. Reads its configuration alone.",
             autocompletion=_complete.model_names,
-            callback=check_model,
         ),
     ] = None,
     stack: Annotated[
@@ -225,6 +224,7 @@ def models_table() -> Table:
 
 def inspected_json(model: str, stack: str | None, **options: Any) -> dict[str, Any]:
     """Return where `model` keeps its layers, from its configuration alone, or why it is refused."""
+    bundled.check_name(model)  # before libraries are loaded
     from painters.models import skeleton
     from painters.stack import inspect_stack
 

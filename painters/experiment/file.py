@@ -75,7 +75,7 @@ def shipped() -> dict[str, Path]:
 
 
 def figure_names(words: Iterable[str]) -> list[str]:
-    """Return names of experiments with figures spelt in one way: `fig4` for 4, fig04, Fig. 4 and "figure 4".
+    """Return names of experiments with figures spelt in one way: `fig4` for 4, fig04 and "figure 4".
 
     Args:
         words: The words of a command line, or names.

@@ -16,7 +16,7 @@ from transformers.models.auto import modeling_auto
 from painters import _compat
 from painters.errors import first_line
 from painters.models import bundled, fetched, gguf
-from painters.models.adapters import find_adapter, with_adapter
+from painters.models.adapters import Adapter, find_adapter, with_adapter
 from painters.models.config import check_file_sizes, check_weights, read_checked
 from painters.models.errors import LayersUnknownError, ModelError, ModelRequestError
 from painters.models.hub import patiently
@@ -94,21 +94,10 @@ def load_model(
         )
     target = None if device_map else parse_device(device)
     _check_device_map(device_map)
-    if (adapter := find_adapter(name)) is not None:
-        config = read_config(name, revision, trust_remote_code)  # also refuses a revision
-        model, tokenizer = load_model(
-            adapter.base,
-            revision=adapter.revision,
-            dtype=dtype,
-            device=device,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-            encoders=encoders,
-        )
-        if adapter.has_tokenizer:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-        return with_adapter(model, adapter, merge=merge_adapters), tokenizer
     config = read_config(name, revision, trust_remote_code)
+    if (adapter := find_adapter(name)) is not None:
+        options = {"dtype": dtype, "device": device, "device_map": device_map, "encoders": encoders}
+        return _load_adapter(adapter, merge=merge_adapters, trust_remote_code=trust_remote_code, **options)
     if not encoders:
         refuse_encoder(config, name)
     auto_class = _auto_class(config)
@@ -136,8 +125,7 @@ def load_model(
     except Exception as error:  # any: transformers checks little of files that it did not write
         raise ModelError(
             f"model {name!r}: its config is there, and the rest cannot be read: {first_line(error)}. "
-            f"painters reads safetensors and a tokenizer of the transformers library, or a GGUF file, and no pickled "
-            f"weights"
+            f"painters reads a GGUF file, or safetensors and a tokenizer of transformers, and no pickled weights"
         ) from error
     check_weights(name, loading_info)
     if source.gguf_file:
@@ -147,6 +135,15 @@ def load_model(
     if target is not None:
         model.to(target)
     return model.eval(), tokenizer
+
+
+def _load_adapter(adapter: Adapter, *, merge: bool, trust_remote_code: bool, **options: Any) -> tuple[Any, Any]:
+    """Load the model that an adapter belongs on, and put the adapter on it; a tokenizer beside the adapter counts."""
+    base, revision = adapter.base, adapter.revision
+    model, tokenizer = load_model(base, revision=revision, trust_remote_code=trust_remote_code, **options)
+    if adapter.has_tokenizer:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(adapter.folder, trust_remote_code=trust_remote_code)
+    return with_adapter(model, adapter, merge=merge), tokenizer
 
 
 def by_name_or_loaded(model: Any, tokenizer: Any, load: Callable[[str], tuple[Any, Any]]) -> tuple[Any, Any]:
