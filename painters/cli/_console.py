@@ -55,6 +55,11 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+def unbroken(text: str, style: str = "") -> Text:
+    """Return a line with a path in it, which is printed as one line however long: a broken path cannot be copied."""
+    return Text(text, style=style, no_wrap=True, overflow="ignore")
+
+
 def two_columns(rows: dict[str, str]) -> Table:
     """Return a table of names and their values, one per line."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -61,6 +61,10 @@ class Terminal(Console):
     def __init__(self, *, stderr: bool = False, force_terminal: bool | None = None) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, force_terminal=force_terminal)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as rich does, but let a line that must not be broken be longer than the terminal is wide."""
+        super().print(*objects, **{"crop": False, **options})
+
     def render_str(self, text: str, **options: Any) -> Text:
         """Return `text` as rich lays it out, in characters that the encoding has."""
         return super().render_str(self._encodable(text), **options)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from painters.cli._console import print_result, progress
+from painters.cli._console import print_result, progress, unbroken
 from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
 from painters.cli._progress import status
 
@@ -70,4 +70,4 @@ class WrittenReport:
         figures = f"{len(report.figures)} figures, " if report.figures else ""
         content = f"{figures}{report.records:,} records of {report.plans:,} plans, {report.bytes / 1e6:.1f} MB"
         lines = [Text(content), *(Text(f"Warning: {warning}", style="yellow") for warning in report.warnings)]
-        return Group(*lines, Text(f"The report is {report.path}: open it in a browser"))
+        return Group(*lines, unbroken(f"The report is {report.path}: open it in a browser"))

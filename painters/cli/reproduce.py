@@ -12,7 +12,7 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from painters.cli._console import print_result, progress
+from painters.cli._console import print_result, progress, unbroken
 from painters.cli._errors import FAILURE
 from painters.cli._loading import spare_cores
 from painters.cli._options import (
@@ -172,7 +172,7 @@ def _table(result: Reproduction) -> RenderableType:
     if result.summary is not None:
         lines += [summary_table(result.summary, ()), Text()]
     lines += [Text(f"Failed: {failure}", style="red") for failure in result.similarities_failed]
-    return Group(*lines, _plotted(result).table(), Text(f"\nThe figures are in {result.folder}"))
+    return Group(*lines, _plotted(result).table(), unbroken(f"\nThe figures are in {result.folder}"))
 
 
 def _json(result: Reproduction) -> dict[str, Any]:

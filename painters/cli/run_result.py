@@ -14,6 +14,7 @@ from rich.text import Text
 
 from painters import results
 from painters.cli import remarks
+from painters.cli._console import unbroken
 from painters.plan import Plan
 from painters.results import Record, scoring
 from painters.results.intervals import interval
@@ -193,7 +194,7 @@ class RunResult:
         notes = [Text(note) for note in (*self.notes, *remarks.not_finite(self.records))]
         if few := list(remarks.too_few(shown)):
             notes.append(Text("\n".join(("Too few documents to tell whether there is a difference:", *few))))
-        return Group(Text(cost), *notes, Text(legend, style="dim"), Text(f"Records: {self.out}", style="dim"))
+        return Group(Text(cost), *notes, Text(legend, style="dim"), unbroken(f"Records: {self.out}", style="dim"))
 
 
 def _is_number(value: Any) -> bool:

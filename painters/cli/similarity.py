@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from painters.cli import _complete
-from painters.cli._console import out, print_result, progress
+from painters.cli._console import out, print_result, progress, unbroken
 from painters.cli._errors import UsageError
 from painters.cli._loading import check_plan_before, load
 from painters.cli._options import (
@@ -326,7 +326,7 @@ class SimilarityResult:
             f"angle: with the state {over}, at the last token; 0.5 is a right angle.\n"
             "cos: with the state before, by mode. The record has it for every two states."
         )
-        folder = Text(f"Records: {self.files[0].parent}", style="dim")
+        folder = unbroken(f"Records: {self.files[0].parent}", style="dim")
         return Group(*map(Text, lines), Text(note, style="dim"), folder)
 
 

@@ -314,3 +314,15 @@ def test_completion_loads_nothing_heavy(words: str) -> None:
     assert loaded == "[]"
     assert done.stdout
     assert float(seconds) < 1
+
+
+def test_paths_are_not_broken_at_80_columns(here: Path) -> None:
+    """So that they can be copied; what is longer than the terminal is its own to wrap."""
+    long = here / "-".join(["a folder with a long name"] * 4)
+    long.mkdir()
+    report = ("report", "records.jsonl", "--no-figures", "--out", str(long / "page.html"))
+    run = ("run", "--plan", "0-10", "--tasks", "nano_winogrande", "--limit", "2", "--out", str(long / "records.jsonl"))
+    found = shown([report, run], here)
+    assert found.codes == [0, 0]
+    assert f"The report is {long / 'page.html'}: open" in found.text
+    assert f"Records: {long / 'records.jsonl'}" in found.text
