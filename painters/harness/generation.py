@@ -70,7 +70,7 @@ def refuse_lengths(lm: HFLM, task: str, requests: Sequence[Any]) -> None:
     longest = max(
         normalize_gen_kwargs(settings, lm.max_gen_toks)["max_gen_toks"] for settings in distinct_settings.values()
     )
-    if longest >= lm.max_length:
+    if longest >= lm.max_length and lm.backend == "causal":  # a decoder beside an encoder has no prompt
         raise ScoringError(
             f"task {task!r} generates up to {longest:,} tokens (max_gen_toks), and the model takes {lm.max_length:,}, "
             "with those of the prompt: set a smaller max_gen_toks in the task's generation_kwargs, or take a model of "
