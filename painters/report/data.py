@@ -108,6 +108,8 @@ class _Tables:
             "variant": variant(record),
             "value": record.value,
             "stderr": record.stderr,
+            "low": compared["low"],
+            "high": compared["high"],
             "not_finite": record.not_finite,
             "intact": compared["intact"],
             "difference": compared["difference"],

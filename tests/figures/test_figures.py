@@ -641,6 +641,69 @@ def test_a_deep_model_and_a_third_protocol_fit(measured: list[Record], tmp_path:
     assert set(table(tmp_path, 4).tuning.dropna()) == {"retuned", "frozen", "operated"}
 
 
+def test_one_order_is_said_to_be_one(measured: list[Record], tmp_path: Path) -> None:
+    first = {str(variants.shuffle(num_layers=LAYERS, start=start, seed=0)) for start in variants.windows(LAYERS)}
+    some = [r for r in measured if r.variant != "shuffle" or (r.tuning is None and r.plan in first)]
+    figures.draw(7, Data.of(some), tmp_path)
+    found = table(tmp_path, 7)
+    assert set(found.panel) == {"decoder"}
+    assert set(found.seeds) == {1}
+    assert set(found.band) == {"documents"}
+    assert "One order only (decoder): its band is of documents, and says nothing of other orders." in caption(
+        tmp_path, 7
+    )
+    figures.draw(7, Data.of(measured), tmp_path)
+    found = table(tmp_path, 7)
+    assert set(found[found.affected > 1].band) == {"documents and orders"}
+    assert set(found[found.affected == 1].band) == {"documents"}  # every order is the intact model
+    assert "One order" not in caption(tmp_path, 7)
+
+
+# What was swept: (the variants of the records, layers, the figures that have something to show of it)
+SWEPT: dict[str, tuple[str, int, set[int]]] = {
+    "skip-layer": ("skip-layer", LAYERS, {2}),
+    "swap": ("swap", LAYERS, {2}),
+    "swap of layers that are a window": ("swap", 13, {2}),
+    "skip": ("skip", LAYERS, {4, 11}),
+    "reverse": ("reverse", 13, {6, 11}),
+    "middle-repeat": ("middle-repeat", LAYERS, {5, 11}),
+    "parallel": ("parallel", LAYERS, {8, 11}),
+    "loop": ("loop", LAYERS, set()),
+    "shuffle": ("shuffle", 5, {7, 11}),
+}
+
+
+@pytest.mark.parametrize("name", SWEPT)
+def test_figures_show_what_was_asked_for_alone(name: str, tmp_path: Path) -> None:
+    """Variants build equal plans: orders of shuffle are the intact model, or swaps; a loop of one layer is parallel."""
+    variant, layers, expected = SWEPT[name]
+    takes = variants.find(variant).parameters
+    asked = variants.windows(layers) if "start" in takes else range(layers - (variant == "swap"))
+    plans = {str(Plan.identity(layers)): record(Plan.identity(layers), "fake_lambada", 1.0, num_layers=layers)}
+    for number in asked:
+        for seed in range(10 if "seed" in takes else 1):
+            params = {"start" if "start" in takes else "layer": number} | ({"seed": seed} if "seed" in takes else {})
+            plan = variants.build(variant, layers, **params)
+            fields: dict[str, object] = {"variant": variant, "params": params, "num_layers": layers}
+            plans.setdefault(str(plan), record(plan, "fake_lambada", 0.8, **fields))  # type: ignore[arg-type]
+    data = Data.of(list(plans.values()))
+    drawn = {number for number in (2, *range(4, 12)) if figures.draw_all(data, tmp_path, [number])[0].files}
+    assert drawn == expected
+    if 11 in drawn:
+        shown = table(tmp_path, 11)
+        assert set(shown[shown.affected > 1].series) == {variant}
+        assert set(shown.series) == {variant}
+
+
+def test_equal_scores_share_the_front(tmp_path: Path) -> None:
+    plans = {"0-3": 0.5, "0-4": 0.5, "0-3 5": 0.5, "0-5": 0.4, "0-6": 0.9, "0-7": 0.9, "0-8": 0.6, "0-11": 1.0}
+    right = {plan: [1.0] * round(60 * share) + [0.0] * round(60 * (1 - share)) for plan, share in plans.items()}
+    made = [with_outcomes(record(Plan.parse(plan), "fake_lambada", 1.0), right[plan]) for plan in plans]
+    figures.draw(13, Data.of(made), tmp_path)
+    found = table(tmp_path, 13)
+    assert set(found[found.front].plan) == {"0-3", "0-4", "0-3 5", "0-6", "0-7", "0-11"}
+
+
 # ---------------------------------------------------------------------------------------------------------- never mixed
 
 PLANS = [INTACT, variants.skip(num_layers=LAYERS, start=2)]

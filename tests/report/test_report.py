@@ -33,7 +33,7 @@ from painters.experiment.tuning import Tuning
 from painters.report import ReportError, report
 from painters.report.data import pack, payload
 from painters.report.page import STATIC
-from painters.results import Record
+from painters.results import Record, intervals
 
 
 def written(records: list[Record], folder: Path, **options: Any) -> str:
@@ -48,6 +48,9 @@ def test_the_page_holds_every_record_and_asks_for_nothing(tmp_path: Path) -> Non
     records = some_records()
     page = written(records, tmp_path, with_figures=False)
     rows = data_of(page)["rows"]
+    assert [*zip(rows["low"], rows["high"], strict=True)] == [
+        intervals.interval(one) or (None, None) for one in records
+    ]
     for name in ("value", "stderr", "seconds"):
         assert rows[name] == [getattr(one, name) for one in records]
     assert [rows["variant"]["texts"][number] for number in rows["variant"]["numbers"]][:3] == [

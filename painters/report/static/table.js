@@ -124,6 +124,14 @@ function turn(page) {
   get("page-last").disabled = get("page-after").disabled = table.page >= pages() - 1;
 }
 
+// The interval of a score, where a standard error of zero says nothing of how far it may be off.
+function limits(row) {
+  const [value, low, high, share] = [ROWS.value[row], ROWS.low[row], ROWS.high[row], shown(row)];
+  if (missing(low)) return "";
+  if (low === value) return ` (≤ ${written(high, share)})`;
+  return high === value ? ` (≥ ${written(low, share)})` : ` (${written(low, share)} to ${written(high, share)})`;
+}
+
 function recordRow(row) {
   const line = make("tr");
   for (const one of COLUMNS) {
@@ -136,7 +144,8 @@ function recordRow(row) {
     } else if (one.error) {
       cell.append(written(value, shown(row), one.signed));
       const error = ROWS[one.error][row];
-      if (!missing(error)) cell.append(make("span", { className: "error", text: ` ± ${written(error, shown(row))}` }));
+      const text = error === 0 && one.name === "value" ? limits(row) : missing(error) ? "" : ` ± ${written(error, shown(row))}`;
+      if (text) cell.append(make("span", { className: "error", text }));
       if (one.name === "value" && ROWS.not_finite[row]) {
         cell.append(make("span", { className: "error", text: ` ${ROWS.not_finite[row]} answers not finite` }));
       }
@@ -176,6 +185,7 @@ function facts(row) {
     Plan: plan.text, Cost: cost(plan), Variant: VARIANTS[row] || "not recorded", Task: `${setting.task}, version ${setting.task_version || "unknown"}`,
     Metric: `${setting.metric} (${setting.aggregation}, ${setting.higher ? "higher" : "lower"} is better)`,
     Score: `${written(ROWS.value[row], share)} ± ${written(ROWS.stderr[row], share)}`,
+    "95 % interval": missing(ROWS.low[row]) ? "" : `${written(ROWS.low[row], share)} to ${written(ROWS.high[row], share)}`,
     "Intact model": written(ROWS.intact[row], share), Chance: written(setting.chance, share), Normalised: scaled(ROWS.normalised[row]),
     Model: group.model, Revision: group.revision || "none", "Digest of the weights": group.weights || "unknown", dtype: group.dtype,
     Device: setting.device, Attention: setting.attention || "unknown", kv: setting.kv, Documents: setting.documents,
