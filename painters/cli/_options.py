@@ -117,6 +117,20 @@ def parse_limit(text: str) -> int | float:
     return limit
 
 
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="What figures and reports call the model. Default: made from its path.", rich_help_panel=OUTPUT
+    ),
+]
+NamesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--name",
+        help="What figures and reports call a model: NAME, for the decoder, or MODEL=NAME. Can be repeated.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 LimitOption = Annotated[
     Any,
     typer.Option(

@@ -13,7 +13,15 @@ from rich.text import Text
 
 from painters.cli._console import out, print_result
 from painters.cli._errors import FAILURE
-from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, NumbersArgument, QuietOption, named_model
+from painters.cli._options import (
+    DEFAULT_OUT,
+    OUTPUT,
+    JsonOption,
+    NamesOption,
+    NumbersArgument,
+    QuietOption,
+    named_model,
+)
 
 if TYPE_CHECKING:
     from painters.figures import Drawn
@@ -34,6 +42,7 @@ def plot(
     encoder: Annotated[
         str | None, named_model("The encoder to draw, where records are of several.", is_loaded=False)
     ] = None,
+    name: NamesOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -43,15 +52,16 @@ def plot(
     """
     from painters import figures
 
-    names = numbers or []
-    chosen = figures.numbers(names)
+    words = numbers or []
+    chosen = figures.numbers(words)
     paths = sources or [DEFAULT_OUT.parent]
     records, similarities = figures.read(paths)
     if not records and not similarities:
         listed = ", ".join(map(str, paths))
         raise figures.FigureError(f"records of {listed}: there are none in it. `painters sweep` writes some")
-    data = figures.Data.of(records, similarities, model=model, encoder=encoder)
-    result = Plotted(figures.draw_all(data, to, chosen), by_number=bool(names) and "all" not in names)
+    names = figures.names_given(name or (), records, similarities)
+    data = figures.Data.of(records, similarities, model=model, encoder=encoder, names=names)
+    result = Plotted(figures.draw_all(data, to, chosen), by_number=bool(words) and "all" not in words)
     if as_json:
         print_result(result.as_json())
     else:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from painters.cli._console import print_result, progress, unbroken
-from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, QuietOption
+from painters.cli._options import DEFAULT_OUT, OUTPUT, JsonOption, NamesOption, QuietOption
 from painters.cli._progress import status
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def report(
     no_figures: Annotated[
         bool, typer.Option("--no-figures", help="Leave out the figures.", rich_help_panel=OUTPUT)
     ] = False,
+    name: NamesOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -41,7 +42,7 @@ def report(
     options = {} if title is None else {"title": title}
     with status("Drawing the figures and writing the page", progress(quiet, as_json)):
         written = WrittenReport(
-            write_report(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, **options)
+            write_report(sources or [DEFAULT_OUT.parent], to, with_figures=not no_figures, names=name or (), **options)
         )
     print_result(written.as_json() if as_json else written.text())
 

@@ -27,6 +27,7 @@ from painters.cli._options import (
     FileDtypeOption,
     JsonOption,
     LimitOption,
+    NamesOption,
     NumbersArgument,
     PlanOnlyOption,
     QuietOption,
@@ -90,6 +91,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
     ] = None,
     plan_only: PlanOnlyOption = False,
     tflops: TflopsOption = None,
+    name: NamesOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -112,6 +114,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
             sample=sample,
             sample_seed=sample_seed,
             data=data,
+            names=name or (),
             check=check,
             paper=paper,
             model=model,

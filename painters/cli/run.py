@@ -34,6 +34,7 @@ from painters.cli._options import (
     LoopsOption,
     ModelOption,
     MultiturnOption,
+    NameOption,
     PlanOption,
     QuietOption,
     RevisionOption,
@@ -54,6 +55,7 @@ from painters.cli._options import (
 from painters.cli._progress import bar, status
 from painters.cli._stop import stoppable
 from painters.harness.task_names import check_names
+from painters.models.naming import check_name, display_name
 from painters.plan import Plan
 from painters.ranks import launched
 from painters.tasks import ScoringError
@@ -112,6 +114,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         bool,
         typer.Option("--all-metrics", help="Show every metric of a task, not only the first.", rich_help_panel=OUTPUT),
     ] = False,
+    name: NameOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -131,6 +134,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     task_names = _names(tasks)
     check_names(task_names)
     variant_name = None if variant is None else variants.find(variant).name
+    name = None if name is None else check_name(name)
     check_writable(to)
     console = progress(quiet, as_json)
     known_num_layers = check_plan_before(
@@ -167,13 +171,14 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
         scoring_protocol(kv=str(kv), chat=chat, **documents, **batching),
         variant=variant_name,
         params=_with_default_start(variant_name, num_layers, options) if variant_name else None,
+        name=name,
         out_file=to,
         console=console,
         known_num_layers=known_num_layers,
     )
     if failure is not None and not any(record.plan == str(built) for record in records):
         raise failure
-    result = RunResult(built, variant_name, model, num_layers, records, to, list(scorer.notes))
+    result = RunResult(built, variant_name, name or display_name(model), num_layers, records, to, list(scorer.notes))
     if as_json:
         print_result(result.as_json())
     else:
@@ -191,6 +196,7 @@ def _score(  # noqa: PLR0913 - what a run was asked for
     *,
     variant: str | None,
     params: dict[str, int | str] | None,
+    name: str | None,
     out_file: Path,
     console: Console | None,
     known_num_layers: int | None,
@@ -217,9 +223,10 @@ def _score(  # noqa: PLR0913 - what a run was asked for
     with stoppable(kept) as stops, bar(console, sizes) as move_bar:
         on_progress = stops.watching(move_bar)
         records: list[Record] = []
+        origin: dict[str, Any] = {"variant": variant, "params": params, "name": name}
         try:
             for record in score_beside_intact(
-                scorer, plan, prepared, protocol, variant=variant, params=params, out=out_file, progress=on_progress
+                scorer, plan, prepared, protocol, **origin, out=out_file, progress=on_progress
             ):
                 records.append(record)
         except ScoringError as error:

@@ -31,6 +31,7 @@ from painters.cli._options import (
     LayerOption,
     LoopsOption,
     ModelOption,
+    NameOption,
     PlanOption,
     QuietOption,
     RevisionOption,
@@ -47,6 +48,7 @@ from painters.cli._options import (
 from painters.cli._progress import bar
 from painters.cli._stop import stoppable
 from painters.documents import DocumentSelection
+from painters.models.naming import check_name, display_name
 from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
 from painters.similarity.folder import check_folder
@@ -112,6 +114,7 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     to: Annotated[
         Path, typer.Option("--out", help="Folder of records; these go to similarity/ in it.", rich_help_panel=OUTPUT)
     ] = DEFAULT_OUT.parent,
+    name: NameOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -125,7 +128,14 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
         plan, variant, drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by), model=model, block=block
     )
     request = SimilarityRequest(
-        inputs, _modes(mode), selection=selection, batch_size=batch_size, block=block, out=to, stack=stack
+        inputs,
+        _modes(mode),
+        selection=selection,
+        batch_size=batch_size,
+        block=block,
+        out=to,
+        stack=stack,
+        name=None if name is None else check_name(name),
     )
     request.check()
     console = progress(quiet, as_json)
@@ -201,6 +211,8 @@ class SimilarityRequest:
     """The folder of records."""
     stack: str | None = None
     """Which stack of layers the plan runs, where there are several."""
+    name: str | None = None
+    """What figures and reports call the model; None for a name made from its path."""
 
     def check(self) -> None:
         """Raise an error for inputs without texts, and for a folder that records cannot be written to."""
@@ -236,7 +248,7 @@ class SimilarityRequest:
                 path=self.stack,
                 progress=lambda done, total: on_progress(done, total, f"states on {self.inputs}"),
             )
-        records = [record.model_copy(update={"command": command()}) for record in records]
+        records = [record.model_copy(update={"command": command(), "name": self.name}) for record in records]
         return SimilarityResult(records, keep(self.out, records), self.block)
 
 
@@ -280,7 +292,8 @@ class SimilarityResult:
         """Return a line with the model, the plan and the documents."""
         record = self.records[0]
         intact = record.plan == str(Plan.identity(record.num_layers))
-        name = f"{record.model}, {record.stack}" if record.stack else record.model
+        shown = record.name or display_name(record.model)
+        name = f"{shown}, {record.stack}" if record.stack else shown
         model = f"{name}, intact" if intact else f"{name} under {record.plan}"
         drawn = "documents" if record.sample_seed is None else f"drawn documents (seed {record.sample_seed})"
         documents = f"{record.documents} {drawn} of {record.inputs}, {record.tokens} tokens"

@@ -30,6 +30,7 @@ from painters.cli._options import (
     JsonOption,
     LimitOption,
     MultiturnOption,
+    NamesOption,
     PlanOnlyOption,
     QuietOption,
     SampleOption,
@@ -92,6 +93,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
     ] = None,
     plan_only: PlanOnlyOption = False,
     tflops: TflopsOption = None,
+    name: NamesOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -121,6 +123,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
         chat=chat_fields(apply_chat_template, chat_template, system_instruction, fewshot_as_multiturn),
         dtype=None if dtype is None else str(dtype),
         exact_batching=exact_batching,
+        names=name or (),
     )
     selected = sweeps.load_experiments(experiments, overrides)
     store = Store(to or sweeps.records_folder(experiments))

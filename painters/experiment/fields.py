@@ -32,6 +32,8 @@ def _from_protocol(value: Any) -> Any:
 
 Text: TypeAlias = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 """1 to 300 characters without control characters."""
+ShownName: TypeAlias = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+"""What figures and reports call a model: 1 to 60 characters without control characters."""
 Numbers: TypeAlias = Annotated[tuple[Whole, ...], BeforeValidator(parse_values)] | None
 """Values of a parameter, written as `parse_values` reads them."""
 Mode: TypeAlias = Literal["token", "flat", "first-excluded", "centred"]
@@ -53,17 +55,19 @@ class Model(FrozenFields):
         num_layers: The number of layers, for planning where the model's configuration is not at hand. A model that is
             loaded has the layers of its configuration.
         stack: Which stack of layers plans run, where the model has several: "encoder" or "decoder", or a path.
+        shown: What figures and reports call it; None for a name made from `name`.
 
     Examples:
         >>> from painters.experiment import Model
         >>> Model(name="meta-llama/Llama-2-7b-hf", num_layers=32)
-        Model(name='meta-llama/Llama-2-7b-hf', revision=None, num_layers=32, stack=None)
+        Model(name='meta-llama/Llama-2-7b-hf', revision=None, num_layers=32, stack=None, shown=None)
     """
 
     name: Text
     revision: Text | None = None
     num_layers: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
     stack: Text | None = None
+    shown: ShownName | None = None
 
 
 class TaskEntry(FrozenFields):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from painters.experiment.fields import Model
 from painters.experiment.schema import Experiment, Grid
 from painters.experiment.yaml import ExperimentError, line_of, parse, read_text
 
@@ -136,11 +137,11 @@ def find(source: str | Path) -> Path:
 def _read(path: Path, name: str) -> tuple[Experiment, Any]:
     """Return the experiment in a file, without what it includes, and the tree of the file for `line_of`."""
     data, node = parse(read_text(path, name), name)
+    if "included" in data:
+        line = line_of(node, ["included"])
+        raise ExperimentError(f"experiment {name}, line {line}: included: there is no such field")
+    data, shown = _without_names(data)
     try:
-        for internal in ("name", "included"):
-            if internal in data:
-                line = line_of(node, [internal])
-                raise ExperimentError(f"experiment {name}, line {line}: {internal}: there is no such field")
         experiment = Experiment.model_validate(data)
     except ValidationError as error:
         mistakes = [_mistake(line_of(node, one["loc"]), one) for one in error.errors(include_url=False)[:3]]
@@ -153,7 +154,45 @@ def _read(path: Path, name: str) -> tuple[Experiment, Any]:
         line = line_of(node, ("similarity", "inputs"))
         inputs = _absolute(similarity.inputs, path, f"experiment {name}, line {line}: similarity.inputs")
         changes["similarity"] = similarity.model_copy(update={"inputs": inputs})
-    return experiment.model_copy(update=changes), node
+    experiment = experiment.model_copy(update=changes)
+    for location, text in shown.items():
+        line = line_of(node, (*location, "name"))
+        where = f"experiment {name}, line {line}: {'.'.join((*location, 'name'))}"
+        experiment = experiment.with_names(_named(experiment, text, where, is_encoder=bool(location)))
+    return experiment, node
+
+
+def _without_names(data: dict[str, Any]) -> tuple[dict[str, Any], dict[tuple[str, ...], Any]]:
+    """Return the contents of a file without the fields `name`, and those by the section that they stand in."""
+    shown: dict[tuple[str, ...], Any] = {}
+    if "name" in data:
+        data = dict(data)
+        shown[()] = data.pop("name")
+    encoder = data.get("encoder")
+    if isinstance(encoder, Mapping) and "name" in encoder:
+        shown["encoder",] = encoder["name"]
+        data = {**data, "encoder": {key: value for key, value in encoder.items() if key != "name"}}
+    return data, shown
+
+
+def _named(experiment: Experiment, text: Any, where: str, *, is_encoder: bool) -> dict[str, str]:
+    """Return the name that a file gives its only decoder or encoder, by the model's name.
+
+    Raise ExperimentError, with a message that begins with `where`, for another number of models and for no name.
+    """
+    grid = experiment.encoders if is_encoder else experiment
+    models = {model.name for model in grid.models} if grid else set()
+    for part in (experiment.similarity,) if experiment.similarity else ():
+        models |= {model.name for model in (part.encoders if is_encoder else part.models)}
+    if len(models) != 1:
+        raise ExperimentError(f"{where}: it names one model, and there are {len(models)}: give each a field `shown`")
+    try:
+        model = Model(name=models.pop(), shown=text)
+    except ValidationError as error:
+        raise ExperimentError(
+            f"{where}: found {text!r:.70}: give 1 to 60 characters without control characters"
+        ) from error
+    return {model.name: model.shown or ""}
 
 
 def _file_fields(grid: Grid, node: Any, location: tuple[str, ...], path: Path, name: str) -> dict[str, Any]:

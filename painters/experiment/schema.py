@@ -393,6 +393,32 @@ class Experiment(Grid):
         measured = (part.encoders if encoders else part.models for part in self.similarities)
         return any(isinstance(part, Encoder) is encoders for part in self.parts) or any(measured)
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What figures and reports call the models that have a name of their own, by the models' names."""
+        models = [model for part in self.parts for model in part.models]
+        models += [model for part in self.similarities for model in (*part.models, *part.encoders)]
+        return {model.name: model.shown for model in models if model.shown is not None}
+
+    def with_names(self, names: Mapping[str, str]) -> Experiment:
+        """Return the experiment with other names for its models in figures and reports.
+
+        Args:
+            names: The names to show, by the names of the models. Others stay as they are.
+
+        Returns:
+            The changed experiment.
+        """
+
+        def named(models: Models) -> Models:
+            return tuple(model.model_copy(update={"shown": names.get(model.name, model.shown)}) for model in models)
+
+        changed = self._each(lambda part: {"models": named(part.models)})
+        changed = changed._each_encoder(lambda part: {"models": named(part.models)})
+        return changed._each_similarity(
+            lambda part: {"models": named(part.models), "encoders": named(part.encoders)},
+        )
+
     def with_model(self, name: str, revision: str | None = None, stack: str | None = None) -> Experiment:
         """Return the experiment with another decoder in place of all its decoders; encoders stay.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from painters.figures.data import Data, read
+from painters.figures.data import Data, names_given, read, shown_names
 from painters.figures.output import Drawing, svg
 from painters.figures.registry import FIGURES, Drawn, Figure, draw, draw_all, drawing, numbers
 from painters.figures.score_table import FigureError, NothingToDraw
@@ -18,7 +18,9 @@ __all__ = [
     "draw",
     "draw_all",
     "drawing",
+    "names_given",
     "numbers",
     "read",
+    "shown_names",
     "svg",
 ]

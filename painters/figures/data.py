@@ -10,7 +10,7 @@ from pathlib import Path
 from painters import results
 from painters.experiment.tuning import PROTOCOLS
 from painters.figures.score_table import FigureError, ScoreTable
-from painters.models.naming import display_name, display_names
+from painters.models.naming import assign_names, display_name, display_names
 from painters.results import Record
 from painters.results.files import in_reading_order, read_intact, report_faults
 from painters.results.lines import Fault
@@ -104,6 +104,35 @@ class Data:
     def name_of(self, model: str) -> str:
         """Return the name by which a model of the records is shown."""
         return self.names.get(model) or display_name(model)
+
+
+def names_given(
+    names: Sequence[str], records: Iterable[Record], similarities: Iterable[SimilarityRecord] = ()
+) -> dict[str, str]:
+    """Return the names of models that a command line gives, as `Data.of` takes them.
+
+    Args:
+        names: Each `NAME`, which names the only decoder, or `MODEL=NAME`. A model is named as records or figures do.
+        records: The scores.
+        similarities: The similarities of hidden states.
+
+    Raises:
+        ModelNameError: A name cannot be shown, there is no such model, or it is unclear which model is meant.
+
+    Examples:
+        >>> from painters import figures
+        >>> figures.names_given([], [])
+        {}
+    """
+    if not names:
+        return {}
+    records, similarities = list(records), list(similarities)
+    encoders = {record.model for record in records if record.tuning is not None}
+    decoders = {record.model for record in records} - encoders
+    measured = {record.model for record in similarities} - encoders
+    # A model that was only measured may be either: it counts as a decoder where there is no other.
+    others = measured - decoders if decoders else set()
+    return assign_names(names, sorted(decoders or measured), sorted(encoders | others))
 
 
 def shown_names(

@@ -285,7 +285,7 @@ def score_together(  # noqa: PLR0913 - the options of a scoring by their names
         _warn_of(scorer.notes)
 
 
-def score_beside_intact(
+def score_beside_intact(  # noqa: PLR0913 - what a record says about its origin
     scorer: Scorer,
     plan: str | Plan,
     tasks: str | Prepared | Sequence[str | Prepared],
@@ -293,6 +293,7 @@ def score_beside_intact(
     *,
     variant: str | None = None,
     params: Mapping[str, int | str] | None = None,
+    name: str | None = None,
     out: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Record]:
@@ -307,6 +308,7 @@ def score_beside_intact(
         protocol: How both are scored.
         variant: The name of the variant that built the plan, for its records.
         params: The parameters that it was built with, for its records.
+        name: What figures and reports call the model; None for a name made from its path.
         out: A file of records, to which each record is appended before it is yielded. In a run of several processes
             the main one writes. Beside it, the answers of a run that is interrupted are kept
             (`painters.results.partial`): the same call goes on from them, to the same records.
@@ -339,7 +341,7 @@ def score_beside_intact(
     partials, written = _left_beside(out)
     for record in _score_together(scorer, [identity, plan], tasks, protocol, progress, partials):
         origin = {"variant": variant, "params": params} if record.plan == str(plan) else {}
-        record = record.model_copy(update={"command": results.command(), **origin})
+        record = record.model_copy(update={"command": results.command(), "name": name, **origin})
         if out is not None and ranks().is_main and (results.key(record), record.outcomes) not in written:
             results.append(out, [record])
         yield record

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,7 +12,7 @@ from painters.errors import PaintersError
 from painters.report.data import payload
 from painters.report.page import PageParts, render_page
 from painters.report.pictures import pictures
-from painters.report.settings import by_model
+from painters.report.settings import by_model, renamed
 
 __all__ = ["Report", "ReportError", "report"]
 
@@ -61,6 +61,7 @@ def report(
     *,
     with_figures: bool = True,
     title: str = "painters report",
+    names: str | Sequence[str] = (),
 ) -> Report:
     """Write one HTML page with the figures, the records, and comparisons of any two plans.
 
@@ -72,12 +73,14 @@ def report(
         out: The file to write; its folder is created if it does not exist.
         with_figures: Draw the figures. Without them no matplotlib is needed.
         title: The title of the page.
+        names: What the page calls the models: `NAME`, for the only decoder, or `MODEL=NAME`, or several of these.
 
     Returns:
         What was written, and what had to be left out.
 
     Raises:
         ReportError: There are no records of scores.
+        ModelNameError: A name cannot be shown, or it is unclear which model is meant.
         FigureError: One of `results` does not exist, or holds no .jsonl file.
         ResultsError: Some records are of another version of painters.
 
@@ -103,9 +106,11 @@ def report(
             f"`painters run` and `painters sweep` write some"
         )
     records.sort(key=lambda record: record.tuning is not None)  # decoders, then encoders
-    data = payload(records)
-    drawn, not_drawn = pictures(records, similarities) if with_figures else ([], [])
-    parts = PageParts(data.content, by_model(records), drawn, not_drawn, data.left_out)
+    given = figures.names_given([names] if isinstance(names, str) else names, records, similarities)
+    shown = figures.shown_names(records, similarities, given)
+    data = payload(renamed(records, shown))
+    drawn, not_drawn = pictures(records, similarities, shown) if with_figures else ([], [])
+    parts = PageParts(data.content, by_model(renamed(records, shown)), drawn, not_drawn, data.left_out)
     content = render_page(title, parts).encode()
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(content)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from painters import figures
 from painters.figures import Data, Drawing, FigureError, NothingToDraw
-from painters.report.settings import settings_line, similarity_settings_line
+from painters.report.settings import renamed, settings_line, similarity_settings_line
 from painters.results import Record
 from painters.results.similarity_record import SimilarityRecord
 
@@ -56,28 +56,35 @@ class NotDrawn:
 class _Models:
     """A decoder and an encoder, or one of them, with all that was measured of them."""
 
-    names: Sequence[str]
+    shown: Mapping[str, str]
+    """What records call each model -> the name by which it is shown."""
     records: Sequence[Record]
     similarities: Sequence[SimilarityRecord]
 
     @property
     def title(self) -> str:
         """Their names, as captions have them."""
-        return " and ".join(self.names)
+        return " and ".join(self.shown.values())
 
 
 def pictures(
-    records: Sequence[Record], similarities: Sequence[SimilarityRecord]
+    records: Sequence[Record], similarities: Sequence[SimilarityRecord], shown: Mapping[str, str]
 ) -> tuple[list[Picture], list[NotDrawn]]:
     """Return the figures that could be drawn, and those that could not.
+
+    `shown` holds the name by which each model of the records is shown.
 
     The first decoder is drawn beside the first encoder, the second beside the second, and so on, by their names.
     """
     drawn: list[Picture] = []
     not_drawn: list[NotDrawn] = []
-    for models in _paired_models(records, similarities):
+    for models in _paired_models(records, similarities, shown):
         try:
-            data = Data.of([record for record in models.records if record.primary], models.similarities)
+            data = Data.of(
+                [record for record in models.records if record.primary],
+                models.similarities,
+                names=models.shown,
+            )
         except FigureError as error:
             not_drawn.append(NotDrawn(f"All figures of {models.title}", str(error)))
             continue
@@ -93,14 +100,16 @@ def pictures(
     return drawn, not_drawn
 
 
-def _paired_models(records: Sequence[Record], similarities: Sequence[SimilarityRecord]) -> Iterator[_Models]:
+def _paired_models(
+    records: Sequence[Record], similarities: Sequence[SimilarityRecord], shown: Mapping[str, str]
+) -> Iterator[_Models]:
     """Yield the n-th decoder together with the n-th encoder, by their names."""
     decoders = sorted({record.model for record in records if record.tuning is None})
     encoders = sorted({record.model for record in records if record.tuning is not None})
     for pair in zip_longest(decoders, encoders):
         names = [name for name in pair if name is not None]
         yield _Models(
-            names,
+            {name: shown[name] for name in names},
             [record for record in records if record.model in names],
             [similarity for similarity in similarities if similarity.model in names],
         )
@@ -127,8 +136,8 @@ def _settings(number: int, drawing: Drawing, models: _Models) -> str:
         return ""
     if "task" not in drawing.columns:
         modes = {row.get("mode") for row in drawing.rows}
-        shown = [similarity for similarity in models.similarities if similarity.mode in modes]
-        return similarity_settings_line(shown or models.similarities)
+        measured = [similarity for similarity in models.similarities if similarity.mode in modes]
+        return similarity_settings_line(renamed(measured or models.similarities, models.shown))
     tasks = {row["task"] for row in drawing.rows}
     primary = [record for record in models.records if record.primary]
-    return settings_line([record for record in primary if record.task in tasks] or primary)
+    return settings_line(renamed([record for record in primary if record.task in tasks] or primary, models.shown))

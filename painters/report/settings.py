@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from painters.experiment.tuning import Tuning
 from painters.report.data import GROUP, limit_of
 from painters.results import Record
 from painters.results.similarity_record import SimilarityRecord
 
-__all__ = ["COLUMNS", "ModelSettings", "by_model", "settings_line", "similarity_settings_line"]
+__all__ = ["COLUMNS", "ModelSettings", "by_model", "renamed", "settings_line", "similarity_settings_line"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,14 @@ COLUMNS = (
     *("prompts", "plans"),
 )
 """The columns of the table of tasks."""
+
+
+R = TypeVar("R", Record, SimilarityRecord)
+
+
+def renamed(records: Iterable[R], shown: Mapping[str, str]) -> list[R]:
+    """Return the records with their models called as they are shown."""
+    return [record.model_copy(update={"model": shown[record.model]}) for record in records]
 
 
 def by_model(records: Iterable[Record]) -> list[ModelSettings]:

@@ -11,6 +11,7 @@ from painters import figures
 from painters.experiment import Experiment, ExperimentError, shipped
 from painters.models import bundled
 from painters.sweep import Overrides, load_experiments
+from painters.sweep.selection import model_names
 
 COMMITTED, QUICK = Path("results"), Path("runs/quick")
 
@@ -45,12 +46,12 @@ class FigureRequest:
     @property
     def model(self) -> str | None:
         """The decoder to draw: the first that an experiment has."""
-        return next((name for experiment in self.experiments for name in _models(experiment, encoders=False)), None)
+        return next((name for experiment in self.experiments for name in model_names(experiment, encoders=False)), None)
 
     @property
     def encoder(self) -> str | None:
         """The encoder to draw: the first that an experiment has."""
-        return next((name for experiment in self.experiments for name in _models(experiment, encoders=True)), None)
+        return next((name for experiment in self.experiments for name in model_names(experiment, encoders=True)), None)
 
 
 def default_folder(
@@ -84,10 +85,3 @@ def default_folder(
 def _is_any_unbundled(*models: str | None) -> bool:
     """Return whether one of the models that are named does not come with painters."""
     return any(name is not None and name not in bundled.models() for name in models)
-
-
-def _models(experiment: Experiment, *, encoders: bool) -> list[str]:
-    """Return the decoders or encoders of an experiment by name: those scored, then those measured."""
-    scored = [model.name for part in experiment.parts if bool(part.tunings[0]) is encoders for model in part.models]
-    parts = experiment.similarities
-    return scored + [model.name for part in parts for model in (part.encoders if encoders else part.models)]

@@ -94,6 +94,7 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
     sample: int | None = None,
     sample_seed: int | None = None,
     data: str | Path | None = None,
+    names: str | Sequence[str] = (),
     check: bool = False,
     paper: bool = False,
     model: str | None = None,
@@ -123,6 +124,7 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
         sample: Draw this many documents of each task at random instead, where documents are scored or measured.
         sample_seed: The seed of the draw; None for 0.
         data: A folder with documents of one's own: for the task NAME in NAME/, a .jsonl file for each split.
+        names: What figures call the models: `NAME`, for the only decoder, or `MODEL=NAME`, or several of these.
         check: Compare the records with the weights and tasks that are there today, and score again what differs. By
             default records are taken as they are.
         paper: Take the paper's own models and tasks instead of the bundled ones.
@@ -167,6 +169,7 @@ def reproduce(  # noqa: PLR0913 - the options of `painters reproduce`, by their 
         dtype=dtype,
         exact_batching=exact_batching,
         data=None if data is None else Path(data),
+        names=[names] if isinstance(names, str) else names,
     )
     request = FigureRequest.of(figures, changes, paper=paper, out=out)
     store, summary = Store(request.out), None
@@ -226,6 +229,7 @@ def _draw(request: FigureRequest) -> list[Drawn]:
     data = drawn_figures.Data.of(
         records,
         similarities,
+        names={model: name for experiment in request.experiments for model, name in experiment.names.items()},
         model=request.model if request.model in scored else None,
         encoder=request.encoder if request.encoder in scored else None,
     )

@@ -8,7 +8,7 @@ is missing, in the same batches, so its records are those of a sweep that nothin
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -156,7 +156,9 @@ def _run(
     partials = Partials(store.partial_files, ranks().same(store.partial_files.read()))
     with contextlib.closing(_engine(options)) as engine:
         eta.workers = engine.workers
-        sweep = _Sweep(store, engine, eta, summary, missing, partials, options.fail_fast)
+        several = [experiments] if isinstance(experiments, Experiment) else experiments
+        names = {model: name for experiment in several for model, name in experiment.names.items()}
+        sweep = _Sweep(store, engine, eta, summary, missing, partials, options.fail_fast, names)
         for group in _by_model(every):
             if options.fail_fast and summary.failures:
                 summary.untried += sum(cell.key in missing for cell in group)
@@ -236,6 +238,7 @@ class _Sweep:
     missing: set[str]  # keys of the cells without a record
     partials: Partials
     fail_fast: bool
+    names: Mapping[str, str]  # what figures and reports call models, by their names
 
     def score(self, group: Sequence[Cell]) -> None:
         """Score the cells of one model: their records go to the store, failures into the summary."""
@@ -248,7 +251,7 @@ class _Sweep:
         for chunk, outcome, seconds in self.engine.scored(chunks, self.eta, self.partials):
             if not isinstance(outcome, Exception):
                 if ranks().is_main:
-                    by = {"command": command()}
+                    by = {"command": command(), "name": self.names.get(chunk[0].model)}
                     self.store.append(record.model_copy(update=by) for records in outcome for record in records)
                 ranks().same(None)  # the others wait until the records are on the disk
                 self.partials.drop((str(cell.plan) for cell in chunk), others=ranks().is_main)

@@ -9,6 +9,7 @@ from typing import Any
 
 from painters.documents import DocumentSelection
 from painters.experiment import Experiment, ExperimentError, figure_names, find, load
+from painters.models.naming import assign_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Overrides:
         exact_batching: Whether decoders are scored in lm-eval's own batches.
         chat: Fields of `painters.experiment.Chat` that change the prompts of decoders, by name.
         data: A folder with documents for the tasks that it has some of.
+        names: What figures and reports call the models: each `NAME`, for the only decoder, or `MODEL=NAME`.
 
     Examples:
         >>> (experiment,) = load_experiments(["fig4"], Overrides(model="my-llama", encoders=False))
@@ -47,6 +49,7 @@ class Overrides:
     exact_batching: bool = False
     chat: Mapping[str, Any] = field(default_factory=dict)
     data: Path | None = None
+    names: Sequence[str] = ()
 
 
 def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -> list[Experiment]:
@@ -62,6 +65,7 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
 
     Raises:
         ExperimentError: A name or file is wrong, or an override finds nothing to change.
+        ModelNameError: A name of a model cannot be shown, or it is unclear which model is meant.
 
     Examples:
         >>> experiments = load_experiments(["4", "paper/fig5"])
@@ -92,7 +96,29 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
         experiments = [experiment.with_exact_batching() for experiment in experiments]
     if changes.dtype is not None:
         experiments = [experiment.with_dtype(changes.dtype) for experiment in experiments]
+    if changes.names:
+        decoders = [name for experiment in experiments for name in model_names(experiment, encoders=False)]
+        encoders = [name for experiment in experiments for name in model_names(experiment, encoders=True)]
+        shown = assign_names(changes.names, decoders, encoders)
+        experiments = [experiment.with_names(shown) for experiment in experiments]
     return experiments
+
+
+def model_names(experiment: Experiment, *, encoders: bool) -> list[str]:
+    """Return the decoders or encoders of an experiment by name: those scored, then those measured.
+
+    Args:
+        experiment: The experiment.
+        encoders: Whether encoders are meant, or decoders.
+
+    Examples:
+        >>> (experiment,) = load_experiments(["4"])
+        >>> model_names(experiment, encoders=True)
+        ['nano-bert']
+    """
+    scored = [model.name for part in experiment.parts if bool(part.tunings[0]) is encoders for model in part.models]
+    parts = experiment.similarities
+    return scored + [model.name for part in parts for model in (part.encoders if encoders else part.models)]
 
 
 def _with_documents(experiment: Experiment, changes: Overrides) -> Experiment:

@@ -107,7 +107,12 @@ def measure(
             sample_seed=first.selection.seed,
             progress=None if on_progress is None else partial(_described, on_progress, description),
         )
-        named = {"model": first.model.name, "inputs": _name_of(first.inputs), "command": command()}
+        named = {
+            "model": first.model.name,
+            "inputs": _name_of(first.inputs),
+            "command": command(),
+            "name": first.model.shown,
+        }
         similarity_record.keep(folder, [record.model_copy(update=named) for record in records])
 
 
