@@ -189,7 +189,7 @@ class RunResult:
         legend = (
             f"{unit} ± standard error; differences are paired by document.\n"
             + ("In brackets: the 95 % limit, where all documents agree.\n" if certain else "")
-            + "norm.: 0 is guessing, 1 the intact model; – where that one only guesses."
+            + "norm.: 0 is chance, 1 the intact model; – where that one is at chance."
         )
         notes = [Text(note) for note in (*self.notes, *remarks.not_finite(self.records))]
         if few := list(remarks.too_few(shown)):

@@ -17,7 +17,7 @@ __all__ = ["SCRIPTS", "STATIC", "PageParts", "render_page"]
 
 STATIC = Path(__file__).parent / "static"
 """The folder of the template, the style and the scripts."""
-SCRIPTS = ("statistics.js", "data.js", "table.js", "compare.js", "page.js")
+SCRIPTS = ("statistics.js", "data.js", "table.js", "save.js", "compare.js", "page.js")
 """The scripts, in the order in which the page holds them."""
 
 

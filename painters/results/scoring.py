@@ -344,7 +344,7 @@ def _rounded_up(count: int) -> int:
 
 
 def normalised(value: float, intact: float, chance: float | None) -> float | None:
-    """Return a value on the paper's scale, where 0 is guessing and 1 the intact model.
+    """Return a value on the paper's scale, where 0 is chance and 1 the intact model.
 
     Args:
         value: The value of a plan.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import os
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from support import browser
@@ -238,6 +241,110 @@ def test_comparison(page: Page) -> None:
     assert f"{DRAWS:,} bootstrap draws" in page.evaluate("get('compare').textContent")
     page.evaluate("get('compare-swap').click()")
     assert page.evaluate("compare.sides[Number(get('compare-a').value)].plan.text") == str(b)
+
+
+def compared(page: Page) -> list[tuple[str, str]]:
+    """Plan and cache of A and B."""
+    script = "['a', 'b'].map((side) => compare.sides[chosenPlace(side)]).map(({ plan, kv }) => [plan.text, kv])"
+    return [(plan, kv) for plan, kv in page.evaluate(script)]
+
+
+@pytest.fixture(scope="module")
+def two_caches(folder: Path) -> Path:
+    """A report with plans under both kinds of cache."""
+    exact = [one for one in many_records() if one.task == "fake_gsm8k"]
+    averaged = [one.model_copy(update={"kv": "averaged"}) for one in exact if not one.is_intact]
+    results.append(folder / "caches" / "records.jsonl", exact + averaged)
+    return report(folder / "caches", folder / "caches.html", with_figures=False).path
+
+
+def test_plans_are_searched_and_their_cache_is_in_sight(chromium: Page, two_caches: Path) -> None:
+    chromium.open(two_caches)
+    chosen = compared(chromium)
+    enter(chromium, "compare-a-text", "averaged loops=3 {4-8}")
+    listed = chromium.evaluate("[...get('compare-a').options].map((option) => option.text)")
+    assert "averaged cache: 0-3 {4-8}*3 9-11 (parallel start=3 loops=3)" in listed
+    assert compared(chromium) == chosen  # typing changes no choice
+    assert len(listed) == 2  # what fits, and what is chosen
+    assert chromium.evaluate("get('compare-a-count').textContent") == "1 of 47"
+    chromium.evaluate("get('compare-a-text').focus()")
+    chromium.press("Enter", 13, "\r")
+    assert compared(chromium) == [("0-3 {4-8}*3 9-11", "averaged"), chosen[1]]
+    assert chromium.evaluate("get('compare-a').options.length") == 47
+    enter(chromium, "compare-b-text", "no such plan")
+    assert chromium.evaluate("get('compare-b').options.length") == 1
+    chromium.evaluate("get('compare-swap').click()")
+    assert compared(chromium) == [chosen[1], ("0-3 {4-8}*3 9-11", "averaged")]
+    assert_quiet(chromium, two_caches)
+
+
+def test_a_comparison_has_an_address(chromium: Page, two_caches: Path) -> None:
+    chromium.open(two_caches)
+    assert chromium.evaluate("location.hash") == ""  # nothing was chosen yet
+    enter(chromium, "compare-a-text", "averaged {4-8}*2")
+    chromium.evaluate("get('compare-a-text').focus()")
+    chromium.press("Enter", 13, "\r")
+    shown = compared(chromium)
+    assert shown[0] == ("0-3 {4-8}*2 9-11", "averaged")
+    link = chromium.evaluate("location.hash")
+    assert link == chromium.evaluate("get('compare-link').getAttribute('href')")
+    chromium.open(two_caches)
+    assert compared(chromium) != shown
+    chromium.evaluate(f"location.hash = {json.dumps(link)}")
+    chromium.wait("get('compare-a').selectedOptions[0].text.startsWith('averaged cache: 0-3 {4-8}*2')")
+    assert compared(chromium) == shown
+    chromium.evaluate(f"location.hash = {json.dumps(link.replace('4-8', '4-9'))}")
+    chromium.wait("get('compare-status').textContent.includes('which this page has no records of')")
+    assert "0-3 {4-9}*2 9-11" in chromium.evaluate("get('compare-status').textContent")
+    assert compared(chromium) == shown
+
+
+def test_pictures_are_saved_as_svg_and_png(page: Page) -> None:
+    page.evaluate(
+        "{ globalThis.saved = [];"
+        " HTMLAnchorElement.prototype.click = function () { saved.push([this.download, this.href]); }; }"
+    )
+    page.evaluate("saveComparison('svg')")
+    page.evaluate("saveComparison('png')")
+    page.evaluate("document.querySelector('#figures figure:not([hidden]) button[data-save=svg]').click()")
+    page.wait("saved.length === 3")
+    (svg_name, svg), (png_name, png), (figure_name, figure) = page.evaluate("saved")
+    assert (svg_name, png_name) == ("comparison.svg", "comparison.png")
+    assert figure_name.startswith("fig")
+    assert figure.startswith("data:image/svg+xml;base64,")
+    text = urllib.parse.unquote(svg.partition(",")[2])
+    words = [element.text for element in ElementTree.fromstring(text).iter("{http://www.w3.org/2000/svg}text")]
+    cells = page.evaluate(
+        "[...get('compare-table').tBodies[0].rows]"
+        ".flatMap((row) => [2, 3, 4, 6, 7, 10].map((i) => row.cells[i].textContent))"
+    )
+    assert set(cells) <= set(words)
+    assert {f"A: {compared(page)[0][0]}", f"B: {compared(page)[1][0]}", *TASKS} <= set(words)
+    assert text.count('class="interval"') == len(TASKS)
+    content = base64.b64decode(png.partition(",")[2])
+    assert content.startswith(b"\x89PNG")
+    assert int.from_bytes(content[16:20], "big") >= 2000  # its width in pixels
+    kept = os.environ.get("PAINTERS_SCREENSHOTS")
+    if kept:
+        (Path(kept) / "comparison.png").write_bytes(content)
+
+
+def test_what_is_cut_off_says_so(chromium: Page, path: Path) -> None:
+    """Each box of which a part is out of sight has a line that says so: on a narrow page figures and plans, too."""
+    boxes = (
+        "[...document.querySelectorAll('figure:not([hidden]) .scroll, section .scroll:not(figure *), .drawing')]"
+        ".map((box) => [box.scrollWidth > box.clientWidth + 1, !box.nextElementSibling.hidden,"
+        " box.classList.contains('cut-right'), box.classList.contains('cut-left')])"
+    )
+    for width in WIDTHS:
+        chromium.show(width)
+        chromium.open(path)
+        chromium.wait("[...document.querySelectorAll('figure:not([hidden]) img')].every((image) => image.complete)")
+        chromium.wait(f"{boxes}.every(([cut, hint, right]) => cut === hint && cut === right)")
+        assert chromium.evaluate(boxes)[0][0] == (width == 400)
+    chromium.evaluate("{ const box = document.querySelector('figure:not([hidden]) .scroll'); box.scrollLeft = 1e6; }")
+    chromium.wait(f"{boxes}[0].join() === 'true,true,false,true'")
+    assert_quiet(chromium, path)
 
 
 def _array(values: tuple[float, ...]) -> Any:

@@ -30,6 +30,7 @@ from support.reports import (
 import painters as package
 from painters import results
 from painters.experiment.tuning import Tuning
+from painters.models.naming import display_name
 from painters.report import ReportError, report
 from painters.report.data import pack, payload
 from painters.report.page import STATIC
@@ -96,7 +97,7 @@ def test_hostile_records_are_words(tmp_path: Path) -> None:
     assert "49" not in "".join(tags.words)  # {{7*7}}
     assert HOSTILE in "".join(tags.words)
     data = data_of(page)
-    assert data["groups"][0]["model"] == HOSTILE
+    assert data["groups"][0]["model"] == display_name(HOSTILE)
     assert [plan.get("svg") is None for plan in data["plans"]] == [False, False, True]
     assert "svg" not in data["plans"][2]
 

@@ -99,7 +99,7 @@ Fine-tuned on the 2,000 training documents of a task ({epochs} epochs, batches o
 weights), scored on its 500 validation documents, in per cent, for the seeds {seeds}; and the same models with the first
 {first} layers taken out afterwards.
 
-| task | metric | intact | without its first layers | guessing |
+| task | metric | intact | without its first layers | chance |
 |---|---|---|---|---|
 {scored}
 

@@ -4,7 +4,7 @@
 const FEW = 30; // documents under which intervals are rough
 const FEW_APART = 10; // documents that tell two plans apart, under which a test can hardly find anything
 const HEAD = ["Task", "Metric", "A", "B", "A − B", "", "95 % interval", "n", "Only A", "Only B", "p"];
-const compare = { group: 0, sides: [], waiting: [] };
+const compare = { group: 0, sides: [], words: [], waiting: [] };
 
 // Entries of a side: a plan under a kind of cache. The intact model has one cache whatever the other plans have.
 function sidesOf(group) {
@@ -20,49 +20,126 @@ function sidesOf(group) {
   return [...found.values()].sort((a, b) => b.plan.intact - a.plan.intact || ordering.compare(a.plan.text, b.plan.text) || ordering.compare(a.kv, b.kv));
 }
 
+// The kind of cache comes first: a narrow list cuts off what comes last.
 function sideName(side) {
-  const about = [side.plan.intact ? "intact" : [...side.variants][0], side.kv === "exact" ? "" : `kv ${side.kv}`].filter(Boolean).join(", ");
-  return about ? `${side.plan.text}  (${about})` : side.plan.text;
+  const about = side.plan.intact ? "intact" : [...side.variants][0];
+  const cache = side.kv === "exact" ? "" : `${side.kv} cache: `;
+  return about ? `${cache}${side.plan.text}  (${about})` : `${cache}${side.plan.text}`;
+}
+
+// The plans of a side that hold every word of its search field, or all of it; the chosen one stays in the list.
+function fillSide(side, chosen) {
+  const whole = get(`compare-${side}-text`).value.trim().toLowerCase();
+  const words = whole.split(/\s+/).filter(Boolean);
+  const places = [...compare.sides.keys()];
+  const fitting = places.filter((place) => compare.words[place].includes(whole) || words.every((word) => compare.words[place].includes(word)));
+  const listed = places.filter((place) => place === chosen || fitting.includes(place));
+  get(`compare-${side}`).replaceChildren(...listed.map((place) => make("option", { text: sideName(compare.sides[place]), value: place })));
+  get(`compare-${side}`).value = chosen;
+  get(`compare-${side}-count`).textContent = whole ? `${fitting.length} of ${places.length}` : "";
+  return fitting;
+}
+
+const chosenPlace = (side) => Number(get(`compare-${side}`).value);
+
+function chooseSide(side, place) {
+  get(`compare-${side}-text`).value = "";
+  fillSide(side, place);
+}
+
+// The part of the address after its "#" that stands for the comparison that is shown.
+function linkOfComparison() {
+  const [a, b] = ["a", "b"].map((side) => compare.sides[chosenPlace(side)]);
+  const named = new URLSearchParams({ model: GROUP_NAMES[compare.group], a: a.plan.text, b: b.plan.text });
+  if (a.kv !== "exact") named.set("a-kv", a.kv);
+  if (b.kv !== "exact") named.set("b-kv", b.kv);
+  return `#compare?${named}`;
+}
+
+// Show the comparison and put it into the address, so that the address can be sent to others.
+function showChoice() {
+  showComparison();
+  try {
+    history.replaceState(null, "", linkOfComparison());
+  } catch {
+    // Some viewers forbid it; the link below the table is there all the same.
+  }
+}
+
+// Show the comparison that the address names, if it names one.
+function followLink() {
+  if (!location.hash.startsWith("#compare?")) return;
+  const named = new URLSearchParams(location.hash.slice("#compare?".length));
+  const group = GROUP_NAMES.indexOf(named.get("model"));
+  const sides = group < 0 ? [] : sidesOf(group);
+  const places = ["a", "b"].map((side) =>
+    sides.findIndex(({ plan, kv }) => plan.text === named.get(side) && kv === (named.get(`${side}-kv`) || "exact")));
+  if (places.includes(-1)) {
+    const lacks = group < 0 ? `the model ${named.get("model")}` : `the plan ${named.get(places[0] < 0 ? "a" : "b")}`;
+    get("compare-status").textContent = `The address asks for ${lacks}, which this page has no records of.`;
+  } else {
+    chooseGroup(group);
+    chooseSide("a", places[0]);
+    chooseSide("b", places[1]);
+    showComparison();
+  }
+  get("compare").scrollIntoView();
 }
 
 function setUpComparison() {
   options(get("compare-group"), GROUP_NAMES);
   get("compare-group-label").hidden = GROUP_NAMES.length < 2;
-  get("compare-group").addEventListener("change", () => chooseGroup(Number(get("compare-group").value)));
-  for (const id of ["compare-a", "compare-b"]) get(id).addEventListener("change", showComparison);
-  get("compare-swap").addEventListener("click", () => {
-    [get("compare-a").value, get("compare-b").value] = [get("compare-b").value, get("compare-a").value];
-    showComparison();
+  get("compare-group").addEventListener("change", () => {
+    chooseGroup(Number(get("compare-group").value));
+    showChoice();
   });
+  for (const side of ["a", "b"]) {
+    get(`compare-${side}`).addEventListener("change", showChoice);
+    get(`compare-${side}-text`).addEventListener("input", () => fillSide(side, chosenPlace(side)));
+    get(`compare-${side}-text`).addEventListener("keydown", (event) => {
+      if (event.key !== "Enter") return;
+      const [first] = fillSide(side, chosenPlace(side));
+      if (first === undefined) return;
+      chooseSide(side, first);
+      showChoice();
+    });
+  }
+  get("compare-swap").addEventListener("click", () => {
+    const [a, b] = [chosenPlace("a"), chosenPlace("b")];
+    chooseSide("a", b);
+    chooseSide("b", a);
+    showChoice();
+  });
+  for (const kind of ["svg", "png"]) get(`compare-${kind}`).addEventListener("click", () => saveComparison(kind));
+  addEventListener("hashchange", followLink);
   for (const one of document.querySelectorAll(".draws")) one.textContent = DRAWS.toLocaleString("en");
   for (const one of document.querySelectorAll(".seed")) one.textContent = SEED;
   const head = make("tr");
   HEAD.forEach((title, place) => head.append(make("th", { scope: "col", text: title, className: place === 1 ? "rest" : place > 1 && place !== 5 ? "number" : "", ...(title ? {} : { "aria-label": "Interval, drawn" }) })));
   get("compare-table").tHead.append(head);
   if (GROUP_NAMES.length) chooseGroup(Math.max(0, DATA.groups.findIndex(({ tuning }) => !tuning)));
+  followLink();
 }
 
 function chooseGroup(group) {
   compare.group = group;
   compare.sides = sidesOf(group);
   get("compare-group").value = group;
-  const names = compare.sides.map(sideName);
-  options(get("compare-a"), names);
-  options(get("compare-b"), names);
+  compare.words = compare.sides.map((side) => [sideName(side), ...side.variants, `kv ${side.kv}`].join("\n").toLowerCase());
   // At first: the best of the plans with the most records, against the intact model.
   const score = (side) => median(side.rows.filter((row) => settingOf(row).primary && !missing(ROWS.normalised[row])).map((row) => ROWS.normalised[row]));
   const others = compare.sides.filter(({ plan }) => !plan.intact)
     .sort((a, b) => b.rows.length - a.rows.length || compared(score(a), score(b), true));
   const intact = compare.sides.findIndex(({ plan }) => plan.intact);
-  get("compare-a").value = others.length ? compare.sides.indexOf(others[0]) : 0;
-  get("compare-b").value = Math.max(0, intact);
+  chooseSide("a", others.length ? compare.sides.indexOf(others[0]) : 0);
+  chooseSide("b", Math.max(0, intact));
   showComparison();
 }
 
 function chooseForComparison(side, row) {
   if (settingOf(row).group !== compare.group) chooseGroup(settingOf(row).group);
-  get(`compare-${side}`).value = compare.sides.findIndex(({ plan, kv }) => plan === planOf(row) && kv === settingOf(row).kv);
-  showComparison();
+  chooseSide(side, compare.sides.findIndex(({ plan, kv }) => plan === planOf(row) && kv === settingOf(row).kv));
+  showChoice();
   get("compare").scrollIntoView();
   get(`compare-${side}`).focus({ preventScroll: true });
 }
@@ -103,7 +180,7 @@ function statistics(a, b) {
 }
 
 function showComparison() {
-  const [a, b] = ["compare-a", "compare-b"].map((id) => compare.sides[Number(get(id).value)]);
+  const [a, b] = ["a", "b"].map((side) => compare.sides[chosenPlace(side)]);
   get("compare-drawings").replaceChildren(...[["A", a], ["B", b]].map(([name, side]) =>
     make("div", { className: "card" }, make("h3", { text: `${name}: ` }, make("code", { text: side.plan.text })), drawing(side.plan),
       make("p", { text: [cost(side.plan), [...side.variants].join("; "), `kv ${side.kv}`].filter(Boolean).join(" · ") }))));
@@ -122,6 +199,7 @@ function showComparison() {
   get("compare-status").textContent = pairs.length
     ? `${pairs.length} ${pairs.length === 1 ? "metric" : "metrics"} of ${tasks} ${tasks === 1 ? "task" : "tasks"}, on the same documents and prompts.`
     : "These two plans were never scored on the same documents and prompts: choose others.";
+  get("compare-link").href = linkOfComparison();
   get("compare-notes").replaceChildren(...notes(a, b, pairs).map((text) => make("li", { text })));
 }
 
@@ -162,15 +240,8 @@ function fillIn(waiting) {
 // The interval around the difference, and where zero is.
 function picture(difference, [low, high], reach) {
   const x = (value) => 100 + 92 * Math.max(-1, Math.min(1, value / reach));
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  const add = (tag, attributes) => {
-    const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-    svg.append(element);
-  };
-  svg.setAttribute("viewBox", "0 0 200 24");
-  svg.setAttribute("class", "interval");
-  svg.setAttribute("aria-hidden", "true");
+  const svg = drawn("svg", { viewBox: "0 0 200 24", class: "interval", "aria-hidden": "true" });
+  const add = (tag, attributes) => svg.append(drawn(tag, attributes));
   add("line", { x1: 100, x2: 100, y1: 1, y2: 23, stroke: "currentColor", "stroke-opacity": 0.5, "stroke-dasharray": "2 2" });
   add("line", { x1: x(low), x2: x(high), y1: 12, y2: 12, stroke: "currentColor", "stroke-width": 2.5, "stroke-linecap": "round" });
   add("circle", { cx: x(difference), cy: 12, r: 5, fill: "currentColor" });

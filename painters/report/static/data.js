@@ -59,7 +59,7 @@ function written(value, share, signed = false) {
   return sign + text;
 }
 
-// On the scale where 0 is guessing and 1 the intact model.
+// On the scale where 0 is chance and 1 the intact model.
 function scaled(value) {
   return missing(value) ? "–" : value.toFixed(2).replace(/^-(?=0\.00$)/, "").replace("-", "−");
 }
@@ -77,7 +77,7 @@ function make(tag, options = {}, ...children) {
 
 const get = (id) => document.getElementById(id);
 
-// A plan's drawing. It was made by painters from numbers alone, so it may be markup.
+// A plan's drawing, with a line that says so where a part is out of sight. It was made by painters from numbers alone, so it may be markup.
 function drawing(plan) {
   const box = make("div", { className: "drawing" });
   if (plan.svg) {
@@ -90,7 +90,7 @@ function drawing(plan) {
   } else {
     box.append(make("p", { text: missing(plan.runs) ? "Not drawn: painters cannot read this plan." : "Not drawn: too many plans." }));
   }
-  return box;
+  return make("div", { className: "drawn" }, box, hintOf(box));
 }
 
 function cost(plan) {

@@ -3,6 +3,12 @@
 
 function setUpFigures() {
   const figures = [...document.querySelectorAll("#figures figure")];
+  for (const kind of ["svg", "png"]) {
+    for (const button of document.querySelectorAll(`#figures button[data-save=${kind}]`)) {
+      const image = button.closest("figure").querySelector("img");
+      button.addEventListener("click", () => savePicture(button.dataset.name, image.src, kind));
+    }
+  }
   if (figures.length < 2) return;
   const choice = get("figure-choice");
   const show = (number) => {
@@ -75,6 +81,7 @@ function showGallery() {
   get("plans-more").hidden = shownPlans.length === gallery.plans.length;
 }
 
+setUpHints();
 setUpFigures();
 setUpComparison();
 setUpTable();
