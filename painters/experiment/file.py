@@ -35,7 +35,7 @@ def load(source: str | Path) -> Experiment:
         >>> from painters.experiment import load
         >>> experiment = load("fig8")
         >>> experiment.figure, experiment.title
-        (8, 'The window side by side')
+        (8, 'The window in parallel')
     """
     path = find(source)
     name = _name_of(path)

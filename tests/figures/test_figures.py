@@ -152,6 +152,12 @@ def test_every_figure_of_scores_has_its_experiment() -> None:
     assert set(FIGURES) - {1, 3, 14} <= shipped - {None}
 
 
+def test_figures_and_their_experiments_have_one_title() -> None:
+    for name in experiment.shipped():
+        loaded = experiment.load(name)
+        assert loaded.title == FIGURES[loaded.figure or 0].title, name
+
+
 # ------------------------------------------------------------------------------------------------------------ by number
 
 SERIES: dict[int, tuple[str, Callable[[int], list[Plan]]]] = {

@@ -28,7 +28,7 @@ from painters.results import ResultsWarning, Store
 from painters.results.similarity_record import SimilarityRecord, keep, read
 from painters.similarity import MODES, SimilarityError, angular_distance, block_influence, measure, norms, similarity
 from painters.similarity.inputs import read_inputs, sentence_tasks
-from painters.similarity.measures import FlatCosine, LastTokenAngle, StateBatch, StateProfile
+from painters.similarity.measures import FlatCosine, LastTokenAngle, StateBatch, StateProfile, error_against_flat
 from painters.similarity.states import States, cosines, run_measures
 from painters.sweep.similarity import Question
 from painters.tasks import TaskError
@@ -613,3 +613,57 @@ def test_the_function_is_public() -> None:
     assert public(shared_model("llama", 4), TEXTS, "0-3", "token", **SHARED).equals(
         similarity(shared_model("llama", 4), TEXTS, **SHARED)
     )
+
+
+# ------------------------------------------------------------------------------------------- differences from mode flat
+
+
+def test_errors_against_flat_are_those_of_paired_differences(stored: Stored) -> None:
+    """With batches of one size every document weighs the same, so that the plain paired error is the answer."""
+    batches = [StateBatch(batch.states, torch.ones_like(batch.mask)) for batch in stored]
+    size = min(len(batch.mask) for batch in batches)
+    even = [StateBatch([state[:size] for state in batch.states], batch.mask[:size]) for batch in batches]
+    found = cosines(even, list(MODES), errors=True)
+    for mode in ("token", "first-excluded"):
+        differences = []
+        for batch in even:
+            for row in range(size):
+                one = StateBatch([state[row : row + 1] for state in batch.states], batch.mask[row : row + 1])
+                each = cosines([one], [mode, "flat"])
+                differences.append((each[mode] - each["flat"]).numpy())
+        expected = np.std(differences, axis=0, ddof=1) / math.sqrt(len(differences))
+        np.testing.assert_allclose(found[f"{mode} less flat"], expected, atol=1e-6)
+    assert found["centred less flat"].shape == (STATES, STATES)
+    assert not any("less" in name for name in cosines(even, list(MODES)))
+    assert not any("less" in name for name in cosines(even, ["token", "centred"], errors=True))
+
+
+def test_errors_against_flat_weigh_documents_as_flat_does() -> None:
+    """Ten documents of a smaller last batch weigh as much as thirty of the first."""
+    random = np.random.default_rng(0)
+    token, flat = random.normal(0.5, 0.1, (2, 40))
+    batches = [flat[:30], flat[30:]]
+    error = error_against_flat(
+        [torch.tensor([[value]]) for value in token],
+        [[torch.tensor([[value]]) for value in batch] for batch in batches],
+    ).item()
+    weights = np.repeat([1 / 60, 1 / 20], [30, 10])
+    apart = (token - token.mean()) / 40 - weights * (flat - (flat[:30].mean() + flat[30:].mean()) / 2)
+    assert error == pytest.approx(math.sqrt((apart**2).sum() * 40 / 39))
+    if_independent = math.sqrt(token.var() / 40 + flat.var() * (weights**2).sum())
+    assert error == pytest.approx(if_independent, rel=0.15)  # the two have nothing in common here
+    nothing = error_against_flat([torch.ones(1, 1), None], [[torch.ones(1, 1), torch.ones(1, 1)]])
+    assert math.isnan(nothing.item())
+
+
+def test_a_measurement_with_more_fields_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    texts = ["The cat sat.", "A dog ran.", "A bird sang."]
+    both = measure("nano-llama", texts, "0-2", modes=["token", "flat"])
+    assert [record.flat_error is None for record in both] == [False, True]
+    [alone] = measure("nano-llama", texts, "0-2", modes=["token"])
+    assert alone.flat_error is None
+    [path] = keep(tmp_path, [alone])
+    assert keep(tmp_path, both)[0] == path
+    assert read(path) == [both[0]]
+    keep(tmp_path, [alone])  # it lacks the errors: the richer one stays
+    assert read(path) == [both[0]]
