@@ -116,6 +116,9 @@ def names_given(
         records: The scores.
         similarities: The similarities of hidden states.
 
+    Returns:
+        What records call a model -> the name to show it by, for the models that were named.
+
     Raises:
         ModelNameError: A name cannot be shown, there is no such model, or it is unclear which model is meant.
 
@@ -138,9 +141,24 @@ def names_given(
 def shown_names(
     records: Iterable[Record], similarities: Iterable[SimilarityRecord], names: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return what records call each model -> the name by which it is shown, different for different models.
+    """Return the names by which models are shown, different ones for different models.
 
-    `names` holds those to be shown; else the latest record with a name counts, or a short one is made from the path.
+    Args:
+        records: The scores.
+        similarities: The similarities of hidden states.
+        names: Names that count before those in the records, as `names_given` returns them.
+
+    Returns:
+        What records call each model -> the name by which it is shown: that in `names`, or that of the latest record
+        with a name, or a short one made from the path.
+
+    Examples:
+        >>> from painters import figures
+        >>> from painters.harness import score
+        >>> from painters.models import load_model
+        >>> records = score(*load_model("nano-llama"), "0-10", "nano_arc", limit=2)
+        >>> figures.shown_names(records, [], {"nano-llama": "a small llama"})
+        {'nano-llama': 'a small llama'}
     """
     fields = [(record.date, record.model, record.name) for record in records]
     fields += [(record.date, record.model, record.name) for record in similarities]

@@ -51,7 +51,7 @@ def display_name(model: str) -> str:
         'pruned-llama'
         >>> display_name("/data/runs/pruned-llama/checkpoint-500")
         'pruned-llama/checkpoint-500'
-        >>> display_name("/home/me/.cache/huggingface/hub/models--gpt2/snapshots/607a30d783df")
+        >>> display_name("/cache/hub/models--gpt2/snapshots/607a30d783df")
         'gpt2'
     """
     return _candidates(model)[0]

@@ -18,7 +18,7 @@ from painters.plan import Plan
 from painters.report import report
 from painters.sweep import Overrides, load_experiments
 
-SNAPSHOT = "/home/me/.cache/huggingface/hub/models--meta-llama--Llama-2-7b-hf/snapshots/01c7f73d771dfac7d292323805ebc4"
+SNAPSHOT = "/cache/huggingface/hub/models--meta-llama--Llama-2-7b-hf/snapshots/01c7f73d771dfac7d292323805ebc4"
 SHOWN = {
     "nano-llama": "nano-llama",
     "gpt2": "gpt2",
@@ -30,10 +30,10 @@ SHOWN = {
     "~/pruned": "pruned",
     "../../pruned": "pruned",
     "runs/me/pruned": "pruned",
-    "C:\\Users\\me\\pruned": "pruned",
+    "C:\\runs\\me\\pruned": "pruned",
     "/data/Llama-2-7b": "Llama-2-7b",
     "/data/qwen2.5": "qwen2.5",
-    "/data/model.Q4_K_M.gguf": "model.Q4_K_M.gguf",
+    "/data/model.Q4_K_M.gguf": "model.Q4_K_M",
     "/data/pruned/checkpoint-500": "pruned/checkpoint-500",
     "/data/pruned/checkpoint-500/": "pruned/checkpoint-500",
     "/data/pruned/final": "pruned/final",
