@@ -273,7 +273,7 @@ class SimilarityResult:
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints: the table unrounded and whole matrices; None for what is not finite."""
         first = self.records[0].model_dump(mode="json")
-        first |= {"sample_seed": self.records[0].sample_seed}
+        first |= {"stack": self.records[0].stack, "sample_seed": self.records[0].sample_seed}
         shared = (
             *("model", "plan", "num_layers", "stack", "inputs", "documents", "sample_seed"),
             *("tokens", "batch_size", "labels", "profile"),

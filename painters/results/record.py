@@ -30,7 +30,7 @@ Batching: TypeAlias = Literal["lm-eval", "shared"]
 numbers up to rounding."""
 
 
-_LATER_FIELDS = frozenset({"sample", "sample_seed", "chat", "name"})
+_LATER_FIELDS = frozenset({"sample", "sample_seed", "chat", "name", "stack"})
 """Fields that records got later. Where they are None they are left out of lines, keys and digests, so that those of
 older records stay what they were."""
 
@@ -219,10 +219,7 @@ def key(record: Record) -> str:
         >>> key(accuracy) == key(normalised_accuracy)
         False
     """
-    fields = record.model_dump(mode="json", exclude=set(NOT_IN_KEY))
-    if record.stack is None:
-        del fields["stack"]  # the keys of records from before there was this field stay valid
-    return json.dumps(fields, sort_keys=True)
+    return json.dumps(record.model_dump(mode="json", exclude=set(NOT_IN_KEY)), sort_keys=True)
 
 
 def digest(records: Iterable[Record]) -> str:

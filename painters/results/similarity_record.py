@@ -96,10 +96,7 @@ class SimilarityRecord(BaseModel):
     @property
     def key(self) -> str:
         """One text for all fields that can change the cosines; equal keys are the same measurement."""
-        fields = self.model_dump(mode="json", exclude=set(_NOT_IN_KEY))
-        if self.stack is None:
-            del fields["stack"]  # the keys of records from before there was this field stay valid
-        return json.dumps(fields, sort_keys=True)
+        return json.dumps(self.model_dump(mode="json", exclude=set(_NOT_IN_KEY)), sort_keys=True)
 
     def frame(self) -> pd.DataFrame:
         """Return the cosines as a table of states x states.
@@ -154,7 +151,7 @@ class SimilarityRecord(BaseModel):
 _NOT_IN_KEY = frozenset(
     "labels cosines angles profile flat_error num_layers documents asked tokens date command name".split()
 )
-_LATER_FIELDS = frozenset({"sample_seed", "asked", "flat_error", "name"})
+_LATER_FIELDS = frozenset({"sample_seed", "asked", "flat_error", "name", "stack"})
 
 
 def folder_of(out: str | Path) -> Path:

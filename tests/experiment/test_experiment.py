@@ -270,7 +270,7 @@ OTHERS: dict[str, Any] = {
     "model": "n", "revision": "main", "dtype": "float32", "plan": Plan.parse("0-3"), "kv": "averaged",
     "task": "nano_gsm8k", "shots": 0, "limit": None, "seed": 1, "batch_size": 9,
     "tuning": Tuning(protocol="frozen"), "batching": "shared", "sample": 40, "sample_seed": 0,
-    "chat": Chat(apply_chat_template=True, fewshot_as_multiturn=True),
+    "chat": Chat(apply_chat_template=True, fewshot_as_multiturn=True), "stack": "decoder",
 }  # fmt: skip
 SAID = {"num_layers": 7, "variant": "skip", "params": {"start": 1}, "source": "a.yaml"}
 

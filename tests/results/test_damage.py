@@ -182,9 +182,9 @@ def test_figures_say_what_was_left_out(tmp_path: Path) -> None:
 
 
 FIELDS = (
-    "plan variant params asked model revision weights num_layers dtype device attention kv task task_version documents "
-    "requests shots seed batch_size batching tuning sample_seed chat metric aggregation higher_is_better primary value "
-    "stderr outcomes chance not_finite layer_runs depth seconds versions date command"
+    "plan variant params asked model revision weights num_layers stack dtype device attention kv task task_version "
+    "documents requests shots seed batch_size batching tuning sample_seed chat metric aggregation higher_is_better "
+    "primary value stderr outcomes chance not_finite layer_runs depth seconds versions date command name"
 )
 
 

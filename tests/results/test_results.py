@@ -116,6 +116,7 @@ IN_KEY: dict[str, Any] = {
     "sample_seed": 0,
     "chat": Chat(system_instruction="Hello."),
     "tuning": {"protocol": "frozen"},
+    "stack": "decoder",
     "metric": "acc_norm",
     "versions": {"torch": "3"},
 }
