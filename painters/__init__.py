@@ -1,6 +1,7 @@
 """Operate on the layers of frozen transformers ("Transformer Layers as Painters", arXiv 2407.09298).
 
-Importing it loads no torch: names that need a library bring it when they are first asked for.
+Importing it loads no torch: names that need a library bring it when they are first asked for. Where torch is not loaded
+yet and the environment does not say how threads wait, they will not spin (`OMP_WAIT_POLICY=PASSIVE`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from painters import variants
 from painters._lazy import attach
 from painters.errors import PaintersError
 from painters.plan import Plan, PlanError
+from painters.threads import spare_cores
 
 if TYPE_CHECKING:
     from painters.export import export
@@ -47,3 +49,5 @@ __getattr__, __dir__ = attach(
         "surgery": "painters.engine",
     },
 )
+
+spare_cores()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -12,14 +11,6 @@ from painters.cli._progress import status
 from painters.models import bundled
 from painters.progress import silent_libraries
 from painters.ranks import ranks
-
-
-def spare_cores() -> None:
-    """Keep the threads of libraries that are loaded later from spinning while they wait.
-
-    On a machine with other work, spinning threads cost more than they gain (tenfold on small models).
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def check_plan_before(
@@ -46,7 +37,6 @@ def check_plan_before(
     """
     count = bundled.num_layers(name) if stack is None else None
     if count is None:
-        spare_cores()
         with status("Loading torch and transformers", console):
             from painters.models import LayersUnknownError, num_layers
         try:
@@ -80,7 +70,6 @@ def load(
         trust_remote_code: Whether code that comes with the model may run.
         to_score: Whether lm-eval is loaded too; it takes no encoders.
     """
-    spare_cores()
     with status("Loading torch, transformers and lm-eval" if to_score else "Loading torch and transformers", console):
         if to_score:
             from painters.harness import load_model

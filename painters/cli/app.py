@@ -16,7 +16,6 @@ from painters import __version__
 from painters.cli import _complete
 from painters.cli._console import err, plain
 from painters.cli._errors import EXIT_CODES, STOPPED, USAGE, exit_code_of, format_error
-from painters.cli._loading import spare_cores
 from painters.cli._stop import stoppable
 from painters.cli._terminal import write_all_characters
 from painters.cli._warnings import short_warnings
@@ -82,7 +81,6 @@ def lm_eval(context: typer.Context) -> None:
 
     painters lm-eval --model painters --model_args "pretrained=nano-llama,plan=0-2 {3-8} 9-11" --tasks nano_arc
     """
-    spare_cores()
     from painters.harness.lm_eval_cli import lm_eval_command
 
     lm_eval_command(context.args)

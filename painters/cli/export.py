@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from painters.cli._console import print_result, progress
-from painters.cli._loading import spare_cores
 from painters.cli._options import (
     DEFAULT_MODEL,
     OUTPUT,
@@ -93,7 +92,6 @@ def export(  # noqa: PLR0913 - one parameter for each option
         options={"with_code": with_code, "mergekit": mergekit, "max_shard_size": max_shard_size, "force": force},
     )
     request.check()
-    spare_cores()
     with status(f"Loading {model}, writing and checking", progress(quiet, as_json)):
         exported = request.export()
     if as_json:

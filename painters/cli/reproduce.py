@@ -14,7 +14,6 @@ from rich.text import Text
 
 from painters.cli._console import print_result, progress, unbroken
 from painters.cli._errors import FAILURE
-from painters.cli._loading import spare_cores
 from painters.cli._options import (
     MODEL,
     OUTPUT,
@@ -105,7 +104,6 @@ def reproduce(  # noqa: PLR0913 - the options of the command
     check_workers(engine, workers)
     check_tflops(tflops, plan_only)
     out = to or reproduction.default_folder(model=model, encoder=encoder, paper=paper, quick=quick)
-    spare_cores()
     with stoppable(lambda: "" if plan_only else kept_records(out)) as stops:
         result = reproduction.reproduce(
             numbers or "all",

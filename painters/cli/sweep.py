@@ -15,7 +15,6 @@ from rich.text import Text
 from painters.cli import _complete
 from painters.cli._console import print_result, progress, two_columns
 from painters.cli._errors import FAILURE, UsageError
-from painters.cli._loading import spare_cores
 from painters.cli._options import (
     MODEL,
     OUTPUT,
@@ -131,7 +130,6 @@ def sweep(  # noqa: PLR0913 - the options of the command
         forecast = sweeps.plan(selected, store, tflops=tflops or sweeps.TFLOPS)
         print_result(forecast_json(forecast) if as_json else forecast_table(forecast))
         return
-    spare_cores()
     with stoppable(lambda: kept_records(store.folder)) as stops, showing(progress(quiet, as_json)) as on_progress:
         summary = sweeps.run(
             selected,

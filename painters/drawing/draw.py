@@ -12,7 +12,7 @@ from painters.drawing.canvas import GALLERY_UNIT, figure_of, svg_of
 from painters.drawing.layout import lay_out, lay_out_gallery
 from painters.drawing.text import draw_text
 from painters.errors import PaintersError
-from painters.plan import Plan
+from painters.plan import Plan, PlanLike, as_plan
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,12 +27,12 @@ class DrawingError(PaintersError, ValueError):
 
 
 def plan_text(
-    plan: Plan, num_layers: int | None = None, width: int = 80, *, ascii_only: bool = False, dim: bool = False
+    plan: PlanLike, num_layers: int | None = None, width: int = 80, *, ascii_only: bool = False, dim: bool = False
 ) -> str:
     """Return the plan drawn with characters, from left to right.
 
     Args:
-        plan: The plan to draw.
+        plan: The plan to draw, its text, or its layers in order.
         num_layers: The number of layers in the model. If it is given, a last line names the layers that never run.
         width: The longest line, in characters; below 20 counts as 20. The last line is not broken.
         ascii_only: Whether to draw with ASCII characters alone.
@@ -51,6 +51,7 @@ def plan_text(
         -- 0 ~ 4 -[ 5 ]x3- 7 ~ 11 ->
         never run: 6
     """
+    plan = as_plan(plan)
     text = draw_text(plan, width, ascii_only)
     unused = never_run(plan, num_layers)
     if unused:
@@ -58,7 +59,7 @@ def plan_text(
     return text
 
 
-def never_run(plan: Plan, num_layers: int | None) -> str:
+def never_run(plan: PlanLike, num_layers: int | None) -> str:
     """Return the line that names the layers that a plan never runs.
 
     Args:
@@ -79,19 +80,20 @@ def never_run(plan: Plan, num_layers: int | None) -> str:
     """
     if num_layers is None:
         return ""
+    plan = as_plan(plan)
     plan.check(num_layers)
     unused = sorted(set(range(num_layers)) - set(plan.layers))
     return f"never run: {', '.join(str(Plan.of(*unused)).split())}" if unused else ""
 
 
-def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = None) -> Figure:
+def plan_figure(plan: PlanLike, num_layers: int | None = None, title: str | None = None) -> Figure:
     """Return the plan drawn as a matplotlib figure, in the manner of the paper's Figure 1.
 
     Layers are boxes coloured by their position in the stack. Parallel groups split and merge; repeats are framed, with
     an arrow back. The figure belongs to no window, and pyplot does not know it.
 
     Args:
-        plan: The plan to draw.
+        plan: The plan to draw, its text, or its layers in order.
         num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
             default the model ends with the last layer that the plan runs, and none are named.
         title: The title above the drawing.
@@ -109,17 +111,18 @@ def plan_figure(plan: Plan, num_layers: int | None = None, title: str | None = N
         >>> [text.get_text() for text in figure.axes[0].texts if text.get_text()][:4]
         ['looped parallel', '0', '1', '2']
     """
+    plan = as_plan(plan)
     count = num_layers or max(plan.layers) + 1
     return figure_of(lay_out(plan, count, title, never_run(plan, num_layers)), count)
 
 
-def plan_svg(plan: Plan, num_layers: int | None = None) -> str:
+def plan_svg(plan: PlanLike, num_layers: int | None = None) -> str:
     """Return the drawing of `plan_figure` as an SVG element of a few kilobytes, made without matplotlib.
 
     Its lines and words take the text colour of the page around it.
 
     Args:
-        plan: The plan to draw.
+        plan: The plan to draw, its text, or its layers in order.
         num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
             default the model ends with the last layer that the plan runs, and none are named.
 
@@ -136,15 +139,16 @@ def plan_svg(plan: Plan, num_layers: int | None = None) -> str:
         >>> svg.startswith("<svg"), "<title>Plan 0-3 {4-8}*3 9-11</title>" in svg
         (True, True)
     """
+    plan = as_plan(plan)
     count = num_layers or max(plan.layers) + 1
     return svg_of(lay_out(plan, count, None, never_run(plan, num_layers)), count, f"Plan {plan}")
 
 
-def plan_html(plan: Plan, num_layers: int | None = None) -> str:
+def plan_html(plan: PlanLike, num_layers: int | None = None) -> str:
     """Return the drawing of `plan_svg` with the plan's text and its cost below, as a notebook shows it.
 
     Args:
-        plan: The plan to draw.
+        plan: The plan to draw, its text, or its layers in order.
         num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
             default the model ends with the last layer that the plan runs, and none are named.
 
@@ -161,12 +165,13 @@ def plan_html(plan: Plan, num_layers: int | None = None) -> str:
         >>> html[html.index("<code>"):]
         '<code>0-3 {4-8}*3 9-11</code> – 22 layer runs, depth 10, 12 distinct layers</div>'
     """
+    plan = as_plan(plan)
     cost = f"{plan.layer_runs} layer runs, depth {plan.depth}, {len(plan.layers)} distinct layers"
     style = "overflow-x: auto"
     return f'<div style="{style}">{plan_svg(plan, num_layers)}<br><code>{escape(str(plan))}</code> – {cost}</div>'
 
 
-def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
+def gallery(plans: Mapping[str, PlanLike], num_layers: int) -> Figure:
     """Return one figure with several plans for the same model, each drawn as `plan_figure` does.
 
     Args:
@@ -186,18 +191,21 @@ def gallery(plans: Mapping[str, Plan], num_layers: int) -> Figure:
         >>> [text.get_text() for text in figure.axes[0].texts if text.get_text().isalpha()]
         ['skip', 'reverse']
     """
-    for plan in plans.values():
+    named = {name: as_plan(plan) for name, plan in plans.items()}
+    for plan in named.values():
         plan.check(num_layers)
-    return figure_of(lay_out_gallery(plans, num_layers), num_layers, GALLERY_UNIT)
+    return figure_of(lay_out_gallery(named, num_layers), num_layers, GALLERY_UNIT)
 
 
-def save_plan(plan: Plan, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None) -> Path:
+def save_plan(
+    plan: PlanLike, path: str | PathLike[str], num_layers: int | None = None, title: str | None = None
+) -> Path:
     """Write the figure of `plan_figure` to a file.
 
     The same plan always writes the same bytes.
 
     Args:
-        plan: The plan to draw.
+        plan: The plan to draw, its text, or its layers in order.
         path: The file to write; its suffix is .svg or .png.
         num_layers: The number of layers in the model. Layers that never run are then named below the drawing. By
             default the model ends with the last layer that the plan runs, and none are named.

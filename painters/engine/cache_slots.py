@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -41,43 +41,57 @@ _ROLLBACKS = ("crop", "batch_repeat_interleave", "batch_select_indices")
 """The methods of a cache that quantised slots follow only in part: what is quantised already stays as it is."""
 
 
+class Slot(NamedTuple):
+    """One slot of a cache: the number of a slot that the intact model has, or of one appended for the plan."""
+
+    number: int
+    is_appended: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class SlotAssignment:
     """The cache slots of one execution of a layer."""
 
-    slots: Mapping[int, int | None]
-    """Index that the layer asks for -> None for the layer's own slot, or the number of an appended slot."""
-    is_own: bool
-    """Whether all of them are the layer's own slots."""
+    slots: Mapping[int, Slot]
+    """Index that the layer asks for -> the slot that it gets."""
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the cache has every slot where the layer asks for it."""
+        return all(slot == Slot(index) for index, slot in self.slots.items())
 
 
 class SlotTable:
     """Assigns slots to the executions of a plan, in the order of execution."""
 
-    def __init__(self, cache_indices: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(
+        self, cache_indices: tuple[tuple[int, ...], ...], cache_slots: tuple[tuple[int, ...], ...] | None = None
+    ) -> None:
         self.cache_indices = cache_indices
         """For each layer of the stack the indices that it asks a cache for."""
+        self.cache_slots = cache_indices if cache_slots is None else cache_slots
+        """For each of these the number of the slot that is meant, mostly the same."""
         self.used: set[int] = set()
-        """The indices whose own slot is assigned."""
+        """The numbers of the slots that are assigned, those that were appended aside."""
         self.copied: list[int] = []
-        """For each appended slot the index of the slot that it is a copy of."""
+        """For each appended slot the number of the slot that it is a copy of."""
 
     @property
     def width(self) -> int:
         """The number of slots that the intact model needs."""
-        return max((index + 1 for indices in self.cache_indices for index in indices), default=0)
+        return max((slot + 1 for slots in self.cache_slots for slot in slots), default=0)
 
     def assign(self, layer: int) -> SlotAssignment:
         """Return the slots of the next execution of `layer`."""
-        slots: dict[int, int | None] = {}
-        for index in self.cache_indices[layer]:
-            if index in self.used:
-                slots[index] = len(self.copied)
-                self.copied.append(index)
+        slots: dict[int, Slot] = {}
+        for index, number in zip(self.cache_indices[layer], self.cache_slots[layer], strict=True):
+            if number in self.used:
+                slots[index] = Slot(len(self.copied), is_appended=True)
+                self.copied.append(number)
             else:
-                slots[index] = None
-                self.used.add(index)
-        return SlotAssignment(slots, all(appended is None for appended in slots.values()))
+                slots[index] = Slot(number)
+                self.used.add(number)
+        return SlotAssignment(slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +207,9 @@ class CacheSlots:
             return self._own
         layers = list(self._cache.layers)
         for index in assignment.slots:
-            layers[index] = self._slot(assignment, index)
+            slot = self._slot(assignment, index)
+            layers += [slot] * (index + 1 - len(layers))
+            layers[index] = slot
         return self._view(layers)
 
     def leave(self, assignment: SlotAssignment) -> None:
@@ -256,8 +272,8 @@ class CacheSlots:
 
     def _slot(self, assignment: SlotAssignment, index: int) -> Any:
         """Return the slot of one execution under the `index` that the layer asks for."""
-        appended = assignment.slots[index]
-        return self._cache.layers[index if appended is None else self._width + appended]
+        slot = assignment.slots[index]
+        return self._cache.layers[self._width + slot.number if slot.is_appended else slot.number]
 
     def _view(self, layers: list[Any]) -> Cache:
         """Return a cache that shares all with this one but has the slots `layers`, no claim and no offloading."""

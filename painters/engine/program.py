@@ -7,22 +7,28 @@ The model's weights, names and hooks stay as they are, and outside the context i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from types import MethodType
 from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar, get_args
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from painters.engine.cache_slots import CacheSlots, SlotAssignment, SlotTable
 from painters.engine.merges import MERGES
 from painters.engine.recording import Recording, recorded
 from painters.engine.routers import without_router_losses
+from painters.engine.scopes import KINDS_OF_THREADS, LOCK, Threads
 from painters.engine.verify import self_check
-from painters.plan import Half, Layer, Parallel, Plan, Step
+from painters.errors import PaintersWarning
+from painters.plan import Half, Layer, Parallel, Plan, PlanLike, Step, as_plan
 from painters.stack import HALVES, LayerStack, SurgeryError
 from painters.stack.search import descendants
+from painters.threads import warn_of_spinning
 
 __all__ = ["KV", "LayerStack", "Program", "SurgeryError", "operate", "surgery"]
 
@@ -38,13 +44,14 @@ Model = TypeVar("Model", bound=nn.Module)
 @contextmanager
 def surgery(
     model: Model,
-    plan: Plan | str,
+    plan: PlanLike,
     kv: KV = "exact",
     *,
     stack: str | None = None,
     path: str | None = None,
     observe: Observer | None = None,
     check: bool = True,
+    threads: Threads = "auto",
 ) -> Iterator[Model]:
     """Run `plan` in place of the layers of `model` within the context.
 
@@ -53,9 +60,12 @@ def surgery(
     embeddings and then every execution of a whole layer in order, members of a parallel group one by one; its
     `output_attentions` has an entry for every execution that attends.
 
+    What is saved within the context, by `save_pretrained` or as a checkpoint of a Trainer, is the intact model: load it
+    and run it under the plan again, or write a model that follows the plan with `painters.export`.
+
     Args:
         model: Any Hugging Face model with a list of layers that its own loop runs.
-        plan: The plan, or its text.
+        plan: The plan, its text, or its layers in order, such as [0, 1, 3].
         kv: "exact" keeps the keys and values of every execution. "averaged" keeps one cache slot per parallel group
             and averages the members' keys and values in it, as the paper's released code does; only decoding with a
             cache differs.
@@ -69,6 +79,10 @@ def surgery(
             forwards of a batch of 2 x 8 tokens, once for each model: three calls of the model, and five runs of each
             layer. Models whose own loops list hidden states take two calls more, in which the lists are compared. A
             model that needs more than token ids is compared on its first real input instead.
+        threads: In which other threads the plan holds, those aside that have entered a plan themselves. "own": in none,
+            they run the intact model. "all": in all. "auto": entered by the main thread, it holds in those that begin
+            within the context; entered by another thread, it does not hold in those that were there before; elsewhere
+            the call is refused. In every case it holds where the context is handed on, as by `asyncio.to_thread`.
 
     Yields:
         The same `model`.
@@ -76,7 +90,7 @@ def surgery(
     Raises:
         PlanError: If the plan's text is wrong, or the plan does not fit the model.
         SurgeryError: If the model or a cache cannot follow the plan. Forwards within the context raise it too.
-        ValueError: If `kv` is unknown, or both `stack` and `path` are given.
+        ValueError: If `kv` or `threads` is unknown, or both `stack` and `path` are given.
 
     Examples:
         >>> import torch
@@ -95,20 +109,28 @@ def surgery(
     """
     if kv not in KINDS_OF_KV:
         raise ValueError(f"kv is {kv!r}: it must be one of {', '.join(map(repr, KINDS_OF_KV))}")
-    if isinstance(plan, str):
-        plan = Plan.parse(plan)
+    if threads not in KINDS_OF_THREADS:
+        raise ValueError(f"threads is {threads!r}: it must be one of {', '.join(map(repr, KINDS_OF_THREADS))}")
+    plan = as_plan(plan)
     if stack is not None and path is not None:
         raise ValueError(f"stack={stack!r} and path={path!r}: both say which list of layers is meant, so give one")
     list_path = path if stack is None else stack
     layer_stack = LayerStack.find(model, list_path)
     # A stack that was named may be one that not every forward runs, such as that of a vision tower.
-    with operate(model, layer_stack, Program(plan, layer_stack, kv, observe), check=check, always=list_path is None):
+    program, always = Program(plan, layer_stack, kv, observe), list_path is None
+    with operate(model, layer_stack, program, check=check, always=always, threads=threads):
         yield model
 
 
 @contextmanager
 def operate(
-    model: Model, stack: LayerStack, program: Program, *, check: bool = True, always: bool = True
+    model: Model,
+    stack: LayerStack,
+    program: Program,
+    *,
+    check: bool = True,
+    always: bool = True,
+    threads: Threads = "auto",
 ) -> Iterator[Model]:
     """Run `program` in place of the layers of `model` within the context.
 
@@ -122,6 +144,7 @@ def operate(
         check: Whether the model is compared with itself before its first use, as in `surgery`.
         always: Whether every forward of `model` must run the stack. Pass False where some forwards do not run it, such
             as the stack of a vision tower in a forward without a picture.
+        threads: In which other threads the program is run, as in `surgery`.
 
     Yields:
         The same `model`.
@@ -150,11 +173,12 @@ def operate(
     """
     if program.stack is not stack:
         raise ValueError(f"the program was made for another stack than this one of {stack.name}: make one for it")
+    warn_of_spinning()
     with (
         self_check(model, stack, identity(stack)) if check else nullcontext(),
-        _uncompiled(model),
+        _adapted(model, program),
         without_router_losses(model, stack, program.plan),
-        recorded(model, stack, program.execute, always=always),
+        recorded(model, stack, program.execute, always=always, threads=threads),
     ):
         yield model
 
@@ -210,8 +234,15 @@ class Program:
     """
 
     def __init__(
-        self, plan: Plan, stack: LayerStack, kv: KV = "exact", observe: Observer | None = None, *, fits: bool = False
+        self,
+        plan: PlanLike,
+        stack: LayerStack,
+        kv: KV = "exact",
+        observe: Observer | None = None,
+        *,
+        fits: bool = False,
     ) -> None:
+        plan = as_plan(plan)
         if not fits:
             plan.check(stack.num_layers, stack.name)
         if plan.has_halves and stack.halves is None:
@@ -222,16 +253,19 @@ class Program:
         """The plan."""
         self._kv = kv
         self._observe = observe
-        self._table = SlotTable(stack.cache_indices)
+        self._table = SlotTable(stack.cache_indices, stack.cache_slots)
         self.operations = self._compile(plan.steps)
         """The steps of the plan, repeats written out."""
         runs = [layer.index for layer in plan.walk() if layer.half != "mlp"]
         self._repeats = len(runs) > len(set(runs))
+        self.is_identity = plan == Plan.identity(stack.num_layers)
+        """Whether the plan runs all layers of the stack once, in their order."""
         # The identity plan fills a cache as the intact model does, so each may continue the other's cache. That does
-        # not hold where layers share a slot, because the identity plan gives each of them a slot of its own.
-        is_identity = plan == Plan.identity(stack.num_layers) and not self._table.copied
-        self._owner: Hashable = None if is_identity else (plan, kv)
-        self._text = "the intact model" if is_identity else f'the plan "{plan}" (kv={kv!r})'
+        # not hold where layers share a slot or ask for one that is not there: the identity plan gives each its own.
+        as_intact = self.is_identity and not self._table.copied and stack.cache_slots == stack.cache_indices
+        self._owner: Hashable = None if as_intact else (plan, kv)
+        self.text = "the intact model" if as_intact else f'the plan "{plan}" (kv={kv!r})'
+        """What messages call the plan."""
 
     def execute(self, recording: Recording) -> Tensor:
         """Execute the plan on a recorded forward.
@@ -249,16 +283,16 @@ class Program:
         cache = recording.cache
         if recording.foreign_cache is not None and (self._repeats or self._kv == "averaged"):
             raise SurgeryError(
-                f"the model was given a {type(recording.foreign_cache).__name__}, in which {self._text} cannot place "
+                f"the model was given a {type(recording.foreign_cache).__name__}, in which {self.text} cannot place "
                 "slots, as it has to where a layer runs more than once or kv='averaged': use `generate` with a "
                 "DynamicCache, or use_cache=False"
             )
         if cache is not None and self._repeats and self.stack.own_state:
             raise SurgeryError(
                 f"{self.stack.name} keeps a state in its {self.stack.layer_class}, which the executions of a layer "
-                f"would share where {self._text} runs it more than once: pass use_cache=False"
+                f"would share where {self.text} runs it more than once: pass use_cache=False"
             )
-        slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self._text)
+        slots = None if cache is None else CacheSlots(self._table, cache, self._owner, self.text)
         stream = recording.stream
         if self._observe is not None:
             self._observe(0, stream)
@@ -381,24 +415,56 @@ def _refuse_halves(plan: Plan, stack: LayerStack) -> NoReturn:
     )
 
 
-@contextmanager
-def _uncompiled(model: nn.Module) -> Iterator[None]:
-    """Keep `generate` from compiling the model, and any model that `model` wraps, within the context.
+_REPLACED: WeakKeyDictionary[nn.Module, dict[str, list[Any]]] = WeakKeyDictionary()
+"""Module -> name of a method -> the module's own attribute of this name, or None, and those of the open contexts."""
 
-    With a static cache on an accelerator it would compile, and for every plan anew.
-    """
-    name = "get_compiled_call"
-    before = [(module, vars(module).get(name)) for module in descendants(model) if hasattr(type(module), name)]
-    for module, _ in before:
-        vars(module)[name] = MethodType(_plain_call, module)
+
+@contextmanager
+def _replaced(modules: Iterable[nn.Module], name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Give each of the modules `function` as its method `name` within the context, in any number of threads."""
+    methods = [(module, MethodType(function, module)) for module in modules if hasattr(type(module), name)]
+    with LOCK:
+        for module, method in methods:
+            _REPLACED.setdefault(module, {}).setdefault(name, [vars(module).get(name)]).append(method)
+            vars(module)[name] = method
     try:
         yield
     finally:
-        for module, own in before:
-            if own is not None:
-                vars(module)[name] = own
-            else:
-                vars(module).pop(name, None)
+        with LOCK:
+            for module, method in methods:
+                entries = _REPLACED[module][name] = [entry for entry in _REPLACED[module][name] if entry is not method]
+                if entries[-1] is not None:
+                    vars(module)[name] = entries[-1]
+                else:
+                    vars(module).pop(name, None)
+                if len(entries) == 1:
+                    del _REPLACED[module][name]
+
+
+@contextmanager
+def _adapted(model: nn.Module, program: Program) -> Iterator[None]:
+    """Keep `generate` from compiling the model, and warn when it is saved, and any model within it.
+
+    With a static cache on an accelerator it would compile, and for every plan anew.
+    """
+    told: list[str] = []
+
+    def save_pretrained(module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Save the model as transformers does, and say once in a context that the file knows no plan."""
+        if not told and not program.is_identity:
+            told.append(program.text)
+            warnings.warn(
+                f"save_pretrained under {program.text} writes the intact model, with all its layers in their order: "
+                "run it under the same plan again, or write a model that follows the plan with painters.export",
+                PaintersWarning,
+                stacklevel=2,
+            )
+        return type(module).save_pretrained(module, *args, **kwargs)
+
+    modules = descendants(model)
+    models = [module for module in modules if isinstance(module, PreTrainedModel)]
+    with _replaced(modules, "get_compiled_call", _plain_call), _replaced(models, "save_pretrained", save_pretrained):
+        yield
 
 
 def _plain_call(model: nn.Module, compile_config: Any) -> Callable[..., Any]:

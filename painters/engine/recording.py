@@ -3,12 +3,15 @@
 For the length of one forward, a list of recorders replaces the list of layers. Each recorder notes the arguments meant
 for its layer and returns the stream untouched; the last one executes the plan. So every layer later runs with the
 mask, rotary table and other arguments that the model's loop had for that layer. The model's parameters and names, and
-the hooks of others, stay as they are.
+the hooks of others, stay as they are. Only the thread that runs the forward meets recorders, so that other threads can
+call the model at the same time (`painters/engine/scopes.py`).
 `painters/export/modeling.py` is a deliberate twin: a change to the recording here belongs there too.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple, NoReturn, SupportsIndex, overload
@@ -20,9 +23,10 @@ from transformers.cache_utils import Cache
 
 from painters import _compat
 from painters.engine.gathering import Gathering, GatheringOptions
+from painters.engine.scopes import LOCK, Scope, Site, Threads, site_of
 from painters.engine.side_outputs import side_outputs_of
 from painters.plan import Half
-from painters.stack import LayerList, LayerStack, SurgeryError
+from painters.stack import LayerList, LayerStack, StandInList, SurgeryError
 
 
 class Call(NamedTuple):
@@ -105,8 +109,9 @@ class Recording:
         """
         for_attentions = self._gathering is not None and self._gathering.attentions and self._returns is not None
         if self._stack.hands_on or for_attentions:
+            slots = dict(zip(self._stack.cache_indices[0], self._stack.cache_slots[0], strict=True))
             with nullcontext() if self._stack.hands_on else torch.no_grad():
-                self._side_outputs = side_outputs_of(self.layers[0], self._stack.cache_indices[0], args, kwargs)
+                self._side_outputs = side_outputs_of(self.layers[0], slots, args, kwargs)
             self._returns = len(self._side_outputs) + 1
 
     def _refuse_carried_state(self) -> None:
@@ -257,29 +262,55 @@ class _Recorder:
         return getattr(self._recording.layers[self._index], name)
 
 
-class _RecorderList(nn.ModuleList):
-    """Replaces the list of layers for one forward: iteration and indexing give the recorders.
+class _Forward:
+    """A forward of the owner of the layers that is under way in one thread."""
 
-    Its children are still the real layers under their own names, for those who walk the module tree meanwhile, to
-    install hooks, say.
+    def __init__(self, hooks: _Hooks, stack: LayerStack, layers: LayerList, gathering: Gathering | None) -> None:
+        self.hooks = hooks
+        self.recording = Recording(stack, layers, self._execute, gathering)
+        self.recorders = [_Recorder(self.recording, index) for index in range(len(layers))]
+        self.is_executing = False
+        """Whether the plan is being executed: hooks on the layers then meet the real list."""
+        self.is_replaced = False
+        """Whether an inner context executes its plan in this forward, in the place of this one."""
+
+    def _execute(self, recording: Recording) -> Tensor:
+        """Execute the plan."""
+        self.is_executing = True
+        try:
+            return self.hooks.execute(recording)
+        finally:
+            self.is_executing = False
+
+
+class _RecorderList(StandInList):
+    """Replaces the list of layers while forwards are under way: iteration and indexing give the recorders.
+
+    They do so in the threads that run these forwards; for all others it is the list. Its children are still the real
+    layers under their own names, for those who walk the module tree meanwhile, to install hooks, say.
     """
 
-    def __init__(self, original: LayerList, recording: Recording, hooks: _Hooks) -> None:
-        recorders = [_Recorder(recording, index) for index in range(len(recording.layers))]
-        vars(self).update(vars(original), original=original, recording=recording, recorders=recorders, hooks=hooks)
+    def __init__(self, original: LayerList) -> None:
+        vars(self).update(vars(original), original=original, forwards={})
 
-    original: LayerList
-    recording: Recording
-    recorders: list[_Recorder]
-    hooks: _Hooks
-    """The hooks that put this list in place, and that will take it away again."""
+    forwards: dict[int, list[_Forward]]
+    """The forwards under way in each thread, the innermost last."""
+
+    def _layers(self) -> Any:
+        """Return what this thread meets in place of the list."""
+        forwards = self.forwards.get(_this_thread())
+        return self.original if not forwards or forwards[-1].is_executing else forwards[-1].recorders
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.recorders)
+        return iter(self._layers())
 
-    def forward(self, stream: Tensor) -> Any:
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the recorders one after the other, as the forward of an `nn.Sequential` runs its layers."""
-        for recorder in self.recorders:
+        layers = self._layers()
+        if layers is self.original:
+            return self.original.forward(*args, **kwargs)
+        (stream,) = args
+        for recorder in layers:
             stream = recorder(stream)
         return stream
 
@@ -288,26 +319,50 @@ class _RecorderList(nn.ModuleList):
     @overload
     def __getitem__(self, index: SupportsIndex) -> Any: ...
     def __getitem__(self, index: slice | SupportsIndex) -> Any:
-        return self.recorders[index]
+        return self._layers()[index]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["original"], name)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        return self.original.__reduce_ex__(protocol)
+
+
+def _this_thread() -> int:
+    """Return the number of this thread; 0 while torch compiles, since a trace belongs to no thread."""
+    return 0 if torch.compiler.is_compiling() else threading.get_ident()
 
 
 class _ContextState:
     """The state of one context: whether it holds, and whether the plan was executed in the current forward."""
 
-    def __init__(self, stack: LayerStack) -> None:
-        self.executed = False
-        """Whether the stack was executed since the model was last called.
+    def __init__(self, stack: LayerStack, scope: Scope) -> None:
+        self._executed: bool | None = None  # in a trace
+        self._of_thread = threading.local()
+        self._scope = scope
+        self._stack = stack
+
+    @property
+    def executed(self) -> bool | None:
+        """Whether the stack was executed since the model was last called; None in a forward that is none of ours.
 
         It is a flag that is written before it is read, because torch would compile callers anew for every value of a
         counter.
         """
-        self.is_open = True
-        """Whether the context still holds."""
-        self._stack = stack
+        if torch.compiler.is_compiling():
+            return self._executed
+        return getattr(self._of_thread, "executed", None)
+
+    @executed.setter
+    def executed(self, value: bool | None) -> None:
+        if torch.compiler.is_compiling():
+            self._executed = value
+        else:
+            self._of_thread.executed = value
 
     def refuse_late_backward(self, grad: Tensor) -> None:
         """Raise SurgeryError if the context is over; a hook of a stream that a checkpoint computes again."""
-        if not self.is_open:
+        if not self._scope.is_open:
             raise SurgeryError(_RUN_AGAIN_AFTER.format(stack=self._stack))
 
 
@@ -316,60 +371,156 @@ class _Hooks:
 
     Two hooks are on the owner of the layers: before its forward the layers are replaced, after it they are restored.
     Both find the list of layers through the module that they are called with, so that a deep copy of the model runs its
-    own layers. Two hooks are on the model: they see to it that every forward of the model executes the plan.
+    own layers. Two hooks are on the model: they see to it that every forward of the model executes the plan. In threads
+    and tasks where the plan does not hold, all four do nothing.
     """
 
-    def __init__(self, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool) -> None:
-        self.state = _ContextState(stack)
+    def __init__(
+        self, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool, scope: Scope, site: Site | None
+    ) -> None:
+        self.state = _ContextState(stack, scope)
         self._stack = stack
         self._execute = execute
         self._always = always
+        self._scope = scope
+        self._site = site
+        """None for a copy of the model, which has the plan to itself."""
+        self._handles: tuple[RemovableHandle, ...] = ()
         *holder, self._attribute = stack.inner_path.split(".")
         self._holder_path = ".".join(holder)
         self._config = getattr(stack.owner, "config", None)
         self._depth = getattr(self._config, "num_hidden_layers", None)
 
+    _options: GatheringOptions
+
     def __deepcopy__(self, memo: Any) -> _Hooks:
-        """Return the same hooks, since a copy of the model shares the context with its original."""
-        return self
+        """Return the hooks of a copy of the model, which keeps the plan that holds where it is made."""
+        scope = Scope("all")
+        scope.is_open = self._holds()
+        copied = _Hooks(self._stack, self._execute, self._always, scope, None)
+        copied._options = self._options
+        return copied
 
-    def register(self, model: nn.Module) -> tuple[RemovableHandle, ...]:
-        """Register all hooks, and return their handles.
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise SurgeryError(
+            f"{self._stack.name} cannot be pickled while it follows a plan, nor can a copy that was made then (by "
+            "torch.save(model), or for another process): do so outside of the context, save the state_dict or use "
+            "painters.export, and enter surgery anew where the model is loaded"
+        )
 
-        The layers are restored before other hooks of the owner see its output, whose placeholders are filled then.
+    def register(self, model: nn.Module) -> None:
+        """Register all hooks.
+
+        The layers are restored before other hooks of the owner, which then meet the real list, and see its output with
+        placeholders filled.
         """
-        self._options = GatheringOptions(model, self._stack)
-        return (
-            self._stack.owner.register_forward_pre_hook(self._replace_layers, with_kwargs=True),
-            self._stack.owner.register_forward_hook(self._restore_layers, always_call=True, prepend=True),
+        self._options, owner = GatheringOptions(model, self._stack), self._stack.owner
+        self._handles = (
+            owner.register_forward_pre_hook(self._replace_layers, with_kwargs=True),
+            owner.register_forward_hook(self._restore_layers, always_call=True, prepend=True),
             model.register_forward_pre_hook(self._begin_forward),
             model.register_forward_hook(self._end_forward),
         )
 
-    def restore(self) -> None:
-        """Put the layers back if they are still replaced: torch runs no hooks after a KeyboardInterrupt."""
+    def are_registered(self) -> bool:
+        """Return whether all hooks are still there."""
+        return all(handle.id in (handle.hooks_dict_ref() or ()) for handle in self._handles)
+
+    def close(self) -> None:
+        """Remove the hooks, once no other thread is within a forward that it began under the plan.
+
+        Such a forward goes on under the plan, and the hooks are removed at its end. What was broken off in this thread,
+        or in one that is gone, is put right: torch runs no hooks after a KeyboardInterrupt.
+        """
+        threads = {thread.ident for thread in threading.enumerate()} - {threading.get_ident()}
         siblings = self._siblings(self._stack.owner)
-        layers = siblings[self._attribute]
-        if isinstance(layers, _RecorderList) and layers.hooks is self:
-            siblings[self._attribute] = layers.original
+        with LOCK:
+            layers = siblings[self._attribute]
+            if isinstance(layers, _RecorderList):
+                for thread, forwards in layers.forwards.items():
+                    layers.forwards[thread] = [
+                        forward
+                        for forward in forwards
+                        if forward.hooks is not self or thread in threads or forward.is_executing
+                    ]
+                self._tidy(siblings, layers)
+            if not self._is_in_use(layers):
+                self._remove()
+
+    def execute(self, recording: Recording) -> Tensor:
+        """Execute the plan, and guard its result where a checkpoint will run the forward again in backward."""
+        stream = self._execute(recording)
+        if stream.requires_grad and _compat.is_in_checkpoint():
+            stream.register_hook(self.state.refuse_late_backward)  # type: ignore[no-untyped-call]
+        return stream
+
+    def _remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _is_in_use(self, layers: nn.Module | None) -> bool:
+        """Return whether a forward under this plan is under way in some thread."""
+        forwards = layers.forwards.values() if isinstance(layers, _RecorderList) else ()
+        return any(forward.hooks is self for some in forwards for forward in some)
+
+    def _holds(self) -> bool:
+        """Return whether the plan holds here; raise SurgeryError if that is not clear."""
+        if torch.compiler.is_compiling():
+            return True  # the hooks of nested contexts all run, and the last of them has the last word
+        if self._site is None:
+            return self._scope.is_open
+        if not self._scope.is_open:  # a forward in another thread, which is over now or was broken off, kept the hooks
+            self.close()
+            return False
+        return self._site.scope_here(self._stack.name, self._stack.num_layers) is self._scope
 
     def _begin_forward(self, model: nn.Module, args: Any) -> None:
         """Note before a forward of the model that the plan was not executed yet."""
-        self.state.executed = False
+        self.state.executed = False if self._holds() else None
+        if not torch.compiler.is_compiling():
+            self._come_last()
+
+    def _come_last(self) -> None:
+        """Move behind the hooks that others have put on the owner since, which then meet the real list."""
+        hooks, _ = _compat.forward_hooks(self._stack.owner)
+        behind = [*hooks.items()]
+        while behind and isinstance(getattr(behind[-1][1], "__self__", None), _Hooks):
+            behind.pop()
+        for key, hook in behind:
+            if hook == self._replace_layers and isinstance(hooks, OrderedDict):
+                hooks.move_to_end(key)
 
     def _end_forward(self, model: nn.Module, args: Any, output: Any) -> None:
         """Raise SurgeryError after a forward of the model that did not execute the plan."""
-        if self._always and not self.state.executed:
+        if self._always and self.state.executed is False:
             raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=0))
 
-    def _replace_layers(self, owner: nn.Module, args: Any, kwargs: Any) -> None:
-        """Put recorders in the place of the layers, before a forward of their owner."""
-        siblings = self._siblings(owner)
+    def _replace_layers(self, owner: nn.Module, args: Any, kwargs: Any = None) -> None:
+        """Put recorders in the place of the layers, before a forward of their owner.
+
+        `kwargs` is None where another thread has removed this hook while torch was about to call it.
+        """
+        if kwargs is None or not self._holds():
+            return
+        gathering = self._options.gathering(args, kwargs)
+        if torch.compiler.is_compiling():
+            self._begin(self._siblings(owner), gathering)
+        else:
+            with LOCK:
+                self._begin(self._siblings(owner), gathering)
+
+    def _begin(self, siblings: dict[str, nn.Module | None], gathering: Gathering | None) -> None:
+        """Begin a forward of this thread."""
         layers = siblings[self._attribute]
-        original = layers.original if isinstance(layers, _RecorderList) else layers
-        assert isinstance(original, nn.ModuleList | nn.Sequential)
-        recording = Recording(self._stack, original, self._execute_plan, self._options.gathering(args, kwargs))
-        siblings[self._attribute] = _RecorderList(original, recording, self)
+        if not isinstance(layers, _RecorderList):
+            assert isinstance(layers, nn.ModuleList | nn.Sequential)
+            layers = siblings[self._attribute] = _RecorderList(layers)
+        thread = _this_thread()
+        # Those that were broken off, by a KeyboardInterrupt, are still there.
+        before = [f for f in layers.forwards.get(thread, ()) if f.is_executing or not f.recording.calls]
+        for outer in before:
+            outer.is_replaced = outer.is_replaced or not outer.is_executing
+        layers.forwards[thread] = [*before, _Forward(self, self._stack, layers.original, gathering)]
 
     def _restore_layers(self, owner: nn.Module, args: Any, output: Any) -> Any:
         """Put the layers back after a forward of their owner, also one that raised; refuse one without the plan.
@@ -378,15 +529,37 @@ class _Hooks:
         """
         siblings = self._siblings(owner)
         layers = siblings[self._attribute]
-        if not isinstance(layers, _RecorderList) or layers.hooks is not self:
-            self.state.executed = True  # by an inner context, in the place of this one
+        forwards = layers.forwards.get(_this_thread(), []) if isinstance(layers, _RecorderList) else []
+        own = [forward for forward in forwards if forward.hooks is self and not forward.is_executing]
+        if not own or not isinstance(layers, _RecorderList):
             return output
-        siblings[self._attribute] = layers.original
-        if layers.recording.done:
+        forward = own[-1]
+        if torch.compiler.is_compiling():
+            self._end(siblings, layers, forward)
+        else:
+            with LOCK:
+                self._end(siblings, layers, forward)
+                # Where the forward raised (None), torch goes through the hooks themselves: nothing may be removed then.
+                if not self._scope.is_open and output is not None and not self._is_in_use(layers):
+                    self._remove()
+        if forward.recording.done or forward.is_replaced:
             self.state.executed = True
         elif output is not None:  # None: the forward raised, and its error goes on to the caller
-            self._refuse_unfinished(len(layers.recording.calls))
-        return layers.recording.filled(output)
+            self._refuse_unfinished(len(forward.recording.calls))
+        return forward.recording.filled(output)
+
+    def _end(self, siblings: dict[str, nn.Module | None], layers: _RecorderList, forward: _Forward) -> None:
+        """End a forward of this thread."""
+        thread = _this_thread()
+        layers.forwards[thread] = [other for other in layers.forwards[thread] if other is not forward]
+        self._tidy(siblings, layers)
+
+    def _tidy(self, siblings: dict[str, nn.Module | None], layers: _RecorderList) -> None:
+        """Put the real list back if no forward is under way."""
+        for thread in [thread for thread, forwards in layers.forwards.items() if not forwards]:
+            del layers.forwards[thread]
+        if not layers.forwards:
+            siblings[self._attribute] = layers.original
 
     def _refuse_unfinished(self, visited: int) -> NoReturn:
         """Raise SurgeryError for a forward whose loop met only the first `visited` layers."""
@@ -397,13 +570,6 @@ class _Hooks:
             raise SurgeryError(_EARLY_EXIT.format(stack=self._stack, visited=visited))
         raise SurgeryError(_NOT_EXECUTED.format(stack=self._stack, visited=visited))
 
-    def _execute_plan(self, recording: Recording) -> Tensor:
-        """Execute the plan, and guard its result where a checkpoint will run the forward again in backward."""
-        stream = self._execute(recording)
-        if stream.requires_grad and _compat.is_in_checkpoint():
-            stream.register_hook(self.state.refuse_late_backward)  # type: ignore[no-untyped-call]
-        return stream
-
     def _siblings(self, owner: nn.Module) -> dict[str, nn.Module | None]:
         """Return the children among which `owner` keeps its list of layers, by name."""
         return _compat.children(owner.get_submodule(self._holder_path))
@@ -411,7 +577,11 @@ class _Hooks:
 
 @contextmanager
 def recorded(
-    model: nn.Module, stack: LayerStack, execute: Callable[[Recording], Tensor], always: bool = True
+    model: nn.Module,
+    stack: LayerStack,
+    execute: Callable[[Recording], Tensor],
+    always: bool = True,
+    threads: Threads = "own",
 ) -> Iterator[None]:
     """Run `execute` in place of the layers in every forward of `model` within the context.
 
@@ -422,6 +592,7 @@ def recorded(
         stack: The stack of `model`.
         execute: Takes what was recorded of a forward and returns the stream that leaves the stack.
         always: Whether every forward of `model` must run the stack.
+        threads: In which other threads that holds, as in `painters.surgery`.
 
     Yields:
         Nothing.
@@ -429,38 +600,21 @@ def recorded(
     Raises:
         SurgeryError: If a forward ended without `execute`, or if somebody removed the hooks within the context.
     """
-    hooks = _Hooks(stack, execute, always)
-    handles = hooks.register(model)
+    scope, site = Scope(threads), site_of(stack.layers)
+    hooks = _Hooks(stack, execute, always, scope, site)
     try:
-        with _class_of_its_own(stack.layers):
-            yield
-        present = all(handle.id in (handle.hooks_dict_ref() or ()) for handle in handles)
+        site.enter(scope, stack.layers)
+        hooks.register(model)
+        yield
+        present = hooks.are_registered()
     finally:
-        hooks.state.is_open = False
-        for handle in handles:
-            handle.remove()
-        hooks.restore()
+        site.leave(scope, stack.layers)
+        hooks.close()
     if not present:
         raise SurgeryError(
             f"{stack.name}: another tool removed the hooks that make it follow the plan, so it ran without the plan: "
             "use that tool before or after, and not within the context"
         )
-
-
-@contextmanager
-def _class_of_its_own(layers: LayerList) -> Iterator[None]:
-    """Give `layers` a new class within the context, a subclass that adds nothing.
-
-    What torch has compiled is not compiled anew for new hooks, but it is for new classes of the modules in it. With
-    the new class, a function that was compiled before is compiled anew with the plan, and one that was compiled with
-    a plan is not used without it, nor with another plan.
-    """
-    before = type(layers)
-    layers.__class__ = type(before.__name__, (before,), {"__module__": before.__module__})
-    try:
-        yield
-    finally:
-        layers.__class__ = before
 
 
 _EARLY_EXIT = (

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,16 +16,16 @@ from painters import _compat
 
 
 def side_outputs_of(
-    layer: nn.Module, cache_indices: Sequence[int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    layer: nn.Module, cache_slots: Mapping[int, int], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Any, ...]:
     """Run `layer` and return its side outputs, such as a position bias made of lengths and weights.
 
     The caches in `args` and `kwargs` and the state of the random numbers stay as they are, and no hooks run.
-    `cache_indices` are the slots that the layer asks a cache for.
+    `cache_slots` has the indices that the layer asks a cache for, each with the number of the slot that is meant.
     """
 
     def blank(value: Any) -> Any:
-        return lengths_only(value, cache_indices) if isinstance(value, Cache) else value
+        return lengths_only(value, cache_slots) if isinstance(value, Cache) else value
 
     devices = range(torch.cuda.device_count())
     random = torch.random.fork_rng(devices) if layer.training else nullcontext()
@@ -33,8 +34,8 @@ def side_outputs_of(
     return tuple(output[1:])
 
 
-def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
-    """Return a copy of `cache` whose slots at `indices` report their lengths, and hold and keep nothing."""
+def lengths_only(cache: Cache, indices: Mapping[int, int]) -> Cache:
+    """Return a copy of `cache` whose slots at `indices` report the lengths of those meant, and keep nothing."""
     view: Any = object.__new__(type(cache))
     vars(view).update(vars(cache))
     vars(view).pop("update", None)
@@ -46,8 +47,8 @@ def lengths_only(cache: Cache, indices: Sequence[int]) -> Cache:
     else:
         slots: list[Any] = list(cache.layers)
         slots += [None] * (max(indices, default=-1) + 1 - len(slots))
-        for index in indices:
-            slot = slots[index]
+        for index, number in indices.items():
+            slot = cache.layers[number] if number < len(cache.layers) else None
             # the state of a recurrent layer is small, and the layer writes to it
             slots[index] = copy.deepcopy(slot) if hasattr(slot, "update_conv_state") else _LengthOnly(slot)
         view.layers = slots
@@ -82,19 +83,32 @@ def _zeros(like: Tensor, length: int) -> Tensor:
 
 @contextmanager
 def unhooked(root: nn.Module, libraries: frozenset[str] = frozenset()) -> Iterator[None]:
-    """Take all forward hooks from `root` and its modules within the context, but those of `libraries`.
+    """Skip all forward hooks of `root` and its modules in this thread within the context, but those of `libraries`.
 
-    Hooks that are registered within the context stay, and come after the others from then on.
+    Other threads may call the model meanwhile, and their hooks run. Hooks that are registered within the context run
+    too, and come after the others.
     """
-    saved = [(hooks, dict(hooks)) for module in root.modules() for hooks in _compat.forward_hooks(module) if hooks]
-    for hooks, before in saved:
-        for key, hook in before.items():
-            if str(getattr(hook, "__module__", "")).partition(".")[0] not in libraries:
-                del hooks[key]
+    skipped = []
+    for module in root.modules():
+        for hooks in _compat.forward_hooks(module):
+            for key, hook in [*hooks.items()]:
+                if str(getattr(hook, "__module__", "")).partition(".")[0] not in libraries:
+                    hooks[key] = _ElsewhereOnly(hook)
+                    skipped.append((hooks, key, hooks[key]))
     try:
         yield
     finally:
-        for hooks, before in saved:
-            added = dict(hooks)
-            hooks.clear()
-            hooks.update(before | added)
+        for hooks, key, skipper in reversed(skipped):
+            if hooks.get(key) is skipper:  # otherwise it was removed meanwhile
+                hooks[key] = skipper.hook
+
+
+class _ElsewhereOnly:
+    """A forward hook that is not run in the thread that made this, and runs in all others."""
+
+    def __init__(self, hook: Callable[..., Any]) -> None:
+        self.hook = hook
+        self._thread = threading.get_ident()
+
+    def __call__(self, *args: Any) -> Any:
+        return None if threading.get_ident() == self._thread else self.hook(*args)

@@ -14,11 +14,13 @@ too. Otherwise plans are run, and only forwards that ask for such outputs are re
 from __future__ import annotations
 
 import inspect
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -29,6 +31,7 @@ from transformers.cache_utils import Cache
 from painters import _compat
 from painters.engine.gathering import NOT_FOLLOWED, leaves_to_hooks, options_taken
 from painters.engine.recording import Recording, recorded
+from painters.engine.scopes import site_of
 from painters.engine.side_outputs import unhooked
 from painters.stack import LayerStack, SurgeryError
 from painters.stack.search import LayerList, text_config
@@ -50,6 +53,11 @@ _CHECKED: WeakKeyDictionary[nn.Module, WeakSet[nn.Module]] = WeakKeyDictionary()
 Nothing is written to the models, and the entries go with them. A list that is replaced, and a copy of a model, is
 checked again.
 """
+
+_CHECKING: Final = threading.RLock()
+"""Held during a check, which sets the state of the random numbers of the whole process."""
+_REMOVED: Final[Mapping[str, Any]] = MappingProxyType({})
+"""In place of the arguments by name of a hook that another thread removed while torch was about to call it."""
 
 
 @contextmanager
@@ -75,24 +83,26 @@ def self_check(model: nn.Module, stack: LayerStack, identity: Callable[[Recordin
         yield
         return
     batch = token_ids(model)
-    if batch is not None and _compare(model, stack, identity, (), batch, False):
-        _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
+    with _CHECKING:  # another thread may have checked the model meanwhile
+        passed = stack.layers in _CHECKED.get(model, ())
+        if not passed and batch is not None and _compare(model, stack, identity, (), batch, False):
+            _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
+            passed = True
+    if passed:
         yield
         return
 
-    def check_forward(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def check_forward(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _REMOVED) -> None:
         # A deep copy has this hook too, and a compiler that meets it must not trace two more forwards.
-        if module not in (model, stack.owner) or torch.compiler.is_compiling():
+        if module not in (model, stack.owner) or torch.compiler.is_compiling() or kwargs is _REMOVED:
             return
-        for some_args, some_kwargs in (first_row((args, kwargs)), (args, without_caches(kwargs))):
-            # In a context of its own, so that an outer forward collects no states of this one.
-            passed = Context().run(partial(_compare, module, stack, identity, some_args, some_kwargs, True))
-            if passed is not None:
-                break
-        if passed:
-            _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
-            for handle in handles:
-                handle.remove()
+        if not site_of(stack.layers).scope_here(stack.name, stack.num_layers):
+            return  # this thread runs the intact model
+        with _CHECKING:
+            if stack.layers in _CHECKED.get(model, ()) or _passes(module, stack, identity, args, kwargs):
+                _CHECKED.setdefault(model, WeakSet()).add(stack.layers)
+                for handle in handles:
+                    handle.remove()
 
     roots = dict.fromkeys((model, stack.owner))
     handles = [root.register_forward_pre_hook(check_forward, with_kwargs=True, prepend=True) for root in roots]
@@ -101,6 +111,22 @@ def self_check(model: nn.Module, stack: LayerStack, identity: Callable[[Recordin
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _passes(
+    root: nn.Module,
+    stack: LayerStack,
+    identity: Callable[[Recording], Tensor],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> bool:
+    """Run all checks of `root` on the first row of what its forward is given; if that fails, on all of it."""
+    for some_args, some_kwargs in (first_row((args, dict(kwargs))), (args, without_caches(kwargs))):
+        # In a context of its own, so that an outer forward collects no states of this one.
+        passed = Context().run(partial(_compare, root, stack, identity, some_args, some_kwargs, True))
+        if passed is not None:
+            return passed
+    return False
 
 
 def _compare(
@@ -311,10 +337,15 @@ def dependence(recording: Recording) -> str | None:
 @contextmanager
 def counted(layers: LayerList, runs: Counter[int]) -> Iterator[None]:
     """Count in `runs` how often each layer is called within the context, by its index."""
-    handles = []
+    handles, thread = [], threading.get_ident()
+
+    def count(index: int) -> None:
+        if threading.get_ident() == thread:
+            runs.update((index,))
+
     for index, layer in enumerate(layers):
         runs[index] = 0
-        handles.append(layer.register_forward_pre_hook(lambda _, args, index=index: runs.update((index,))))
+        handles.append(layer.register_forward_pre_hook(lambda _, args, index=index: count(index)))
     try:
         yield
     finally:
@@ -361,7 +392,7 @@ def first_row(inputs: Any) -> Any:
     return cut(inputs)
 
 
-def without_caches(kwargs: dict[str, Any]) -> dict[str, Any]:
+def without_caches(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return `kwargs` with None in place of caches."""
     return {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
 

@@ -18,7 +18,7 @@ from painters import _compat
 from painters.export.files import ExportError, ExportRequestError, check_space, check_target, readable, written_whole
 from painters.models import bundled
 from painters.models.adapters import find_adapter
-from painters.plan import Plan
+from painters.plan import Plan, PlanLike, as_plan
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,7 +133,7 @@ class _Source:
 
 def export(  # noqa: PLR0913 - one keyword for each option of the command line
     model: str | PreTrainedModel,
-    plan: str | Plan,
+    plan: PlanLike,
     to: str | Path,
     *,
     tokenizer: Any = None,
@@ -151,7 +151,7 @@ def export(  # noqa: PLR0913 - one keyword for each option of the command line
 
     Args:
         model: A loaded model of transformers, or a name for `painters.models.load_model`, which brings its tokenizer.
-        plan: What the exported model runs.
+        plan: What the exported model runs: a plan, its text, or its layers in order.
         to: The folder to write, new or empty.
         tokenizer: Written along with a loaded model; a processor too. With a tokenizer, the files of the processor
             that the source has beside it are copied.
@@ -188,7 +188,7 @@ def export(  # noqa: PLR0913 - one keyword for each option of the command line
         ...     torch.equal(shorter(ids).logits, model(ids).logits)
         True
     """
-    plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    plan = as_plan(plan)
     to = Path(to)
     options = ExportOptions(with_code, mergekit, max_shard_size, force)
     options.check(plan, to)

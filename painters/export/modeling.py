@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import threading
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NamedTuple
 
@@ -194,16 +195,24 @@ class StandIn:
 
 
 class PlannedLayers(nn.ModuleList):
-    """The list of layers. During a forward, iterating and indexing give stand-ins."""
+    """The list of layers. During a forward, iterating and indexing give stand-ins in the thread that runs it."""
 
     program: Program
-    execution: Execution | None
+    executions: dict[int, Execution]
 
     def __iter__(self) -> Iterator[Any]:
-        return super().__iter__() if self.execution is None else iter(self._stand_ins(self.execution))
+        execution = self.executions.get(_thread())
+        return super().__iter__() if execution is None else iter(self._stand_ins(execution))
 
     def __getitem__(self, index: Any) -> Any:
-        return super().__getitem__(index) if self.execution is None else self._stand_ins(self.execution)[index]
+        execution = self.executions.get(_thread())
+        return super().__getitem__(index) if execution is None else self._stand_ins(execution)[index]
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Return what a copy is made of: no forwards that are under way."""
+        parts: Any = super().__reduce_ex__(protocol)
+        function, arguments, state, *more = parts
+        return function, arguments, {**state, "executions": {}}, *more
 
     def _stand_ins(self, execution: Execution) -> list[StandIn]:
         """Return a stand-in for every layer."""
@@ -218,7 +227,7 @@ def follow(
     assert isinstance(layers, nn.ModuleList)
     program = Program(plan, layers, returns, halves)
     layers.__class__ = PlannedLayers
-    vars(layers).update(program=program, execution=None)
+    vars(layers).update(program=program, executions={})
     owner_path = path.rpartition(".")[0]
     while owner_path and isinstance(model.get_submodule(owner_path), nn.ModuleDict | nn.ModuleList):
         owner_path = owner_path.rpartition(".")[0]
@@ -230,11 +239,11 @@ def follow(
         gathers, attends = (_is_asked(owner, given, f"output_{name}") for name in ("hidden_states", "attentions"))
         if attends and returns is not None:
             raise ValueError("this model gives no attentions, which its own loop gathers: leave out output_attentions")
-        planned.execution = Execution(planned.program, list(planned._modules.values()), gathers)
+        planned.executions[_thread()] = Execution(planned.program, list(planned._modules.values()), gathers)
 
     def end(owner: nn.Module, args: Any, output: Any) -> Any:
         planned: Any = owner.get_submodule(inner)
-        execution, planned.execution = planned.execution, None
+        execution = planned.executions.pop(_thread(), None)
         if execution is None or output is None:
             return output
         if not execution.done:
@@ -280,6 +289,11 @@ def _gathered(output: Any, execution: Execution) -> Any:
 def _is_stream(item: Tensor, stream: Tensor) -> bool:
     """Return whether both are the same numbers, or one is a part of the other."""
     return item is stream or (item.data_ptr() == stream.data_ptr() and item.numel() > 0)
+
+
+def _thread() -> int:
+    """Return the number of this thread; 0 while torch compiles, since a trace belongs to no thread."""
+    return 0 if torch.compiler.is_compiling() else threading.get_ident()
 
 
 def _cache_indices(layer: nn.Module) -> tuple[int, ...]:

@@ -83,7 +83,7 @@ def probe(model: PreTrainedModel, plan: Plan | None = None) -> ProbeOutputs:
     was_training = model.training
     model.eval()  # type: ignore[no-untyped-call]
     try:
-        with _narrow_windows(config), nullcontext() if plan is None else surgery(model, plan):
+        with _narrow_windows(config), nullcontext() if plan is None else surgery(model, plan, threads="own"):
             if decodes:
                 logits = _decoded(model, ids, mask)
             else:

@@ -14,8 +14,9 @@ from painters.glue.loading import load_encoder
 from painters.glue.scorer import SEED, Scorer
 from painters.glue.tasks import Prepared
 from painters.models import by_name_or_loaded
-from painters.plan import Plan, distinct
+from painters.plan import Plan, PlansLike, distinct
 from painters.progress import OnProgress, progress_callback
+from painters.threads import TURNS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for the first three
     model: Any,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Path | Prepared | Sequence[str | Path | Prepared],
     *,
     tuning: Tuning | str = "retuned",
@@ -87,7 +88,7 @@ def evaluate(  # noqa: PLR0913 - options of a public call, keyword-only but for 
         warnings.warn(note, PaintersWarning, stacklevel=2)
     identity = Plan.identity(scorer.num_layers)
     scored = requested if identity in requested or not intact else (identity, *requested)
-    with progress_callback(progress) as on_progress:
+    with TURNS, progress_callback(progress) as on_progress:
         options: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "progress": on_progress}
         records = [record for task in prepared for record in scorer.score_together(scored, task, tuning, **options)]
     order = [str(plan) for plan in requested]

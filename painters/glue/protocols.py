@@ -124,10 +124,10 @@ class FineTuner:
         with seeded(job.seed, self.model.device):
             if job.tuning.protocol == "operated":
                 model = self._baseline(job, on_batch)
-                with surgery(model, plan):
+                with surgery(model, plan, threads="own"):
                     return logits_of(model, validation, size, on_batch)
             model = self.classifier(job.prepared.task, job.seed)
-            with surgery(model, plan):
+            with surgery(model, plan, threads="own"):
                 if job.tuning.protocol == "retuned":
                     checkpoint = job.checkpoint("training", [plan], job.tuning.epochs * len(train))
                     fine_tune(model, train, job.tuning, job.seed, on_batch, checkpoint)

@@ -19,7 +19,7 @@ from painters.glue.records import records
 from painters.glue.tasks import Prepared, prepare
 from painters.glue.training import OnBatch, with_memory_advice
 from painters.models import describe, weights_digest
-from painters.plan import Plan, distinct
+from painters.plan import Plan, PlanLike, PlansLike, distinct
 from painters.progress import OnProgress
 from painters.results import Record
 from painters.results.partial import Partials
@@ -90,7 +90,7 @@ class Scorer:
 
     def score(
         self,
-        plan: Plan | str,
+        plan: PlanLike,
         prepared: Prepared,
         tuning: Tuning,
         *,
@@ -125,7 +125,7 @@ class Scorer:
 
     def score_together(
         self,
-        plans: str | Plan | Sequence[str | Plan],
+        plans: PlansLike,
         prepared: Prepared,
         tuning: Tuning,
         *,
@@ -171,7 +171,7 @@ class Scorer:
             "threads": torch.get_num_threads() if device.type == "cpu" else None,
         }
 
-    def _checked(self, plans: str | Plan | Sequence[str | Plan]) -> tuple[Plan, ...]:
+    def _checked(self, plans: PlansLike) -> tuple[Plan, ...]:
         """Return the distinct plans; PlanError where one does not fit the encoder."""
         checked = distinct(plans)
         for plan in checked:

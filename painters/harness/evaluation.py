@@ -20,7 +20,7 @@ from painters.harness.protocol import SEED, scoring_protocol
 from painters.harness.scorer import Progress, Scorer
 from painters.harness.tasks import Prepared, prepare_with
 from painters.models import by_name_or_loaded, load_model
-from painters.plan import Plan, distinct
+from painters.plan import Plan, PlanLike, PlansLike, distinct
 from painters.progress import OnProgress, progress_callback
 from painters.ranks import ranks
 from painters.results import Record
@@ -35,7 +35,7 @@ __all__ = ["evaluate", "score", "score_all", "score_beside_intact", "score_toget
 
 def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     tokenizer: Any = None,
@@ -124,7 +124,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
 def score(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     tokenizer: Any,
-    plan: str | Plan,
+    plan: PlanLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     kv: str = "exact",
@@ -139,7 +139,7 @@ def score(  # noqa: PLR0913 - the options of a scoring by their names
     Args:
         model: A loaded causal language model.
         tokenizer: Its tokenizer.
-        plan: The plan, as a value or a text.
+        plan: The plan, its text, or its layers in order.
         tasks: Names of tasks, or tasks from `prepare`.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
         limit: The number of documents of each task, from the first on, or a share of them, such as 0.1. None: all.
@@ -173,7 +173,7 @@ def score(  # noqa: PLR0913 - the options of a scoring by their names
 def score_all(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     tokenizer: Any,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     kv: str = "exact",
@@ -225,7 +225,7 @@ def score_all(  # noqa: PLR0913 - the options of a scoring by their names
 def score_together(  # noqa: PLR0913 - the options of a scoring by their names
     model: Any,
     tokenizer: Any,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     kv: str = "exact",
@@ -287,7 +287,7 @@ def score_together(  # noqa: PLR0913 - the options of a scoring by their names
 
 def score_beside_intact(  # noqa: PLR0913 - what a record says about its origin
     scorer: Scorer,
-    plan: str | Plan,
+    plan: PlanLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     protocol: ScoringProtocol,
     *,
@@ -303,7 +303,7 @@ def score_beside_intact(  # noqa: PLR0913 - what a record says about its origin
 
     Args:
         scorer: The model.
-        plan: The plan, as a value or a text.
+        plan: The plan, its text, or its layers in order.
         tasks: Names of tasks, or tasks from `prepare`.
         protocol: How both are scored.
         variant: The name of the variant that built the plan, for its records.
@@ -362,7 +362,7 @@ def _left_beside(out: str | Path | None) -> tuple[Partials, set[Any]]:
 
 def _score_alone(
     scorer: Scorer,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     protocol: ScoringProtocol,
     progress: OnProgress | None,
@@ -376,7 +376,7 @@ def _score_alone(
 
 def _score_together(
     scorer: Scorer,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     protocol: ScoringProtocol,
     progress: OnProgress | None,
@@ -416,7 +416,7 @@ def _joined(failures: Sequence[ScoringError]) -> ScoringError:
 
 def _prepared(
     scorer: Scorer,
-    plans: str | Plan | Sequence[str | Plan],
+    plans: PlansLike,
     tasks: str | Prepared | Sequence[str | Prepared],
     protocol: ScoringProtocol,
     progress: OnProgress | None,

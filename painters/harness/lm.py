@@ -7,6 +7,7 @@ import copy
 import hashlib
 import inspect
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -110,7 +111,7 @@ class PaintersLM(HFLM):  # type: ignore[misc]
             self.plan = variants.build(variant, LayerStack.find(self.model, stack).num_layers, **parameters)
         self._surgery = contextlib.ExitStack()  # lasts as long as this object
         if self.plan is not None:
-            self._surgery.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv), stack=stack))
+            self._surgery.enter_context(surgery(self.model, self.plan, kv=cast(KV, kv), stack=stack, threads="all"))
 
     def get_model_info(self) -> dict[str, Any]:
         """Return what lm-eval writes about the model into its results: with a plan, the plan too."""
@@ -197,10 +198,10 @@ class PaintersLM(HFLM):  # type: ignore[misc]
 
     def _model_generate(self, context: Any, *args: Any, **kwargs: Any) -> Any:
         """Generate as lm-eval's own loop does, and count the rows without a finite logit to choose a token by."""
-        finite = torch.ones(len(context), dtype=torch.bool)
+        finite, thread = torch.ones(len(context), dtype=torch.bool), threading.get_ident()
 
         def check_logits(_: Any, __: Any, output: Any) -> None:
-            logits = getattr(output, "logits", None)
+            logits = getattr(output, "logits", None) if threading.get_ident() == thread else None
             if logits is not None and len(logits) == len(finite):
                 finite.logical_and_(logits[:, -1].amax(-1).isfinite().cpu())
 

@@ -23,7 +23,7 @@ from painters.harness.shared_lm import SharingLM
 from painters.harness.tasks import Prepared, errors_of_task, quiet, seeded
 from painters.memory import MemoryExhausted, is_exhausted
 from painters.models import describe, refuse_encoder
-from painters.plan import Plan, distinct
+from painters.plan import Plan, PlansLike, distinct
 from painters.progress import OnProgress
 from painters.results import Record
 from painters.results.partial import Kept, Partials
@@ -97,7 +97,7 @@ class Scorer:
 
     def check(
         self,
-        plans: str | Plan | Sequence[str | Plan],
+        plans: PlansLike,
         protocol: ScoringProtocol = _DEFAULT_PROTOCOL,
         *,
         known_num_layers: int | None = None,
@@ -305,7 +305,7 @@ class Scorer:
 
     def _operated(self, program: Program) -> contextlib.AbstractContextManager[Any]:
         """Return the context in which the model runs `program`. Decoding runs an encoder once, not in every forward."""
-        return operate(self.model, self._stack, program, always=not self._is_encoder_decoder)
+        return operate(self.model, self._stack, program, always=not self._is_encoder_decoder, threads="own")
 
     def _program(self, plan: Plan, protocol: ScoringProtocol, *, fits: bool = False) -> Program:
         """Return the program of a plan, which is made, and thereby checked unless it `fits`, at its first use."""

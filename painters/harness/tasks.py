@@ -32,6 +32,7 @@ from painters.harness.task_names import unknown_task
 from painters.memory import is_exhausted
 from painters.models.hub import patiently
 from painters.tasks import ScoringError, TaskError, TaskUnavailableError
+from painters.threads import TURNS
 
 __all__ = ["Prepared", "errors_of_task", "prepare", "prepare_with", "quiet", "seeded"]
 
@@ -349,7 +350,16 @@ def _compiled(template: str) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence lm-eval but for its errors and its progress bars, and compile each prompt template once."""
+    """Silence lm-eval but for its errors and its progress bars, and compile each prompt template once.
+
+    Other threads wait until it is over: what is changed here and in `seeded` is that of the whole process.
+    """
+    with TURNS:
+        yield from _quiet()
+
+
+def _quiet() -> Iterator[None]:
+    """Silence lm-eval as `quiet` says."""
     logger, templates = logging.getLogger("lm_eval"), lm_eval.utils.env
     level, bar, bars = logger.level, lm_eval.api.task.tqdm, datasets.are_progress_bars_disabled()
     # lm-eval compiles the template of a field anew for every document: most of the time that requests take.

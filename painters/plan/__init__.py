@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from painters.plan.plan import Plan, distinct
+from painters.plan.plan import Plan, PlanLike, PlansLike, as_plan, distinct
 from painters.plan.steps import (
     HALVES,
     MAX_LAYER_RUNS,
@@ -31,6 +31,9 @@ __all__ = [
     "Parallel",
     "Plan",
     "PlanError",
+    "PlanLike",
+    "PlansLike",
     "Step",
+    "as_plan",
     "distinct",
 ]

@@ -6,14 +6,16 @@ equal plans, and every plan prints as one text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from operator import index
+from typing import Any, TypeAlias
 
 from painters.plan.parse import parse_steps
 from painters.plan.shapes import text_of
-from painters.plan.steps import Layer, PlanError, Step, check_layer_runs, measure, normalise
+from painters.plan.steps import MAX_LAYER_RUNS, Layer, Parallel, PlanError, Step, check_layer_runs, measure, normalise
 
-__all__ = ["Plan", "distinct"]
+__all__ = ["Plan", "PlanLike", "PlansLike", "as_plan", "distinct"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -162,28 +164,107 @@ class Plan:
                 raise PlanError(f"plan runs layer {layer}, but {name} has {count}")
 
 
-def distinct(plans: str | Plan | Iterable[str | Plan]) -> tuple[Plan, ...]:
+PlanLike: TypeAlias = Plan | str | Iterable[int | Step]
+"""What is taken for a plan: a `Plan`, its text, or layers in order, such as [0, 1, 3] or range(4)."""
+PlansLike: TypeAlias = PlanLike | Iterable[PlanLike]
+"""What is taken for one plan or several."""
+
+
+def as_plan(plan: PlanLike) -> Plan:
+    """Return what is meant by `plan`: a plan, its text, or its layers in order.
+
+    Args:
+        plan: A `Plan`; a text, as for `Plan.parse`; or layers and steps in order, as for `Plan.of`.
+
+    Returns:
+        The plan.
+
+    Raises:
+        PlanError: It is none of these, or the plan is wrong.
+
+    Examples:
+        >>> from painters.plan import as_plan
+        >>> as_plan([0, 1, 3]) == as_plan("0-1 3") == as_plan(as_plan("0 1 3"))
+        True
+        >>> as_plan(range(4))
+        Plan('0-3')
+    """
+    if isinstance(plan, Plan):
+        return plan
+    if isinstance(plan, str):
+        return Plan.parse(plan)
+    steps = _listed(plan)
+    if steps is None:
+        raise PlanError(f"a plan cannot be {_shown(plan)}: {_REMEDY}")
+    for step in steps:
+        if not _is_step(step):
+            raise PlanError(f"a plan of layers holds {_shown(step)}, which is no layer's number: {_REMEDY}")
+    return Plan.of(*(step if isinstance(step, Layer | Parallel) else index(step) for step in steps))
+
+
+def distinct(plans: PlansLike) -> tuple[Plan, ...]:
     """Return the distinct plans, in order of first appearance.
 
     Args:
-        plans: One plan or several, each a `Plan` or its text.
+        plans: One plan or several, each a `Plan`, its text, or its layers in order. A list of numbers is one plan.
 
     Returns:
         The plans, each once.
 
     Raises:
-        PlanError: There are no plans, or a text is not a plan.
+        PlanError: There are no plans, or one of them is not a plan.
 
     Examples:
         >>> from painters.plan import distinct
         >>> distinct(["0-3", "0 1 2 3", "3-0"])
         (Plan('0-3'), Plan('3-0'))
+        >>> distinct([0, 1, 3])
+        (Plan('0-1 3'),)
     """
-    several = [plans] if isinstance(plans, str | Plan) else plans
-    parsed = tuple(dict.fromkeys(Plan.parse(plan) if isinstance(plan, str) else plan for plan in several))
+    several: list[Any] | None = None if isinstance(plans, str | Plan) else _listed(plans, ordered=False)
+    if several is None or (several and all(map(_is_step, several))):
+        several = [plans if several is None or isinstance(plans, Set) else several]
+    parsed = tuple(dict.fromkeys(map(as_plan, several)))
     if not parsed:
         raise PlanError("no plan given: name one or more, such as '0-14 {15-17}*3 18-31'")
     return parsed
+
+
+_REMEDY = "give a text such as '0-14 {15-17} 18-31', a Plan, or layers such as [0, 1, 3]"
+
+
+def _listed(value: Any, ordered: bool = True) -> list[Any] | None:
+    """Return the items of a sequence, array or iterator; None for all else, and for sets if they must be `ordered`."""
+    if isinstance(value, bytes | Mapping) or (ordered and isinstance(value, Set)):
+        return None
+    items: list[Any] = []
+    try:
+        for item in value:
+            items.append(item)
+            if len(items) > MAX_LAYER_RUNS and _is_step(items[0]):
+                break  # too long for a plan, and perhaps endless
+    except TypeError:
+        return None
+    return items
+
+
+def _is_step(value: Any) -> bool:
+    """Return whether the value is a step or the number of a layer, of Python's or of an array library's."""
+    if isinstance(value, Layer | Parallel):
+        return True
+    if isinstance(value, bool) or (hasattr(value, "ndim") and value.ndim):
+        return False
+    try:
+        index(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    """Return the value for a message, with its type."""
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
 def _walk(steps: tuple[Step, ...]) -> Iterator[Layer]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -20,7 +21,7 @@ from painters.engine import Program, identity
 from painters.engine.merges import MERGES
 from painters.engine.recording import Recording, recorded
 from painters.engine.verify import self_check
-from painters.plan import Layer, Merge, Plan
+from painters.plan import Layer, Merge, Plan, PlanLike, distinct
 from painters.sharing.trie import Trie, Walk
 from painters.stack import LayerStack, SurgeryError, without_wrapper
 
@@ -39,7 +40,7 @@ class Sharing:
 
     Args:
         model: The model, in evaluation mode when it is run.
-        plans: The plans, or their texts. Those that occur twice are run once.
+        plans: The plans, their texts, or their layers in order. Those that occur twice are run once.
         path: Which list of layers to use where none is found, or not the one you want, as in `painters.surgery`.
         stack: The stack of `model`, if `LayerStack.find` found it before; give it instead of `path`.
         checked: Whether the plans were checked against `stack` before: `Program(plan, stack)` raised nothing. They are
@@ -74,13 +75,13 @@ class Sharing:
     def __init__(
         self,
         model: nn.Module,
-        plans: Iterable[Plan | str],
+        plans: Iterable[PlanLike],
         *,
         path: str | None = None,
         stack: LayerStack | None = None,
         checked: bool = False,
     ) -> None:
-        self.trie = Trie.of(Plan.parse(plan) if isinstance(plan, str) else plan for plan in plans)
+        self.trie = Trie.of(distinct(plans))
         """The distinct plans, and what they share."""
         if stack is not None and path is not None:
             raise ValueError(f"path={path!r} and a stack that was found already: give one of them")
@@ -200,9 +201,11 @@ class Sharing:
                 f"{self._stack.name} has no output head (get_output_embeddings) to apply at single positions: leave "
                 "positions out"
             )
-        rows, columns = positions
+        (rows, columns), thread = positions, threading.get_ident()
 
-        def select(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def select(head: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+            if threading.get_ident() != thread:
+                return None
             hidden = args[0]
             return (hidden[rows.to(hidden.device), columns.to(hidden.device)][None], *args[1:])
 

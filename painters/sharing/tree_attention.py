@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from painters import _compat
@@ -100,7 +101,8 @@ def takes_groups(model: nn.Module) -> bool:
 def attending_in_groups(model: nn.Module, groups: Sequence[TreeGroup]) -> Iterator[None]:
     """Limit attention in `model` to the trees of `groups` within the context.
 
-    The attention masks that the model makes are not used. A model may still mix positions in another way than by
+    The attention masks that the model makes are not used. Other threads, which may call the model at the same time,
+    attend as ever. A model may still mix positions in another way than by
     attention: compare its answers with those to single rows first.
 
     Args:
@@ -144,23 +146,33 @@ def _attend(
 
     Query, key and value are [1, heads, positions, head size]; the result is [1, positions, heads, head size].
     """
-    groups = _groups.get()
+    attend = ALL_ATTENTION_FUNCTIONS[_BASE]
+    groups = _groups.get(None)
+    if groups is None:  # another thread calls the model meanwhile
+        output: tuple[Tensor, None] = attend(module, query, key, value, attention_mask, **options)
+        return output
     positions = groups[-1].end
     if len(query) != 1 or query.shape[2] != positions or key.shape[2] != positions:
         raise ValueError(f"{positions} positions of token trees, but {query.shape[2]} attend to {key.shape[2]}")
     if options.get("position_bias") is not None:
         raise ValueError("attention with a bias for each pair of positions")
-    attend = ALL_ATTENTION_FUNCTIONS[_BASE]
     outputs = []
     for group in groups:
         q, k, v = group.of(query), group.of(key), group.of(value)
         trunk = group.trunk
-        output, _ = attend(module, q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], None, **options)
+        trunks, _ = attend(module, q[:, :, :trunk], k[:, :, :trunk], v[:, :, :trunk], None, **options)
         if group.mask is not None:
             behind_trunk, _ = attend(module, q[:, :, trunk:], k, v, group.mask.to(q.device), **options)
-            output = torch.cat([output, behind_trunk], 1)
-        outputs.append(output.flatten(0, 1))
+            trunks = torch.cat([trunks, behind_trunk], 1)
+        outputs.append(trunks.flatten(0, 1))
     return torch.cat(outputs)[None], None
 
 
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """Return the attention mask as transformers makes it; None within `attending_in_groups`, which needs none."""
+    mask: Tensor | None = ALL_MASK_ATTENTION_FUNCTIONS[_BASE](*args, **kwargs) if _groups.get(None) is None else None
+    return mask
+
+
 AttentionInterface.register(NAME, _attend)
+AttentionMaskInterface.register(NAME, _mask)

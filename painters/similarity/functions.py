@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from painters.errors import SimilarityError
-from painters.plan import Plan
+from painters.plan import PlanLike, as_plan
 from painters.progress import progress_callback
 from painters.similarity.options import DocumentProgress, MeasureOptions
 
@@ -49,7 +49,7 @@ MOST_KEPT: Final = 10_000_000
 def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
-    plan: str | Plan | None = None,
+    plan: PlanLike | None = None,
     mode: str = "token",
     *,
     tokenizer: Any = None,
@@ -106,7 +106,7 @@ def similarity(  # noqa: PLR0913 - one keyword for each option of a measurement
 def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
-    plan: str | Plan | None = None,
+    plan: PlanLike | None = None,
     *,
     modes: Sequence[str] = tuple(MODES),
     tokenizer: Any = None,
@@ -179,7 +179,7 @@ def measure(  # noqa: PLR0913 - one keyword for each option of a measurement
 def block_influence(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
-    plan: str | Plan | None = None,
+    plan: PlanLike | None = None,
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
@@ -226,7 +226,7 @@ def block_influence(  # noqa: PLR0913 - one keyword for each option of a measure
 def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
-    plan: str | Plan | None = None,
+    plan: PlanLike | None = None,
     n: int = 1,
     *,
     tokenizer: Any = None,
@@ -277,7 +277,7 @@ def angular_distance(  # noqa: PLR0913 - one keyword for each option of a measur
 def norms(  # noqa: PLR0913 - one keyword for each option of a measurement
     model: Any,
     inputs: str | Path | Sequence[Text],
-    plan: str | Plan | None = None,
+    plan: PlanLike | None = None,
     *,
     tokenizer: Any = None,
     batch_size: int = 8,
@@ -319,7 +319,7 @@ def norms(  # noqa: PLR0913 - one keyword for each option of a measurement
 
 
 def _measure_token(
-    model: Any, inputs: str | Path | Sequence[Text], plan: str | Plan | None, options: MeasureOptions
+    model: Any, inputs: str | Path | Sequence[Text], plan: PlanLike | None, options: MeasureOptions
 ) -> SimilarityRecord:
     """Return the record of mode "token"; its angles and profile are those of every mode."""
     [record] = _measure(model, inputs, plan, ["token"], options)
@@ -329,14 +329,14 @@ def _measure_token(
 def _measure(
     model: Any,
     inputs: str | Path | Sequence[Text],
-    plan: str | Plan | None,
+    plan: PlanLike | None,
     modes: str | Sequence[str],
     options: MeasureOptions,
 ) -> list[SimilarityRecord]:
     """Return the records of `measure`."""
     modes = _checked(modes)
     options.check()
-    plan = Plan.parse(plan) if isinstance(plan, str) else plan
+    plan = None if plan is None else as_plan(plan)
     from painters.models import by_name_or_loaded, load_model
     from painters.similarity.inputs import read_inputs
     from painters.similarity.measures import LastTokenAngle, StateProfile

@@ -186,7 +186,8 @@ class States:
         base: Any = self.model if self.path is not None else getattr(self.model, "base_model", self.model)
         cacheless = {"use_cache": False} if getattr(base.config, "use_cache", False) else {}
         states: list[Tensor] = []
-        with torch.inference_mode(), surgery(base, self.plan, path=self.path, observe=lambda _, s: states.append(s)):
+        options: dict[str, Any] = {"path": self.path, "threads": "own"}
+        with torch.inference_mode(), surgery(base, self.plan, observe=lambda _, s: states.append(s), **options):
             base(**arguments, **cacheless)
         return StateBatch(states, mask.bool())
 

@@ -29,6 +29,14 @@ class StackChoiceError(SurgeryError):
 LayerList: TypeAlias = nn.ModuleList | nn.Sequential
 """The classes of lists in which models keep their layers."""
 
+
+class StandInList(nn.ModuleList):
+    """Replaces a list of layers while a forward is under way."""
+
+    original: LayerList
+    """The list that it replaces."""
+
+
 ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "vision": ("vision", "visual", "image", "vit"),
     "decoder": ("decoder",),
@@ -102,6 +110,8 @@ def list_at(model: nn.Module, path: str, name: str) -> LayerList:
         module = model.get_submodule(path)
     except AttributeError:
         module = None
+    if isinstance(module, StandInList):  # for a forward that another thread runs under a plan
+        module = module.original
     if not isinstance(module, nn.ModuleList | nn.Sequential) or not len(module):
         kind = "nothing" if module is None else f"a {type(module).__name__}"
         raise StackChoiceError(f"{name} has {kind} at {path!r}: give the path of a ModuleList that holds the layers")

@@ -20,6 +20,7 @@ from painters.stack.halves import HALVES, Halves, halves_of
 from painters.stack.search import (
     LayerList,
     StackChoiceError,
+    StandInList,
     SurgeryError,
     candidates,
     descendants,
@@ -41,6 +42,7 @@ __all__ = [
     "LayerList",
     "LayerStack",
     "Special",
+    "StandInList",
     "SurgeryError",
     "inspect_stack",
     "without_wrapper",
@@ -155,6 +157,8 @@ class LayerStack:
         cache_indices: For each layer the indices under which its modules ask a cache for keys and values; none without
             attention. Mostly that is the layer's own index, but not in models that were pruned, or whose layers hold
             two attentions.
+        cache_slots: For each of these the number of the cache slot that is meant. It is the index itself, but where
+            layers were taken out by hand and kept their `layer_idx`, it is the layer's place in the list.
         halves: How the halves of the layers are run; None if that is not known.
         own_state: Whether layers keep a state in themselves and not in the cache.
         stacks_outputs: Whether the loop stacks what all layers give, also where nobody asks for hidden states.
@@ -176,6 +180,7 @@ class LayerStack:
     returns: int | None
     hands_on: bool
     cache_indices: tuple[tuple[int, ...], ...]
+    cache_slots: tuple[tuple[int, ...], ...]
     halves: Halves | None
     own_state: bool
     stacks_outputs: bool = False
@@ -219,6 +224,7 @@ class LayerStack:
         kinds = [_special(layer) for layer in layers]
         if len({kind.returns for kind in kinds}) > 1:
             raise SurgeryError(f"{name}: the layers at {path} return tuples of several lengths: not supported")
+        indices = tuple(tuple(sorted(set(_cache_indices(modules)))) for modules in below)
         return cls(
             name=name,
             path=path,
@@ -227,7 +233,8 @@ class LayerStack:
             layers=layers,
             returns=kinds[0].returns,
             hands_on=kinds[0].hands_on,
-            cache_indices=tuple(tuple(sorted(set(_cache_indices(modules)))) for modules in below),
+            cache_indices=indices,
+            cache_slots=_cache_slots(indices, text_config(model)),
             halves=halves_of(layers),
             own_state=any(kind.own_state for kind in kinds),
             stacks_outputs=any(kind.stacks_outputs for kind in kinds),
@@ -304,6 +311,22 @@ def _cache_indices(modules: Iterable[nn.Module]) -> Iterator[int]:
         index = own.get("layer_idx", own.get("layer_id"))
         if isinstance(index, int) and index >= 0:  # modules that several layers share may have -1
             yield index
+
+
+def _cache_slots(indices: tuple[tuple[int, ...], ...], config: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the number of the cache slot that each of `indices` means, for every layer.
+
+    A cache has as many slots as the configuration says that there are layers. Where it says so many as there are, and
+    a layer asks for a slot behind them, layers were taken out by hand and not renumbered.
+    """
+    count = len(indices)
+    is_pruned = (
+        getattr(config, "num_hidden_layers", None) == count
+        and not getattr(config, "is_encoder_decoder", False)
+        and all(len(own) <= 1 for own in indices)
+        and max((index for own in indices for index in own), default=0) >= count
+    )
+    return tuple(tuple(place for _ in own) for place, own in enumerate(indices)) if is_pruned else indices
 
 
 def _refuse_compiled(model: nn.Module, owner: str, name: str) -> None:

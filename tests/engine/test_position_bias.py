@@ -123,8 +123,10 @@ def test_what_is_handed_on_does_not_depend_on_the_stream(model_type: str) -> Non
         handle.remove()
         (stream, *rest), kwargs = seen[0]
         with torch.inference_mode():
-            one = side_outputs_of(first, found.cache_indices[0], (stream, *rest), kwargs)
-            two = side_outputs_of(first, found.cache_indices[0], (stream.flip(1) * 3 + 1, *rest), kwargs)
+            one = side_outputs_of(first, {index: index for index in found.cache_indices[0]}, (stream, *rest), kwargs)
+            two = side_outputs_of(
+                first, {index: index for index in found.cache_indices[0]}, (stream.flip(1) * 3 + 1, *rest), kwargs
+            )
         biases = [pair for pair in zip(one, two, strict=True) if isinstance(pair[0], Tensor) and pair[0].ndim >= 3]
         assert torch.equal(*biases[0])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -453,3 +454,28 @@ def test_the_code_needs_no_painters(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         output = found(**prompts()).logits
     with surgery(source, plan):
         assert_same(output, source(**prompts()).logits)
+
+
+def test_an_export_with_code_answers_in_several_threads(tmp_path: Path) -> None:
+    source, ids = shared_model("llama", N), torch.arange(14).reshape(2, 7)
+    painters.export(source, "0 {1-3} 4-5", tmp_path / "out", with_code=True)
+    model = reloaded(tmp_path / "out", "llama", trust_remote_code=True)
+    with torch.no_grad():
+        expected = model(ids).logits
+    interval, outputs = sys.getswitchinterval(), list[torch.Tensor]()
+
+    def call() -> None:
+        with torch.no_grad():
+            outputs.extend(model(ids).logits for _ in range(20))
+
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=call) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(outputs) == 60
+    assert all(torch.equal(output, expected) for output in outputs)

@@ -7,13 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.plan_strategies import plans
 
-from painters.plan import MAX_LAYER_RUNS, MAX_NESTING, MAX_TEXT, Layer, Parallel, Plan, PlanError, distinct
+from painters.plan import MAX_LAYER_RUNS, MAX_NESTING, MAX_TEXT, Layer, Parallel, Plan, PlanError, as_plan, distinct
 from painters.plan.shapes import Repeat, Shape, Span, fold
 
 CANONICAL = {
@@ -250,3 +253,56 @@ def test_distinct_plans_in_order() -> None:
     assert distinct("0-1") == distinct(Plan.of(0, 1)) == (Plan.of(0, 1),)
     with pytest.raises(PlanError, match=r"^no plan given: name one or more, such as '0-14 \{15-17\}\*3 18-31'$"):
         distinct([])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0-1 3",
+        [0, 1, 3],
+        (0, 1, 3),
+        Plan.of(0, 1, 3),
+        [Layer(0), 1, 3],
+        iter([0, 1, 3]),
+        np.array([0, 1, 3]),
+        [np.int64(0), np.int32(1), 3],
+        torch.tensor([0, 1, 3]),
+    ],
+    ids=repr,
+)
+def test_what_is_taken_for_a_plan(value: Any) -> None:
+    value = list(value) if not isinstance(value, str | Plan | np.ndarray | torch.Tensor) else value
+    plan = Plan.parse("0-1 3")
+    assert as_plan(value) == plan
+    assert distinct(value) == distinct([value]) == (plan,)
+
+
+def test_ranges_and_groups_are_taken_for_plans() -> None:
+    assert as_plan(range(4)) == Plan.parse("0-3")
+    assert as_plan(range(3, -1, -1)) == Plan.parse("3-0")
+    assert as_plan([0, Parallel.of(1, 2), 3]) == Plan.parse("0 {1-2} 3")
+    assert distinct([range(2), "1 0", [1, 0], Plan.of(2)]) == (Plan.of(0, 1), Plan.of(1, 0), Plan.of(2))
+    assert distinct({"0-1"}) == (Plan.of(0, 1),)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, 7, True, 1.5, b"0-3", {0, 1}, {"0": 1}, object(), [0, 1.5], [0, None], [[0, 1], [2]], ["0", "1"]),
+        *([True, False], [0, "1"], [float("nan")], [-1], [10**6], [], np.array([0.5]), np.array(3), range(10**12)),
+    ],
+    ids=lambda item: repr(item)[:30],
+)
+def test_what_is_no_plan(value: Any) -> None:
+    with pytest.raises(PlanError) as caught:
+        as_plan(value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 240
+
+
+@pytest.mark.parametrize(
+    "value", [None, 7, 1.5, {0, 1}, [[0, 1.5]], [[]], [], [None], [["0", "1"]], ["0-3", 2]], ids=repr
+)
+def test_what_are_no_plans(value: Any) -> None:
+    with pytest.raises(PlanError):
+        distinct(value)

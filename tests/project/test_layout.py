@@ -20,7 +20,7 @@ PACKAGE = ROOT / "painters"
 
 LAYERS = (
     {"_compat", "_lazy", "errors"},
-    {"documents", "memory", "plan", "progress", "ranks", "tasks"},
+    {"documents", "memory", "plan", "progress", "ranks", "tasks", "threads"},
     {"drawing", "generation", "stack", "variants"},
     {"engine", "experiment", "models"},
     {"results", "sharing"},
@@ -41,7 +41,19 @@ MOST = 20
 
 # Importing these, as `import painters` and `painters --help` do, must bring no heavy library.
 LIGHT = (
-    *("plan", "variants", "drawing", "tasks", "ranks", "memory", "progress", "experiment", "results", "results.doctor"),
+    *(
+        "plan",
+        "variants",
+        "drawing",
+        "tasks",
+        "ranks",
+        "threads",
+        "memory",
+        "progress",
+        "experiment",
+        "results",
+        "results.doctor",
+    ),
     *("models.bundled", "models.hub", "sharing.trie", "sharing.token_trees", "harness", "similarity", "sweep"),
     *("figures", "report", "reproduction", "export", "cli"),
 )
