@@ -334,13 +334,15 @@ def lm_eval_value(text: str) -> Any:
     return handle_cli_value_string(text)
 
 
-def lm_eval_config(path: Path | str) -> dict[str, Any]:
+def lm_eval_config(path: Path | str, *, resolve: bool = True) -> dict[str, Any]:
     """Read the YAML file of a task of lm-eval, with what it includes and the functions that it names.
+
+    `resolve=False` reads the names of the functions alone, and imports nothing.
 
     Relies on `lm_eval.tasks._yaml_loader.load_yaml`. If it changes, tasks with documents of one's own raise
     ImportError.
     """
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    config: dict[str, Any] = load_yaml(path, resolve_func=True)
+    config: dict[str, Any] = load_yaml(path, resolve_func=resolve)
     return config

@@ -173,6 +173,14 @@ MultiturnOption = Annotated[
         rich_help_panel=PROMPT,
     ),
 ]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        help="Folder of your own documents: NAME/ holds those of the task NAME, a .jsonl for each split.",
+        rich_help_panel=SCORE,
+    ),
+]
 ExactBatchingOption = Annotated[
     bool,
     typer.Option(

@@ -18,6 +18,7 @@ from painters.cli._options import (
     MODEL,
     OUTPUT,
     SCORE,
+    DataOption,
     DeviceOption,
     Engine,
     EngineOption,
@@ -58,13 +59,7 @@ def reproduce(  # noqa: PLR0913 - the options of the command
     limit: LimitOption = None,
     sample: SampleOption = None,
     sample_seed: SampleSeedOption = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of your own documents: NAME/ holds those of the task NAME, a .jsonl for each split.",
-            rich_help_panel=SCORE,
-        ),
-    ] = None,
+    data: DataOption = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Score again where today's weights or tasks differ.", rich_help_panel=SCORE),

@@ -22,6 +22,7 @@ from painters.cli._options import (
     SCORE,
     ByOption,
     ChatTemplateOption,
+    DataOption,
     DeviceMapOption,
     DeviceOption,
     Dtype,
@@ -89,11 +90,12 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated lm-eval or bundled tasks. Default: the bundled five.",
+            help="Comma-separated lm-eval or bundled tasks. Default: the bundled five, or all in --data.",
             autocompletion=_complete.task_names,
             rich_help_panel=SCORE,
         ),
     ] = None,
+    data: DataOption = None,
     limit: LimitOption = None,
     sample: SampleOption = None,
     sample_seed: SampleSeedOption = None,
@@ -131,7 +133,7 @@ def run(  # noqa: PLR0913 - one parameter for each option of the command
     chat = chat_fields(apply_chat_template, chat_template, system_instruction, fewshot_as_multiturn)
     options = drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by)
     build_plan = plan_builder(plan, variant, options)
-    task_names = _names(tasks)
+    task_names = _names(tasks, data)
     check_names(task_names)
     variant_name = None if variant is None else variants.find(variant).name
     name = None if name is None else check_name(name)
@@ -253,13 +255,16 @@ def _with_default_start(variant: str, num_layers: int, options: dict[str, int | 
     return {"start": variants.default_start(num_layers), **options} if missing else options
 
 
-def _names(tasks: str | None) -> list[str]:
-    """Return the names in the option `--tasks`, those of the bundled tasks if it is not given."""
-    if tasks is None:
-        from painters.tasks import bundled
+def _names(tasks: str | None, data: Path | None) -> list[str]:
+    """Return the tasks of the option `--tasks`, or the default ones; with `--data` as paths in its folder."""
+    from painters.tasks import available, bundled, check_folder, located
 
-        return list(bundled())
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
-    if not names:
-        raise UsageError(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
-    return names
+    if tasks is None:
+        names = list(bundled()) if data is None else available(check_folder(data))
+        if not names:
+            raise UsageError(f"--data {data}: the folder has no task; put the documents of the task NAME into NAME/")
+    else:
+        names = [name.strip() for name in tasks.split(",") if name.strip()]
+        if not names:
+            raise UsageError(f"--tasks {tasks!r} names no task; `painters tasks` lists the bundled ones")
+    return names if data is None else located(names, data)

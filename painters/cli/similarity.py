@@ -53,6 +53,7 @@ from painters.plan import Plan
 from painters.similarity import MODES, SimilarityError
 from painters.similarity.folder import check_folder
 from painters.similarity.ranking import least_influential, least_turned
+from painters.tasks import located, task_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +85,14 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
             rich_help_panel=MEASURE,
         ),
     ] = "nano_lambada",
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            help="Folder of your own documents: NAME/ holds those of the task NAME, a .jsonl for each split.",
+            rich_help_panel=MEASURE,
+        ),
+    ] = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -127,6 +136,9 @@ def similarity(  # noqa: PLR0913 - one parameter for each option
     build_plan = _plan_builder(
         plan, variant, drop_unset(start=start, layer=layer, loops=loops, seed=seed, by=by), model=model, block=block
     )
+    # Find mistakes before the model is loaded, which can take minutes.
+    if data is not None:
+        (inputs,) = located([inputs], data)
     request = SimilarityRequest(
         inputs,
         _modes(mode),
@@ -246,7 +258,7 @@ class SimilarityRequest:
                 sample_seed=self.selection.seed,
                 batch_size=self.batch_size,
                 path=self.stack,
-                progress=lambda done, total: on_progress(done, total, f"states on {self.inputs}"),
+                progress=lambda done, total: on_progress(done, total, f"states on {task_name(Path(self.inputs))}"),
             )
         records = [record.model_copy(update={"command": command(), "name": self.name}) for record in records]
         return SimilarityResult(records, keep(self.out, records), self.block)

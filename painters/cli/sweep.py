@@ -20,6 +20,7 @@ from painters.cli._options import (
     OUTPUT,
     SCORE,
     ChatTemplateOption,
+    DataOption,
     DeviceOption,
     Engine,
     EngineOption,
@@ -83,6 +84,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
     chat_template: TemplateNameOption = None,
     system_instruction: SystemOption = None,
     fewshot_as_multiturn: MultiturnOption = None,
+    data: DataOption = None,
     engine: EngineOption = Engine.local,
     workers: WorkersOption = None,
     fail_fast: FailFastOption = False,
@@ -123,6 +125,7 @@ def sweep(  # noqa: PLR0913 - the options of the command
         dtype=None if dtype is None else str(dtype),
         exact_batching=exact_batching,
         names=name or (),
+        data=data,
     )
     selected = sweeps.load_experiments(experiments, overrides)
     store = Store(to or sweeps.records_folder(experiments))

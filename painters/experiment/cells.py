@@ -15,6 +15,7 @@ from painters.experiment.protocol import Chat, ScoringProtocol
 from painters.experiment.schema import Encoder, Experiment, Grid
 from painters.experiment.tuning import Tuning
 from painters.plan import Plan
+from painters.tasks import task_name
 
 __all__ = ["Cell", "cell_key", "cells"]
 
@@ -239,7 +240,7 @@ def _cells_of(grid: Grid, point: Point, model: Model, num_layers: int) -> Iterat
             dtype=protocol.dtype,
             plan=point.plan,
             kv=point.kv,
-            task=path.stem if path else task.name,
+            task=task_name(path) if path else task.name,
             shots=protocol.shots if task.shots is None else task.shots,
             limit=protocol.limit if task.limit is None else task.limit,
             sample=sample,

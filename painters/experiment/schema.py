@@ -28,6 +28,7 @@ from painters.experiment.grid import MAX_CELLS, Point, points
 from painters.experiment.protocol import Count, EncoderProtocol, Kv, Limit, Protocol, Whole
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import ExperimentError
+from painters.tasks import located
 
 MAX_STEPS = 2_000_000
 """The most steps of all plans of a grid together."""
@@ -471,24 +472,27 @@ class Experiment(Grid):
         return left
 
     def with_data(self, folder: Path) -> Experiment:
-        """Return the experiment with the user's own documents, for the tasks that a folder has.
+        """Return the experiment with the user's own documents in place of those on the hub.
 
         The documents of the task NAME are in the folder `NAME/`: a .jsonl for each split, with the columns that the
         dataset has on the hub. `painters.glue` lists the other formats for its tasks. If there is a file `NAME.yaml`,
-        it is a task for lm-eval, which replaces NAME. Other tasks stay.
+        there or beside the folder, it is a task for lm-eval, which replaces NAME. Bundled tasks that the folder does
+        not have stay, and so do paths.
 
         Args:
             folder: The folder.
 
         Returns:
             The changed experiment.
+
+        Raises:
+            TaskError: There is no such folder, or it does not have one of the tasks.
         """
+        names = [task.name for part in self.parts for task in part.tasks] + [part.inputs for part in self.similarities]
+        places = dict(zip(names, located(names, folder), strict=True))
 
         def local_name(name: str) -> str:
-            if name == ".." or Path(name).name != name:  # only plain names: a path could lead out of the folder
-                return name
-            paths = (folder / f"{name}.yaml", folder / name)
-            return next((str(path.resolve()) for path in paths if path.exists()), name)
+            return places[name]
 
         def local_tasks(part: Grid) -> dict[str, Any]:
             return {"tasks": tuple(task.model_copy(update={"name": local_name(task.name)}) for task in part.tasks)}

@@ -25,7 +25,7 @@ from painters.progress import OnProgress, progress_callback
 from painters.ranks import ranks
 from painters.results import Record
 from painters.results.partial import PartialFiles, Partials
-from painters.tasks import ScoringError
+from painters.tasks import ScoringError, located
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +39,7 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     tasks: str | Prepared | Sequence[str | Prepared],
     *,
     tokenizer: Any = None,
+    data: str | Path | None = None,
     intact: bool = True,
     kv: str = "exact",
     limit: int | float | None = None,
@@ -65,6 +66,8 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
         plans: A plan or several, as values or texts.
         tasks: Names of tasks, or tasks from `prepare`.
         tokenizer: The tokenizer of a loaded model.
+        data: A folder of your own documents: NAME/ holds those of the task NAME, a .jsonl for each split. Bundled tasks
+            that it does not have keep theirs.
         intact: Whether to score the intact model too. It fills the columns `intact`, `difference`,
             `difference_stderr` (paired) and `normalised`, and has rows of its own only if it is among `plans`.
         kv: How parallel groups fill the cache: "exact", or "averaged" as in the paper's released code.
@@ -110,6 +113,8 @@ def evaluate(  # noqa: PLR0913 - the options of a scoring by their names
     batching: dict[str, Any] = {"batch_size": batch_size, "exact_batching": exact_batching}
     protocol = scoring_protocol(kv=kv, seed=seed, chat=chat, **documents, **batching)
     requested = distinct(plans)
+    if data is not None:
+        tasks = _located(tasks, data)
     scorer = Scorer(*by_name_or_loaded(model, tokenizer, load_model), stack)
     identity = Plan.identity(scorer.num_layers)
     scored = requested if identity in requested or not intact else (identity, *requested)
@@ -427,6 +432,13 @@ def _prepared(
     scorer.notes.update(note for task in prepared for note in task.notes)
     total = len(checked) * sum(len(task.requests) for task in prepared)
     return checked, prepared, ProgressCounter(progress, total=total)
+
+
+def _located(tasks: str | Prepared | Sequence[str | Prepared], data: str | Path) -> Sequence[str | Prepared]:
+    """Return the tasks by their places in a folder of documents; those that are prepared stay."""
+    items = [tasks] if isinstance(tasks, str | Prepared) else list(tasks)
+    places = iter(located([item for item in items if isinstance(item, str)], data))
+    return [next(places) if isinstance(item, str) else item for item in items]
 
 
 def _warn_of(notes: Counter[str]) -> None:

@@ -16,6 +16,8 @@ from lm_eval.utils import setup_logging
 from painters import _compat, tasks
 from painters.errors import PaintersError
 from painters.harness.lm import PaintersLM  # its import makes `--model painters` known to lm-eval
+from painters.harness.task_loading import documents_config
+from painters.tasks import TaskError
 
 __all__ = ["CommandError", "PaintersLM", "lm_eval_command", "parse_arguments"]
 
@@ -37,11 +39,6 @@ painters lm-eval: lm-eval's own command line, with plans and the bundled tasks
 What follows is lm-eval's own help."""
 """What the help of `painters lm-eval` says of painters."""
 
-_DATASETS = """from painters.tasks import bundled, config
-
-globals().update({name: config(path)["custom_dataset"] for name, path in bundled().items()})
-"""
-
 
 class CommandError(PaintersError):
     """lm-eval's command line refused its arguments or failed."""
@@ -52,21 +49,26 @@ class CommandError(PaintersError):
 def lm_eval_command(arguments: Sequence[str]) -> None:
     """Run lm-eval's own command line with these arguments.
 
-    `--model painters` runs a plan, and the bundled tasks are known by their names.
+    `--model painters` runs a plan, and the bundled tasks are known by their names. `--data DIR`, which is painters',
+    takes documents of one's own: DIR/NAME/ holds those of the task NAME.
 
     Args:
         arguments: What follows `lm-eval` on a command line.
 
     Raises:
         CommandError: lm-eval raised an error of its own.
+        TaskError: The folder of documents does not have one of the tasks.
         SystemExit: The arguments cannot be parsed, or ask for help.
     """
+    arguments, data = _without_data(arguments)
     with tempfile.TemporaryDirectory(prefix="painters-tasks-") as folder:
-        _write_tasks(Path(folder))
         try:
             setup_logging()
             parsed = parse_arguments(arguments)
-            _add_folder_of_tasks(parsed, folder)
+            _add_folder_of_tasks(parsed, str(tasks.FOR_LM_EVAL))
+            if data is not None:
+                _write_tasks(Path(folder), _requested(parsed), data)
+                parsed.include_path = [*parsed.include_path, folder]  # after the user's: it overrides all others
             parsed.func(parsed)
         except (ValueError, KeyError, FileNotFoundError) as error:
             if getattr(error, "exit_code", None) is not None:
@@ -90,15 +92,46 @@ def _add_folder_of_tasks(parsed: Namespace, folder: str) -> None:
     parsed.include_path = [folder, *(path for path in paths if path)]  # later folders override earlier ones
 
 
-def _write_tasks(folder: Path) -> None:
-    """Write the bundled tasks to `folder`; their documents are read as `painters.tasks.config` does."""
-    (folder / "bundled_documents.py").write_text(_DATASETS, encoding="utf-8")
-    for name, path in tasks.bundled().items():
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        del config["dataset_kwargs"]
-        text = yaml.safe_dump(config, sort_keys=False)
-        function = f"custom_dataset: !function bundled_documents.{name}\n"
-        (folder / path.name).write_text(text + function, encoding="utf-8")
+def _without_data(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Return the arguments without `--data DIR`, and that folder."""
+    kept: list[str] = []
+    data: str | None = None
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option != "--data":
+            kept.append(argument)
+            continue
+        data = value if equals else next(rest, "")
+        if not data:
+            raise TaskError("--data: give the folder of your documents behind it")
+    return kept, None if data is None else tasks.check_folder(data)
+
+
+def _requested(parsed: Namespace) -> list[str]:
+    """Return the names of the tasks that lm-eval is asked for."""
+    if not hasattr(parsed, "include_path"):
+        raise TaskError("--data: this command of lm-eval reads no documents; leave it out")
+    names = getattr(parsed, "tasks", None)
+    if names is None and getattr(parsed, "config", None):
+        names = EvaluatorConfig.load_yaml_config(parsed.config).get("tasks")
+    several = names if isinstance(names, list | tuple) else [names or ""]
+    return [name.strip() for text in several for name in str(text).split(",") if name.strip()]
+
+
+def _write_tasks(folder: Path, names: Sequence[str], data: Path) -> None:
+    """Write to `folder` a YAML for each task that `data` has documents of, and the functions that read them."""
+    places = [Path(place) for name, place in zip(names, tasks.located(names, data), strict=True) if place != name]
+    lines = ["from painters.harness.task_loading import documents_of"]
+    for number, place in enumerate(places):
+        config = documents_config(place)
+        config["custom_dataset"] = f"!function documents.task_{number}"
+        lines.append(f"task_{number} = documents_of({str(place)!r})")
+        text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        (folder / f"task_{number}.yaml").write_text(
+            text.replace(f"'!function documents.task_{number}'", f"!function documents.task_{number}"), encoding="utf-8"
+        )
+    (folder / "documents.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _readable(arguments: Sequence[str]) -> list[str]:

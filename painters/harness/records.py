@@ -11,7 +11,7 @@ from painters.harness.tasks import Prepared, errors_of_task, quiet
 from painters.results import Record, scoring
 from painters.results.provenance import timestamp
 
-_ACCURACIES = ("acc", "acc_norm", "acc_bytes")
+_ACCURACIES = ("acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 
 
 def set_answers(prepared: Prepared, requests: Sequence[Any], answers: Sequence[Any]) -> None:
@@ -78,7 +78,7 @@ def _records(
             value=value,
             stderr=scoring.stderr(aggregation, by_document, value) if by_document and value is not None else None,
             outcomes=by_document,
-            chance=_chance(metric, prepared),
+            chance=_chance(metric, aggregation, prepared),
             not_finite=not_finite,
             date=date,
         )
@@ -108,11 +108,14 @@ def _value(aggregate: Callable[[list[Any]], Any], outcomes: list[Any]) -> float 
     return value if math.isfinite(value) else None
 
 
-def _chance(metric: str, prepared: Prepared) -> float | None:
+def _chance(metric: str, aggregation: str, prepared: Prepared) -> float | None:
     """Return what guessing scores by this metric, or None where that is unknown."""
+    if prepared.chance is None or aggregation != "mean":
+        return None
     if metric in _ACCURACIES:
         return prepared.chance
-    return 0.0 if metric == "exact_match" else None
+    is_generated = prepared.task.OUTPUT_TYPE == "generate_until"
+    return 0.0 if metric == "exact_match" and is_generated else None
 
 
 def _log_likelihoods(prepared: Prepared) -> Iterator[float]:

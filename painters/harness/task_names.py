@@ -12,7 +12,7 @@ from pathlib import Path
 from painters import tasks
 from painters.tasks import TaskError
 
-__all__ = ["check_names", "unknown_task"]
+__all__ = ["check_names", "hint", "unknown_task"]
 
 _DEFINED = re.compile(rb"^\s*(?:-\s*)?(?:task|group|tag):[ \t]*[\"']?([\w.+-]+)[\"']?[ \t]*\r?$", re.MULTILINE)
 _ALIKE = 0.8
@@ -44,7 +44,7 @@ def check_names(names: Iterable[str]) -> None:
             continue
         if difflib.get_close_matches(name, bundled, 1, _ALIKE):
             raise unknown_task(name, bundled)
-        from painters.harness.tasks import lm_eval_names
+        from painters.harness.task_index import lm_eval_names
 
         known = lm_eval_names()
         if name not in known:
@@ -53,9 +53,15 @@ def check_names(names: Iterable[str]) -> None:
 
 def unknown_task(name: str, known: Sequence[str]) -> TaskError:
     """Return the error for a name that no task has; `known` are those that may have been meant."""
+    return TaskError(
+        f"task {name!r}: neither bundled ({', '.join(tasks.bundled())}) nor in lm-eval; {hint(name, known)}"
+    )
+
+
+def hint(name: str, known: Sequence[str]) -> str:
+    """Return what a name that no task has may have meant, among the names `known`."""
     close = difflib.get_close_matches(name, known, 3, 0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists lm-eval's"
-    return TaskError(f"task {name!r}: neither bundled ({', '.join(tasks.bundled())}) nor in lm-eval; {hint}")
+    return f"did you mean {' or '.join(close)}?" if close else "`lm_eval ls tasks` lists lm-eval's"
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,31 +7,26 @@ import functools
 import hashlib
 import logging
 import random
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import datasets
 import lm_eval.api.task
-import lm_eval.tasks
 import lm_eval.utils
 import numpy as np
 import torch
 
-from painters import _compat
 from painters import tasks as bundled_tasks
 from painters.documents import DocumentSelection
 from painters.errors import PaintersError, first_line
 from painters.experiment import Chat, ScoringProtocol
 from painters.harness.chat import chat_template
 from painters.harness.protocol import SEED, scoring_protocol
-from painters.harness.task_names import unknown_task
+from painters.harness.task_loading import load
 from painters.memory import is_exhausted
-from painters.models.hub import patiently
-from painters.tasks import ScoringError, TaskError, TaskUnavailableError
+from painters.tasks import ScoringError, TaskError
 from painters.threads import TURNS
 
 __all__ = ["Prepared", "errors_of_task", "prepare", "prepare_with", "quiet", "seeded"]
@@ -47,7 +42,8 @@ class Prepared:
         shots: The number of examples in each prompt.
         seed: The seed that chose the examples.
         documents: The number of documents.
-        chance: The score of guessing: the mean of 1 / choices, 0 where there is nothing to choose from.
+        chance: The accuracy of guessing: the mean over documents of right choices / choices, 0 where there is nothing
+            to choose from. None where the task turns answers into scores by a function of its own.
         digest: Twelve hexadecimal digits over every request and its right answer.
         task: lm-eval's task.
         selection: The documents that were asked for.
@@ -68,7 +64,7 @@ class Prepared:
     shots: int
     seed: int
     documents: int
-    chance: float
+    chance: float | None
     digest: str
     task: Any
     selection: DocumentSelection
@@ -160,85 +156,10 @@ def prepare_with(
         else:
             with quiet(), seeded(protocol.seed):
                 with errors_of_task(item, "it was loaded"):
-                    loaded = _load(item)
+                    loaded = load(item)
                 for name, task in loaded.items():
                     prepared.setdefault(name, _build(name, task, protocol, tokenizer))
     return tuple(prepared.values())
-
-
-def _load(name: str) -> dict[str, Any]:
-    """Return name -> lm-eval's task, of a single task or of each in a group.
-
-    `name` is a bundled task, the path of a YAML with its documents, a folder with the documents of one of lm-eval's
-    tasks, or a task or group of lm-eval.
-    """
-    ours = bundled_tasks.bundled()
-    path = ours.get(name, Path(name))
-    if "/" in name and path.is_dir():
-        return _with_documents_of(path)
-    if path.suffix in (".yaml", ".yml"):
-        task = lm_eval.api.task.ConfigurableTask(config=bundled_tasks.config(path))
-        return {task.task_name: task}
-    file = _file_of(name)
-    manager = _index() if file is None else lm_eval.tasks.TaskManager(include_defaults=False)
-    if file is None and name not in manager.all_tasks:
-        raise unknown_task(name, [*ours, *manager.all_tasks])
-    try:
-        loaded: dict[str, Any] = patiently(lambda: manager.load([name if file is None else str(file)])["tasks"])
-    except Exception as error:  # datasets, the hub and the task's own code each raise what they like
-        raise TaskUnavailableError(
-            f"task {name!r} is in lm-eval, and its documents cannot be loaded: {type(error).__name__}: "
-            f"{first_line(error)}. They come from the hub: be online the first time (without "
-            f"HF_DATASETS_OFFLINE and HF_HUB_OFFLINE), afterwards the cache serves them. "
-            f"Bundled tasks need no network: {', '.join(ours)}"
-        ) from error
-    return loaded
-
-
-def _with_documents_of(folder: Path) -> dict[str, Any]:
-    """Return lm-eval's task of the folder's name with the folder's documents, a `.jsonl` for each split."""
-    file = _file_of(folder.name)
-    if file is None:
-        raise TaskError(f"task in {folder}: lm-eval has no task {folder.name!r}; call the folder as lm-eval's task")
-    config = _compat.lm_eval_config(file)
-    splits = {field: config[field] for field in _SPLITS if config.get(field)}
-    files = {split: path for split in splits.values() if (path := folder / f"{split}.jsonl").is_file()}
-    scored = splits.get("test_split") or splits.get("validation_split")
-    if scored not in files:
-        raise TaskUnavailableError(f"task in {folder}: there is no {scored}.jsonl, and {folder.name} is scored on it")
-    absent: dict[str, Any] = {field: None for field, split in splits.items() if split not in files}
-    data = {"dataset_path": None, "dataset_name": None, "custom_dataset": bundled_tasks.reader(files, folder.name)}
-    task = lm_eval.api.task.ConfigurableTask(config={**config, **absent, **data})
-    return {task.task_name: task}
-
-
-_SPLITS = ("training_split", "validation_split", "test_split", "fewshot_split")
-
-
-def _file_of(name: str) -> Path | None:
-    """Return the YAML in lm-eval that defines the task `name`, or None where it is not at a usual path.
-
-    Reading one file saves the fifteen seconds that an index of all of them takes.
-    """
-    folder = Path(lm_eval.tasks.__file__).parent
-    if not re.fullmatch(r"[\w.-]+", name):
-        return None
-    defines = re.compile(rf"^task:\s*['\"]?{re.escape(name)}['\"]?\s*$", re.MULTILINE)
-    for path in [*folder.glob(f"{name}/*.yaml"), *folder.rglob(f"{name}.yaml")]:
-        if defines.search(path.read_text(encoding="utf-8")):
-            return path
-    return None
-
-
-def lm_eval_names() -> list[str]:
-    """Return the names of all tasks and groups of lm-eval."""
-    return list(_index().all_tasks)
-
-
-@functools.lru_cache(maxsize=1)
-def _index() -> Any:
-    """Return the index of all of lm-eval's tasks, which is made once."""
-    return lm_eval.tasks.TaskManager()
 
 
 @contextlib.contextmanager
@@ -326,11 +247,26 @@ def _shots(name: str, task: Any, shots: int | None) -> int:
     return shots
 
 
-def _chance(task: Any, documents: Sequence[Any]) -> float:
-    """Return what guessing scores: the mean of 1 / choices, 0 where there is nothing to choose from."""
+def _chance(task: Any, documents: Sequence[Any]) -> float | None:
+    """Return the accuracy of guessing: the mean of right choices / choices, 0 where there is nothing to choose from.
+
+    None where the task turns answers into scores by a function of its own: a guess may then score anything.
+    """
+    configurable = lm_eval.api.task.ConfigurableTask
+    if task.config.process_results is not None or type(task).process_results is not configurable.process_results:
+        return None
     if task.OUTPUT_TYPE != "multiple_choice":
         return 0.0
-    return sum(1 / len(task.doc_to_choice(document)) for document in documents) / len(documents)
+    return sum(_right(task, document) / len(task.doc_to_choice(document)) for document in documents) / len(documents)
+
+
+def _right(task: Any, document: Any) -> int:
+    """Return how many choices lm-eval counts as right: none where the document names none of them."""
+    choices = list(task.doc_to_choice(document))
+    gold = (task.doc_to_text if task.multiple_input else task.doc_to_target)(document)
+    if task.multiple_target:
+        return len({index for index in gold if index in range(len(choices))})
+    return int(gold in choices if isinstance(gold, str) else gold in range(len(choices)))
 
 
 def _digest(task: Any) -> str:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from painters import figures
-from painters.experiment import Experiment, ExperimentError, shipped
+from painters.experiment import Experiment, shipped
 from painters.models import bundled
 from painters.sweep import Overrides, load_experiments
 from painters.sweep.selection import model_names
+from painters.tasks import check_folder
 
 COMMITTED, QUICK = Path("results"), Path("runs/quick")
 
@@ -32,8 +33,8 @@ class FigureRequest:
 
         The experiments are the paper's own if `paper` is set, or if a model is named that is not bundled.
         """
-        if overrides.data is not None and not overrides.data.is_dir():
-            raise ExperimentError(f"--data {overrides.data}: there is no such folder")
+        if overrides.data is not None:
+            check_folder(overrides.data)
         words = [names] if isinstance(names, int | str) else names
         numbers = figures.numbers(map(str, words))
         prefix = "paper/" if paper or _is_any_unbundled(overrides.model, overrides.encoder) else ""

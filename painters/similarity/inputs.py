@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from painters.documents import ALL_DOCUMENTS, DocumentSelection
 from painters.errors import PaintersWarning, SimilarityError
+from painters.tasks import task_name
 
 __all__ = ["Inputs", "Text", "read_inputs", "sentence_tasks"]
 
@@ -36,12 +37,15 @@ def read_inputs(inputs: str | Path | Sequence[Text], selection: DocumentSelectio
     """Return the selected documents of `inputs`.
 
     What ends in .txt is a file with a document on every line that is not blank. Any other name is that of a task: a
-    bundled one for encoders, whose validation documents are read, a bundled one for decoders, or one of lm-eval's.
-    Given texts are named "texts". Raise SimilarityError where there is no document, or one is no text. A
-    PaintersWarning says where there are fewer documents than were to be drawn.
+    bundled one for encoders, whose validation documents are read, a bundled one for decoders, one of lm-eval's, or the
+    path of one, whose record has the name without the folder: a digest tells documents apart. Given texts are named
+    "texts". Raise SimilarityError where there is no document, or one is no text. A PaintersWarning says where there
+    are fewer documents than were to be drawn.
     """
     if isinstance(inputs, str | Path):
-        name = Path(inputs).name if str(inputs).endswith(".txt") else str(inputs)
+        path = Path(inputs)
+        is_path = "/" in str(inputs) or path.suffix in (".yaml", ".yml")
+        name = path.name if path.suffix == ".txt" else task_name(path) if is_path else str(inputs)
         return _inputs(name, selection, *_named_documents(str(inputs), selection))
     texts = list(inputs)
     if not texts:

@@ -28,7 +28,7 @@ class Overrides:
         dtype: The number type of all weights.
         exact_batching: Whether decoders are scored in lm-eval's own batches.
         chat: Fields of `painters.experiment.Chat` that change the prompts of decoders, by name.
-        data: A folder with documents for the tasks that it has some of.
+        data: A folder with documents for the tasks, in place of those on the hub.
         names: What figures and reports call the models: each `NAME`, for the only decoder, or `MODEL=NAME`.
 
     Examples:
@@ -66,6 +66,7 @@ def load_experiments(names: Sequence[str], overrides: Overrides | None = None) -
     Raises:
         ExperimentError: A name or file is wrong, or an override finds nothing to change.
         ModelNameError: A name of a model cannot be shown, or it is unclear which model is meant.
+        TaskError: The folder of documents does not have one of the tasks.
 
     Examples:
         >>> experiments = load_experiments(["4", "paper/fig5"])

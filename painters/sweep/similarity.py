@@ -13,6 +13,7 @@ from painters.plan import Plan
 from painters.progress import OnProgress
 from painters.results import command, similarity_record
 from painters.results.similarity_record import SimilarityRecord
+from painters.tasks import task_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +133,4 @@ def _by_pass(every: Sequence[Question]) -> Iterator[list[Question]]:
 
 def _name_of(inputs: str) -> str:
     """Return the name of a task, also where it is given by path."""
-    return Path(inputs).stem if "/" in inputs else inputs
+    return task_name(Path(inputs)) if "/" in inputs else inputs

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.outcome import Outcome
 
-from painters.harness import task_names, tasks
+from painters.harness import task_index, task_names
 from painters.harness.task_names import check_names
 from painters.tasks import TaskError
 
@@ -22,7 +22,7 @@ def index(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         looks.append("looked")
         return ["hellaswag", "only_in_a_group"]
 
-    monkeypatch.setattr(tasks, "lm_eval_names", names)
+    monkeypatch.setattr(task_index, "lm_eval_names", names)
     return looks
 
 
