@@ -120,8 +120,21 @@ def fetch_model(name: str, as_json: bool, quiet: bool) -> None:
         out.print(f"Licence: {model.license}. Use it with --model {name}")
 
 
-def list_tasks(as_json: JsonOption = False, quiet: QuietOption = False) -> None:
-    """List the bundled tasks."""
+def list_tasks(
+    path: Annotated[
+        bool,
+        typer.Option(
+            "--path", help="Print the folder that lm-eval's own command takes: lm_eval --include_path FOLDER."
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """List the bundled tasks, or print the folder where lm-eval finds them (--path)."""
+    if path:
+        folder = str(tasks.FOR_LM_EVAL)
+        typer.echo(json.dumps({"path": folder}) if as_json else folder)  # whole, however narrow the terminal
+        return
     if as_json:
         print_result(tasks_json())
         return

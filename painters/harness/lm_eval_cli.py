@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from lm_eval.config.evaluate_config import EvaluatorConfig
+from lm_eval.tasks import TaskManager
 from lm_eval.utils import setup_logging
 
 from painters import _compat, tasks
@@ -67,8 +68,8 @@ def lm_eval_command(arguments: Sequence[str]) -> None:
             parsed = parse_arguments(arguments)
             _add_folder_of_tasks(parsed, str(tasks.FOR_LM_EVAL))
             if data is not None:
-                _write_tasks(Path(folder), _requested(parsed), data)
-                parsed.include_path = [*parsed.include_path, folder]  # after the user's: it overrides all others
+                _write_tasks(Path(folder), _requested(parsed, data), data)
+                parsed.include_path = [*parsed.include_path, folder]  # the last overrides all others
             parsed.func(parsed)
         except (ValueError, KeyError, FileNotFoundError) as error:
             if getattr(error, "exit_code", None) is not None:
@@ -108,15 +109,17 @@ def _without_data(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     return kept, None if data is None else tasks.check_folder(data)
 
 
-def _requested(parsed: Namespace) -> list[str]:
-    """Return the names of the tasks that lm-eval is asked for."""
+def _requested(parsed: Namespace, data: Path) -> list[str]:
+    """Return the names of the tasks that lm-eval is asked for, but for those of the user's folders of tasks."""
     if not hasattr(parsed, "include_path"):
         raise TaskError("--data: this command of lm-eval reads no documents; leave it out")
     names = getattr(parsed, "tasks", None)
     if names is None and getattr(parsed, "config", None):
         names = EvaluatorConfig.load_yaml_config(parsed.config).get("tasks")
     several = names if isinstance(names, list | tuple) else [names or ""]
-    return [name.strip() for text in several for name in str(text).split(",") if name.strip()]
+    split = [name.strip() for text in several for name in str(text).split(",") if name.strip()]
+    own = TaskManager(include_defaults=False, include_path=parsed.include_path).all_tasks
+    return [name for name in split if name not in own or tasks.in_folder(data, name) is not None]
 
 
 def _write_tasks(folder: Path, names: Sequence[str], data: Path) -> None:

@@ -121,9 +121,11 @@ class _UserGroup:
     def _task(self, member: Member) -> dict[str, Any]:
         """Return a task of the group: of its folder, bundled, of lm-eval, or stated in the group alone."""
         changes, name = dict(member.changes), member.name
-        own = self.defined.task(name) or bundled().get(name)
+        own, ours = self.defined.task(name), bundled().get(name)
         if own is not None:
             return _built(_checked(with_documents({**read(own, self.defined.folder), **changes}, own.parent)))
+        if ours is not None:
+            return _built(_checked(with_documents({**read(ours), **changes}, ours.parent)))
         is_stated = "dataset_path" in changes
         if task_index.yaml_of(name) is not None or task_index.is_group(name):
             if not changes:

@@ -165,6 +165,8 @@ def source(fields: Mapping[str, Any], folder: Path) -> Callable[..., dict[str, A
     Raises TaskError as `with_documents` does.
     """
     name, path, options = str(fields["task"]), fields.get("dataset_path"), fields.get("dataset_kwargs") or {}
+    if path is None and isinstance(options, dict) and options.get("data_files"):
+        path = "json"
     if not isinstance(path, str) or not isinstance(options, dict):
         raise TaskError(
             f"task {name!r} names no documents: give dataset_path: json, and its files under dataset_kwargs: "

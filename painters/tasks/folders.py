@@ -66,7 +66,22 @@ def task_name(path: Path) -> str:
 
 
 def available(folder: Path) -> list[str]:
-    """Return the names of the tasks that a folder of documents has, in alphabetical order."""
+    """Return the names of the tasks that a folder of documents has.
+
+    Args:
+        folder: The folder, `--data DIR`.
+
+    Returns:
+        The names, in alphabetical order.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from painters import tasks
+        >>> Path("data/arc_easy").mkdir(parents=True)
+        >>> _ = Path("data/arc_easy/test.jsonl").write_text("{}")
+        >>> tasks.available(Path("data"))
+        ['arc_easy']
+    """
     names = {path.stem for path in folder.glob("*.yaml")} | {path.name for path in folder.iterdir() if path.is_dir()}
     return sorted(name for name in names if in_folder(folder, name) is not None)
 
@@ -116,7 +131,23 @@ def located(names: Iterable[str], folder: str | Path) -> list[str]:
 
 
 def check_folder(folder: str | Path) -> Path:
-    """Return the path of a folder of documents; raise TaskError where there is none."""
+    """Return the path of a folder of documents.
+
+    Args:
+        folder: The folder, `--data DIR`.
+
+    Returns:
+        The same as a path.
+
+    Raises:
+        TaskError: There is no such folder.
+
+    Examples:
+        >>> from painters import tasks
+        >>> tasks.check_folder("nowhere")
+        Traceback (most recent call last):
+        painters.tasks.errors.TaskError: --data nowhere: there is no such folder. ...
+    """
     path = Path(folder)
     if not path.is_dir():
         raise TaskError(f"--data {folder}: there is no such folder. Give one with a folder NAME/ for each task NAME")

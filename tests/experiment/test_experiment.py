@@ -32,6 +32,7 @@ from painters.experiment.grid import _ends_and_middles
 from painters.experiment.tuning import Tuning
 from painters.experiment.yaml import MAX_BYTES
 from painters.plan import Plan
+from painters.tasks import TaskError
 
 
 def experiment(*entries: Any, **more: Any) -> Experiment:
@@ -482,6 +483,7 @@ def test_malformed_similarities_are_refused(tmp_path: Path, removed: str, messag
 def test_documents_of_ones_own_stand_in_for_tasks(tmp_path: Path) -> None:
     (tmp_path / "grid.yaml").write_text(GOOD)
     (tmp_path / "nano_arc").mkdir()
+    (tmp_path / "nano_arc" / "test.jsonl").write_text("{}\n")
     found = load(tmp_path / "grid.yaml").with_data(tmp_path)
     own = {cell.source for cell in cells(found, of(12)) if cell.task == "nano_arc"}
     assert own == {str(tmp_path / "nano_arc")}
@@ -493,10 +495,30 @@ def test_no_task_leads_out_of_the_folder_of_documents(name: str, tmp_path: Path)
     (tmp_path / "data").mkdir()
     asked = experiment("identity", tasks=name, similarity={"models": "nano-llama", "inputs": "../secret"})
     (tmp_path / "secret").mkdir()
-    found = asked.with_data(tmp_path / "data")
-    assert [task.name for task in found.tasks] == [name]
-    assert found.similarity is not None
-    assert found.similarity.inputs == "../secret"
+    (tmp_path / "secret" / "test.jsonl").write_text("{}\n")
+    with pytest.raises(TaskError, match="has no"):
+        asked.with_data(tmp_path / "data")
+    found = experiment("identity", tasks="nano_arc", similarity={"models": "nano-llama", "inputs": "../secret"})
+    similarity = found.with_data(tmp_path / "data").similarity
+    assert similarity is not None
+    assert similarity.inputs == "../secret"
+
+
+def test_a_task_that_the_folder_of_documents_lacks(tmp_path: Path) -> None:
+    """It is not looked for on the hub without a word; bundled tasks keep the documents that come with painters."""
+    (tmp_path / "arc_easy").mkdir()
+    (tmp_path / "arc_easy" / "test.jsonl").write_text("{}\n")
+    asked = experiment("identity", tasks=["arc_easy", "nano_arc", "piqa"])
+    with pytest.raises(TaskError, match=r"has no piqa: it has arc_easy\."):
+        asked.with_data(tmp_path)
+    found = experiment("identity", tasks=["arc_easy", "nano_arc"]).with_data(tmp_path)
+    assert [task.name for task in found.tasks] == [str(tmp_path / "arc_easy"), "nano_arc"]
+
+
+@pytest.mark.parametrize("name", ["a.b.yaml", "dotted.v1"])
+def test_a_path_with_dots_keeps_the_name_of_its_task(name: str) -> None:
+    (cell, *_) = cells(experiment("identity", tasks=f"data/{name}"), of(12))
+    assert cell.task == name.removesuffix(".yaml")
 
 
 def test_inputs_in_a_file_lie_beside_the_experiment(tmp_path: Path) -> None:
