@@ -206,7 +206,8 @@ class Gathering:
         elif isinstance(output, tuple | list):
             items = [self.filled(item) for item in self._runs_filled(output)]
             if len(items) != len(output) or any(new is not old for new, old in zip(items, output, strict=True)):
-                return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+                # a named tuple takes its items one by one
+                return type(output)(items) if type(output) in (tuple, list) else type(output)(*items)
         return output
 
     def _runs_filled(self, items: Sequence[Any]) -> Iterator[Any]:

@@ -14,7 +14,7 @@ import torch
 from support.models import make_model
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import BertLMHeadModel, LlamaForCausalLM, WhisperForConditionalGeneration
+from transformers import BertLMHeadModel, LlamaForCausalLM, MixtralModel, WhisperForConditionalGeneration
 
 from painters import _compat, tasks
 
@@ -177,6 +177,8 @@ def test_classes_of_models() -> None:
     assert _compat.overrides_generation(WhisperForConditionalGeneration)
     assert _compat.recorded_hidden_states(type(make_model("llama", 2).model)) is not None
     assert _compat.recorded_hidden_states(nn.Linear) is None
+    assert [kind.__name__ for kind in _compat.recorded_routers(MixtralModel)] == ["MixtralTopKRouter"]
+    assert _compat.recorded_routers(nn.Linear) == ()
     assert not _compat.overrides_generation(BertLMHeadModel)
 
 
