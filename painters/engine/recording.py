@@ -78,7 +78,7 @@ class Recording:
             raise SurgeryError(self._not_a_chain(index, args))
         if index == 0:
             self.stream = args[0]
-            self._run_aside(args, kwargs)
+            self._find_side_outputs(args, kwargs)
         self.calls.append(Call(args[1:], kwargs))
         # Every recorder returns a new view, which shows whether the loop passes it on or gives all layers one stream.
         hidden = self._returned = self.stream.view_as(self.stream)
@@ -102,7 +102,7 @@ class Recording:
         self._gathering = None  # it holds what every execution gave
         return output
 
-    def _run_aside(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _find_side_outputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Run the first layer for its side outputs, where the loop needs them before the plan is executed.
 
         That is where all layers pass them on, and where the loop gathers attentions, whose number and shape it reads.
