@@ -320,7 +320,7 @@ class _AnswerCounter:
     def empty_texts(self, plans: int) -> None:
         """Offer the answers of so many plans to texts of nothing, which have no window."""
         for _ in range(plans * (len(self._requests) - len(self._windows)) if self._owners is not None else 0):
-            self._hook.add_partial("loglikelihood_rolling", (), 0.0)
+            self._hook.add_partial("loglikelihood", (), 0.0)
 
     def __call__(self, plan: Plan, index: int, answer: Answer) -> None:
         if self._owners is None:
@@ -330,7 +330,7 @@ class _AnswerCounter:
         left = self._left.setdefault(plan, self._windows.copy())
         left[owner] -= 1
         if not left[owner]:
-            self._hook.add_partial("loglikelihood_rolling", self._requests[owner].args, answer)
+            self._hook.add_partial("loglikelihood", self._requests[owner].args, answer)
 
 
 def _summed(by_plan: dict[Plan, list[Answer]], owners: Sequence[int], count: int) -> dict[Plan, list[float]]:
