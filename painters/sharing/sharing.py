@@ -165,9 +165,10 @@ class Sharing:
             )
 
         def run(layer: Layer, stream: Tensor) -> Tensor:
+            if recording.cache is None:
+                return recording.run(layer.index, stream, layer.half)
             # The cache of the recording stays empty, and each run fills a copy: no layer sees what another one wrote.
-            cache = None if recording.cache is None else copy.deepcopy(recording.cache)
-            return recording.run(layer.index, stream, layer.half, cache)
+            return recording.run(layer.index, stream, layer.half, copy.deepcopy(recording.cache))
 
         def merge(how: Merge, stream: Tensor, members: Iterator[Tensor]) -> Tensor:
             return MERGES[how](stream, members)
