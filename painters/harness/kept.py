@@ -120,20 +120,6 @@ class PlanAnswers:
         """Return the texts that answer the requests at these positions of all that ask for texts."""
         return KeptTexts(self, positions)
 
-    def windows(self, first: int, count: int) -> list[Answer] | None:
-        """Return the log-likelihoods of windows of long texts, from the `first` on, or None if some are not known."""
-        known = self.kept.answers(self.plan)
-        names = [f"window {number}" for number in range(first, first + count)]
-        if not all(name in known for name in names):
-            return None
-        return list(_decoded({str(number): known[name] for number, name in enumerate(names)}).values())
-
-    def add_windows(self, first: int, answers: Sequence[Answer]) -> None:
-        """Keep the log-likelihoods of windows, from the `first` on."""
-        numbered = enumerate(answers, first)
-        self.kept.add(self.plan, {f"window {number}": _encoded(answer) for number, answer in numbered})
-        self.kept.step(len(answers))
-
 
 class KeptTexts:
     """The texts that answer some requests; these are numbered from 0 here.

@@ -30,16 +30,6 @@ class ProgressCounter:
         self.done = min(self.done + self._step, max(self.total, self.done + 1))
         self._report()
 
-    def part(self, answers: int) -> Callable[[int, int], None]:
-        """Return what counts so many answers by shares: it is called with how much is done of how much."""
-        before = self.done
-
-        def reach(done: int, total: int) -> None:
-            self.done = min(before + answers * done // max(1, total), self.total)
-            self._report()
-
-        return reach
-
     def skip(self, answers: int) -> None:
         """Count answers that are known from before, of all processes together."""
         if answers:
@@ -73,6 +63,5 @@ class CountingCacheHook(CacheHook):  # type: ignore[misc]
         self._on_answer = on_answer
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        """Call `on_answer`; answers about long texts come all at the end, and are counted by windows instead."""
-        if attr != "loglikelihood_rolling":
-            self._on_answer()
+        """Call `on_answer`."""
+        self._on_answer()

@@ -195,7 +195,6 @@ class Scorer:
         with self._lm(task, protocol.batch_size) as lm:
             lm.set_cache_hook(CountingCacheHook(counter.count))
             lm.exact_batching = True
-            lm.on_windows = counter.part(len(task.requests))
             yield from self._score_by_loop(lm, plan, task, protocol, counter)
 
     def _score_shared(
@@ -249,8 +248,8 @@ class Scorer:
             for plan in sorted(plans, key=lambda plan: plan != identity):
                 counter.what = f"{plan} on {task.name}"
                 kept.expect(len(task.requests) // lm.ranks.size)
-                counter.skip(sum(name.startswith("text") for name in kept.answers(str(plan))))
-                lm.kept, lm.on_windows = PlanAnswers(kept, str(plan)), counter.part(len(task.requests))
+                counter.skip(len(kept.answers(str(plan))))
+                lm.kept = PlanAnswers(kept, str(plan))
                 with flushing(kept):
                     records = list(self._score_by_loop(lm, plan, task, protocol, counter))
                 yield from records

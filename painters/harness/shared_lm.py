@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -49,10 +49,6 @@ class SharingLM(PaintersLM):
 
     checked_stack: LayerStack | None = None
     """The stack that all plans were checked against. None: it is found, and they are checked, at every use."""
-    on_windows: Callable[[int, int], None] | None = None
-    """Called after each batch of windows of long texts with how many are answered, and about how many there are."""
-    _windows: int = 0
-    _all_windows: int = 0
     cache_hook: CacheHook
     """What is offered every answer."""
     _caught: list[Tokenised] | None = None
@@ -237,36 +233,8 @@ class SharingLM(PaintersLM):
             self.refuse_missing_prefix(requests)
             self._caught += requests
             return [(0.0, False)] * len(requests)
-        if override_bs is None:
-            answers: list[Answer] = super()._loglikelihood_tokens(requests, disable_tqdm)
-            return answers
-        return self._answer_windows(requests, override_bs)
-
-    def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Return the log-likelihoods of whole texts as lm-eval does, window by window.
-
-        Args:
-            requests: lm-eval's requests for the log-likelihood of a text.
-            disable_tqdm: Whether to show no progress bar.
-
-        Returns:
-            The log-likelihoods in nats, in the order of the requests.
-        """
-        lengths = [len(self.tok_encode(request.args[0])) for request in requests]
-        self._windows, self._all_windows = 0, sum(max(1, -(-length // self.max_length)) for length in lengths)
-        likelihoods: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
-        return likelihoods
-
-    def _answer_windows(self, requests: list[Tokenised], rows: int) -> list[Answer]:
-        """Answer a batch of windows of long texts, unless an interrupted scoring left the answers."""
-        first, self._windows = self._windows, self._windows + len(requests)
-        answers: list[Answer] | None = None if self.kept is None else self.kept.windows(first, len(requests))
-        if answers is None:
-            answers = super()._loglikelihood_tokens(requests, disable_tqdm=True, override_bs=rows)
-            if self.kept is not None:
-                self.kept.add_windows(first, answers)
-        if self.on_windows is not None:
-            self.on_windows(self._windows, self._all_windows)
+        silent = disable_tqdm or override_bs is not None  # the bar of each batch of windows, which lm-eval always shows
+        answers: list[Answer] = super()._loglikelihood_tokens(requests, silent, override_bs)
         return answers
 
     def _takes_trees(self, tokenised: Sequence[Tokenised]) -> bool:

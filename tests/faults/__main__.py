@@ -1,8 +1,9 @@
-"""`python -m faults [kills|files|disk ...]`: a store under fire, at length. `make test-faults` runs all of it."""
+"""`python -m faults [kills|interrupts|files|disk ...]`: a store under fire, at length; `make test-faults` runs all."""
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -14,14 +15,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-from faults import GRID, disk, files, kills
+from faults import GRID, disk, files, interrupts, kills
 
 KILLS, WRITERS, FILES, SEED = 200, 4, 10_000, 7
 
 
 def main(names: list[str]) -> int:
     """0 where everything held."""
-    chosen: dict[str, Callable[[Path], bool]] = {"kills": _kills, "files": _files, "disk": _disk}
+    chosen: dict[str, Callable[[Path], bool]] = {
+        "kills": _kills,
+        "interrupts": _interrupts,
+        "files": _files,
+        "disk": _disk,
+    }
     held = True
     for name in names or list(chosen):
         began = time.monotonic()
@@ -57,6 +63,38 @@ def _kills(folder: Path) -> bool:
     )
     print(tally.text())
     return tally.is_clean and bool(whole)
+
+
+STOPS = 10
+LONG = """\
+title: two minutes
+models: nano-llama
+tasks: [nano_arc, nano_hellaswag]
+variants: [{name: skip, start: all}]
+"""
+
+
+def _interrupts(folder: Path) -> bool:
+    """A sweep of one chunk of cells, which is stopped at random moments after its first seconds."""
+    (folder / "long.yaml").write_text(LONG)
+
+    def work(store: Path) -> None:
+        from painters import cli
+
+        sys.argv = ["painters", "sweep", str(folder / "long.yaml"), "--out", str(store), "--quiet"]
+        cli.main()
+
+    held = True
+    for numbers in ((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), (signal.SIGKILL,)):
+        own = folder / signal.Signals(numbers[0]).name
+        own.mkdir()
+        print(f"{STOPS} stops of a sweep ({', '.join(signal.Signals(one).name for one in numbers)})", flush=True)
+        tally = interrupts.storm(
+            work, own, stops=STOPS, signals=numbers, seed=SEED, between=(8.0, 20.0), chunk=interrupts.twentieth
+        )
+        print(tally.text(), flush=True)
+        held &= tally.is_clean
+    return held
 
 
 def _command(folder: Path) -> Callable[[Path], None]:

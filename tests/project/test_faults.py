@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+import signal
 import socket
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import disk, files, kills
+from faults import disk, files, interrupts, kills
 from support.fake_records import records
 from support.nano_samples import write_grid
 from support.records import cell, record, scored
@@ -21,6 +23,7 @@ from support.sweeps import GRID, needs_fork
 
 from painters import results, sweep
 from painters.experiment import load
+from painters.harness.kept import KeptLikelihoods
 from painters.results import ResultsWarning, Store
 from painters.results.files import replace_file
 from painters.results.writers import host_name
@@ -48,6 +51,36 @@ def test_four_writers_that_are_killed_at_random_moments(grid: Any, tmp_path: Pat
     assert found.kills == 8
     assert found.moments["after records"] > 0, "killed too early each time to show anything"
     assert found.records == len(whole) * found.rounds
+
+
+@needs_fork
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_loses_a_chunk_of_documents_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    write_grid(tmp_path, GRID)
+    monkeypatch.setattr("painters.results.partial.SHARE", 0.0)  # a chunk is a batch
+    monkeypatch.setattr("painters.results.partial.WORTH", 0.0)
+    run, slow = load(tmp_path / "grid.yaml").with_limit(9), KeptLikelihoods.add
+
+    def slowly(kept: KeptLikelihoods, *batch: Any) -> None:
+        time.sleep(0.02)
+        slow(kept, *batch)
+
+    monkeypatch.setattr(KeptLikelihoods, "add", slowly)
+    (tmp_path / "stores").mkdir()
+    found = interrupts.storm(
+        lambda store: sweep.run(run, Store(store)),
+        tmp_path / "stores",
+        stops=4,
+        signals=[number],
+        seed=2,
+        between=(0.2, 0.5),
+        chunk=lambda batches: 2 * max(batches),
+    )
+    assert found.is_clean, found.text()
+    assert found.stops.total() == 4
+    assert found.whole > 0
 
 
 def test_damaged_files(tmp_path: Path) -> None:
