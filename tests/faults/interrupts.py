@@ -82,7 +82,7 @@ def storm(
     between: tuple[float, float],
     chunk: Callable[[list[int]], int],
 ) -> Tally:
-    """What came of a sweep that is stopped so many times, each time after some seconds `between` these.
+    """What came of a sweep that is stopped so many times, each time some share of its time after its start.
 
     Args:
         work: Sweeps into a store.
@@ -90,21 +90,22 @@ def storm(
         stops: How many stops.
         signals: One of these each time.
         seed: Of the moments.
-        between: The fewest and the most seconds from the start to the stop.
+        between: The least and the largest share of an undisturbed sweep's seconds, from the start to the stop.
         chunk: How many log-likelihoods one stop may lose, by the batches of an undisturbed sweep.
     """
     tally, moments, round_ = Tally(), random.Random(seed), 0
+    began = time.monotonic()
     os.waitpid(fork(partial(counting, work, folder / "whole.log", folder / "whole"), folder / "said"), 0)
     whole, batches = Store(folder / "whole").records(), asked(folder / "whole.log")
-    tally.whole = sum(batches)
-    while tally.stops.total() < stops and round_ < 3 * stops:
+    tally.whole, seconds = sum(batches), time.monotonic() - began
+    while tally.stops.total() < stops and round_ < 5 * stops:
         store, log = folder / f"store-{round_}", folder / f"log-{round_}"
         stopped = 0
         while True:
             process = fork(partial(counting, work, log, store), folder / "said")
             number = moments.choice(list(signals))
             wants_stop = tally.stops.total() < stops
-            if wants_stop and _stop(process, number, moments.uniform(*between)):
+            if wants_stop and _stop(process, number, seconds * moments.uniform(*between)):
                 tally.stops[signal.Signals(number).name] += 1
                 stopped += 1
                 continue

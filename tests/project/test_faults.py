@@ -64,7 +64,7 @@ def test_a_sweep_that_is_stopped_loses_a_chunk_of_documents_at_most(
     run, slow = load(tmp_path / "grid.yaml").with_limit(9), KeptLikelihoods.add
 
     def slowly(kept: KeptLikelihoods, *batch: Any) -> None:
-        time.sleep(0.02)
+        time.sleep(0.05)
         slow(kept, *batch)
 
     monkeypatch.setattr(KeptLikelihoods, "add", slowly)
@@ -75,7 +75,7 @@ def test_a_sweep_that_is_stopped_loses_a_chunk_of_documents_at_most(
         stops=4,
         signals=[number],
         seed=2,
-        between=(0.2, 0.5),
+        between=(0.2, 0.6),
         chunk=lambda batches: 2 * max(batches),
     )
     assert found.is_clean, found.text()
