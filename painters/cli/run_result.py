@@ -191,6 +191,8 @@ class RunResult:
             + ("In brackets: the 95 % limit, where all documents agree.\n" if certain else "")
             + "norm.: 0 is chance, 1 the intact model; – where that one is at chance."
         )
+        if any(record.chance is None for record in shown):
+            legend += "\nchance and norm.: – where what guessing scores is not known."
         notes = [Text(note) for note in (*self.notes, *remarks.not_finite(self.records))]
         if few := list(remarks.too_few(shown)):
             notes.append(Text("\n".join(("Too few documents to tell whether there is a difference:", *few))))

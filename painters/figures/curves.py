@@ -284,7 +284,12 @@ def _missing(data: Data, shown: Sequence[tuple[ScoreTable, Mapping[str, Curves]]
 def _unscaled(scores: ScoreTable | None) -> list[str]:
     """Describe the decoder's tasks that cannot be normalised."""
     tasks = [task for task in scores.tasks if task not in scores.comparable] if scores else []
-    return [f"{short(tasks)}: the intact model is no better than chance, or was not scored"] if tasks else []
+    unknown = [
+        task for task in tasks if scores and (record := scores.find(task, scores.identity)) and record.chance is None
+    ]
+    others = [task for task in tasks if task not in unknown]
+    missing = [f"{short(others)}: the intact model is no better than chance, or was not scored"] if others else []
+    return missing + ([f"{short(unknown)}: what guessing scores is not known"] if unknown else [])
 
 
 def _scale_note(scores: ScoreTable) -> str:

@@ -95,6 +95,7 @@ class Reader:
         """Run the block; AssertionError where it fails or prints something else than the page shows."""
         where = f"{self.page}, line {block.line}"
         if block.title:
+            Path(block.title).parent.mkdir(parents=True, exist_ok=True)
             Path(block.title).write_text(block.code, encoding="utf-8")
             return
         self._printed()
