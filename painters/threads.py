@@ -20,7 +20,7 @@ _WAITING: Final = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 """The variables of the environment that say how threads of OpenMP wait; they are read when torch is loaded."""
 _LOADED_BEFORE: Final = "torch" in sys.modules and not any(name in os.environ for name in _WAITING)
 """Whether torch was loaded before painters, with threads that spin while they wait."""
-_TOLD: Final[list[str]] = []
+_WARNED: Final[list[str]] = []
 
 
 def spare_cores() -> None:
@@ -40,12 +40,12 @@ def spare_cores() -> None:
 
 def warn_of_spinning() -> None:
     """Warn once if the threads of torch spin while they wait, on a machine that has more work than cores."""
-    if not _LOADED_BEFORE or _TOLD:
+    if not _LOADED_BEFORE or _WARNED:
         return
     import torch
 
     if torch.get_num_threads() > 1 and _is_busy():
-        _TOLD.append("told")
+        _WARNED.append("warned")
         warnings.warn(
             f"this machine is busy, and the {torch.get_num_threads()} threads of torch spin while they wait for each "
             "other, which makes small models many times slower: import painters before torch, or set "

@@ -447,12 +447,12 @@ def _adapted(model: nn.Module, program: Program) -> Iterator[None]:
 
     With a static cache on an accelerator it would compile, and for every plan anew.
     """
-    told: list[str] = []
+    warned: list[str] = []
 
     def save_pretrained(module: Any, *args: Any, **kwargs: Any) -> Any:
         """Save the model as transformers does, and say once in a context that the file knows no plan."""
-        if not told and not program.is_identity:
-            told.append(program.text)
+        if not warned and not program.is_identity:
+            warned.append(program.text)
             warnings.warn(
                 f"save_pretrained under {program.text} writes the intact model, with all its layers in their order: "
                 "run it under the same plan again, or write a model that follows the plan with painters.export",

@@ -26,7 +26,8 @@ from painters.engine.gathering import Gathering, GatheringOptions
 from painters.engine.scopes import LOCK, Scope, Site, Threads, site_of
 from painters.engine.side_outputs import side_outputs_of
 from painters.plan import Half
-from painters.stack import LayerList, LayerStack, StandInList, SurgeryError
+from painters.stack import LayerList, LayerStack, SurgeryError
+from painters.stack.search import StandInList
 
 
 class Call(NamedTuple):

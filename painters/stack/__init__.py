@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from painters.stack.halves import HALVES, Halves
-from painters.stack.search import LayerList, StandInList, SurgeryError, without_wrapper
+from painters.stack.search import LayerList, SurgeryError, without_wrapper
 from painters.stack.stack import SPECIAL, LayerStack, Special, inspect_stack
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "LayerList",
     "LayerStack",
     "Special",
-    "StandInList",
     "SurgeryError",
     "inspect_stack",
     "without_wrapper",

@@ -20,7 +20,6 @@ from painters.stack.halves import HALVES, Halves, halves_of
 from painters.stack.search import (
     LayerList,
     StackChoiceError,
-    StandInList,
     SurgeryError,
     candidates,
     descendants,
@@ -42,7 +41,6 @@ __all__ = [
     "LayerList",
     "LayerStack",
     "Special",
-    "StandInList",
     "SurgeryError",
     "inspect_stack",
     "without_wrapper",

@@ -156,9 +156,9 @@ def test_layers_that_ask_for_other_slots_than_their_place() -> None:
 def test_too_few_slots() -> None:
     model = make_model("llama", 7)
     model.model.layers = torch.nn.ModuleList([model.model.layers[i] for i in (0, 6)])
-    model.config.num_hidden_layers = 2
+    model.config.num_hidden_layers = 3  # neither all layers nor those that are left
     with torch.inference_mode(), surgery(model, "1 0"):
-        with pytest.raises(SurgeryError, match=r"asks for cache slot 6, but there are 2: renumber .*layer_idx"):
+        with pytest.raises(SurgeryError, match=r"asks for cache slot 6, but there are 3: renumber .*layer_idx"):
             model(tokens(1, 5))
         model(tokens(1, 5), **{CACHE: DynamicCache()})
 

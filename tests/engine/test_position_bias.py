@@ -123,7 +123,8 @@ def test_what_is_handed_on_does_not_depend_on_the_stream(model_type: str) -> Non
         handle.remove()
         (stream, *rest), kwargs = seen[0]
         with torch.inference_mode():
-            one = side_outputs_of(first, {index: index for index in found.cache_indices[0]}, (stream, *rest), kwargs)
+            slots = {index: index for index in found.cache_indices[0]}
+            one = side_outputs_of(first, slots, (stream, *rest), kwargs)
             two = side_outputs_of(
                 first, {index: index for index in found.cache_indices[0]}, (stream.flip(1) * 3 + 1, *rest), kwargs
             )

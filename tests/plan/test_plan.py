@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -268,7 +269,7 @@ def test_distinct_plans_in_order() -> None:
         [np.int64(0), np.int32(1), 3],
         torch.tensor([0, 1, 3]),
     ],
-    ids=repr,
+    ids=lambda item: re.sub(r" at 0x[0-9a-f]+", "", repr(item)),
 )
 def test_what_is_taken_for_a_plan(value: Any) -> None:
     value = list(value) if not isinstance(value, str | Plan | np.ndarray | torch.Tensor) else value
@@ -291,7 +292,7 @@ def test_ranges_and_groups_are_taken_for_plans() -> None:
         *(None, 7, True, 1.5, b"0-3", {0, 1}, {"0": 1}, object(), [0, 1.5], [0, None], [[0, 1], [2]], ["0", "1"]),
         *([True, False], [0, "1"], [float("nan")], [-1], [10**6], [], np.array([0.5]), np.array(3), range(10**12)),
     ],
-    ids=lambda item: repr(item)[:30],
+    ids=lambda item: re.sub(r" at 0x[0-9a-f]+", "", repr(item))[:30],
 )
 def test_what_is_no_plan(value: Any) -> None:
     with pytest.raises(PlanError) as caught:
