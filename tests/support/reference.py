@@ -7,7 +7,6 @@ anywhere: greedy decoding runs everything again for every token.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,6 +29,11 @@ RunLayer = Callable[[int, Half | None, Tensor], Tensor]
 Family = Callable[[nn.Module, Plan, Tensor, Tensor | None, Tensor | None], Tensor]
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32 if it is in half precision."""
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
 def follow(steps: Sequence[Step], hidden: Tensor, run: RunLayer) -> Tensor:
     """The stream after `steps` on `hidden`."""
     for step in steps:
@@ -39,13 +43,14 @@ def follow(steps: Sequence[Step], hidden: Tensor, run: RunLayer) -> Tensor:
         if step.merge == "mean":
             hidden = torch.stack([follow(branch, hidden, run) for branch in step.branches]).mean(0)
         else:
-            outputs = [follow(branch, hidden, run) for branch in step.branches]
-            kind = functools.reduce(torch.promote_types, (output.dtype for output in outputs))
-            wide = torch.promote_types(torch.float32, torch.promote_types(kind, hidden.dtype))
-            change = outputs[0].to(wide) - hidden.to(wide)
-            for output in outputs[1:]:
-                change = change + (output.to(wide) - hidden.to(wide))
-            hidden = (hidden.to(wide) + change).to(kind)  # the outputs may be wider than what enters
+            output = follow(step.branches[0], hidden, run)
+            kind = output.dtype
+            change = wide(output) - wide(hidden)
+            for branch in step.branches[1:]:
+                output = follow(branch, hidden, run)
+                kind = torch.promote_types(kind, output.dtype)
+                change = change + (wide(output) - wide(hidden))
+            hidden = (wide(hidden) + change).to(kind)  # the outputs may be wider than what enters
     return hidden
 
 
