@@ -24,7 +24,7 @@ COLUMNS = "model affected loops median low high best best_low best_high".split()
 
 @dataclass(frozen=True, slots=True)
 class BestLoops:
-    """The best number of loops for one width, and the range that holds it in 95 % of the draws (None: unknown)."""
+    """The best number of loops for one width, and the range of those that may be as good (None: unknown)."""
 
     loops: int
     low: int | None
@@ -39,7 +39,7 @@ def loops(data: Data) -> Drawing:
         raise NothingToDraw("no records of looped parallel windows on all tasks")
     widths = sorted({width for width, _ in medians})
     counts = sorted({count for _, count in medians})
-    best = {width: _best({n: medians[width, n] for n in counts if (width, n) in medians}) for width in widths}
+    best = {width: best_loops({n: medians[width, n] for n in counts if (width, n) in medians}) for width in widths}
     rows = [
         {"model": scores.name, "affected": width, "loops": n, "best": n == best[width].loops}
         | estimate_columns(estimate, "median", "low", "high")
@@ -57,7 +57,8 @@ def loops(data: Data) -> Drawing:
         "Left: the normalised median of a window of M layers run in parallel R times, each time on the mean of the "
         "time before. The best R for each M is framed (of equal ones the smallest). Right: the best R against M.",
         *(["Hatched numbers of loops were not scored."] if len(counts) < max(counts) else []),
-        "M = 1 is one layer repeated. Bars on the right: in 95 % of the draws the best R is within the bar.",
+        "M = 1 is one layer repeated. Bars on the right: from the smallest to the largest R that may be "
+        "as good as the best, since the 95 % interval of the difference, in the same draws, holds zero.",
         records_note(scores, scores.comparable),
         bands_note([scores]),
     ]
@@ -87,8 +88,12 @@ def _medians(scores: ScoreTable) -> dict[tuple[int, int], Estimate]:
     return medians if asked else {}
 
 
-def _best(column: dict[int, Estimate]) -> BestLoops:
-    """Return the best loop count of one width, the smallest of equal ones."""
+def best_loops(column: dict[int, Estimate]) -> BestLoops:
+    """Return the best loop count of one width, the smallest of equal ones, and the range of those that may be as good.
+
+    The range holds the truly best one as often as the interval of a difference holds the truth. Percentiles of the best
+    one of each draw hold it too seldom where many are about equal.
+    """
     counts = sorted(column)
     highest = max(estimate.value for estimate in column.values())
     best = min(count for count in counts if column[count].value >= highest - ROUNDING)
@@ -100,9 +105,9 @@ def _best(column: dict[int, Estimate]) -> BestLoops:
     draws = draws[:, np.isfinite(draws).all(axis=0)]
     if draws.shape[1] < 0.975 * len(known[0]):
         return BestLoops(best, None, None)
-    winners = np.array(counts)[draws.argmax(axis=0)]
-    low, high = np.percentile(winners, [2.5, 97.5], method="nearest")
-    return BestLoops(best, int(min(low, best)), int(max(high, best)))
+    behind = np.percentile(draws - draws[counts.index(best)], 97.5, axis=1)
+    able = [count for count, most in zip(counts, behind, strict=True) if most >= -ROUNDING]
+    return BestLoops(best, min(able), max(able))
 
 
 def _paint_medians(axes: Axes, medians: dict[tuple[int, int], Estimate], widths: list[int], counts: list[int]) -> None:

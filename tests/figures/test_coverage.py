@@ -19,6 +19,7 @@ from scipy.special import expit
 from scipy.stats import binom
 
 from painters.figures.bands import Estimate, draw_mean, median
+from painters.figures.loops import best_loops
 from painters.results.intervals import Z, score_limit
 from painters.results.scoring import normalised, paired_interval
 
@@ -208,3 +209,24 @@ def test_bands_over_tasks(size: Size) -> None:
         medians.append(100 * float(np.mean(holds)))
     for coverages in (means, singles, medians):
         check(coverages, size)
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.86, 0.88, 0.87), (0.5, 0.7, 0.6, 0.3), (0.95, 0.97, 0.975, 0.98)])
+@pytest.mark.parametrize("documents", [50, 500])
+def test_bars_of_the_best_number_of_loops(shares: Sequence[float], documents: int) -> None:
+    """They hold the truly best number at least as often as they say; whole numbers make them cautious."""
+    simulation = Simulation(Size(200, 1000, 0, 0), 5)
+    hardness, weights = simulation.normal(documents), simulation.weights(documents)
+    scores = [simulation.outcomes(share, hardness) for share in shares]
+    drawn = [draw_mean(outcomes, weights, simulation.own()) for outcomes in scores]
+    truth, held = 1 + int(np.argmax(shares)), 0
+    for number in range(200):
+        column = {
+            loops: Estimate(float(outcomes[number].mean()), samples[number])
+            for loops, (outcomes, samples) in enumerate(zip(scores, drawn, strict=True), 1)
+        }
+        best = best_loops(column)
+        assert best.low is not None
+        assert best.high is not None
+        held += best.low <= truth <= best.high
+    assert held >= 0.93 * 200
