@@ -99,6 +99,9 @@ def silent_libraries() -> Iterator[None]:
     They are "Loading weights", "Map" and the like, which would run into a display of one's own. Both libraries are
     imported.
 
+    Yields:
+        None.
+
     Examples:
         >>> import datasets
         >>> with silent_libraries():

@@ -66,7 +66,7 @@ class TaskProgress:
         self._console, self._bars, self._tasks, self._what = console, bars, tasks, ""
         self._bar = None if bars is None else bars.add_task("", total=None, beside="")
         self._began = time.monotonic()
-        self._told = -EVERY
+        self._printed_at = -EVERY
         self._first: tuple[float, float] | None = None  # the documents at the first report, and when that was
 
     def __call__(self, done: int, total: int, what: str) -> None:
@@ -78,10 +78,10 @@ class TaskProgress:
         if self._bars is not None and self._bar is not None:
             text = f"{what}\n{int(asked)}/{documents} documents"
             self._bars.update(self._bar, completed=asked, total=documents, description=text, beside=left)
-        elif self._console is not None and (what != self._what or now - self._told >= EVERY):
+        elif self._console is not None and (what != self._what or now - self._printed_at >= EVERY):
             times = f"{int(asked)}/{documents} documents; {clock(now - self._began)} elapsed, {left}"
             self._console.print(Text(f"[{int(100 * asked) // max(1, documents):3d} %] {what}, {times}"), soft_wrap=True)
-            self._what, self._told = what, now
+            self._what, self._printed_at = what, now
 
     def _in_documents(self, done: int, total: int) -> tuple[float, int]:
         """Return how many documents are done, with parts of them, and how many there are."""

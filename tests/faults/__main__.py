@@ -67,10 +67,11 @@ def _kills(folder: Path) -> bool:
 
 STOPS = 10
 LONG = """\
-title: two minutes
+title: half a minute
 models: nano-llama
 tasks: [nano_arc, nano_hellaswag]
 variants: [{name: skip, start: all}]
+protocol: {limit: 60}
 """
 
 

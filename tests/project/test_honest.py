@@ -70,8 +70,8 @@ def test_one_answer_is_enough(loud: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     (task,) = harness.prepare("nano_arc", limit=5)
     log_likelihoods = SharingLM.log_likelihoods
 
-    def one_nan(self: Any, plans: Any, requests: Any, batches: Any = None) -> Any:
-        found = log_likelihoods(self, plans, requests, batches)
+    def one_nan(self: Any, plans: Any, requests: Any, *rest: Any) -> Any:
+        found = log_likelihoods(self, plans, requests, *rest)
         for answers in found.values():
             answers[7] = (math.nan, False)
         return found
