@@ -77,13 +77,14 @@ def digest_of(folder: Path, name: str, text: str) -> str:
 
 
 def hf_digest(folder: Path, name: str) -> str:
-    """The same of the task as lm-eval itself loads it."""
-    from painters.harness.protocol import scoring_protocol
-    from painters.harness.tasks import _build
+    """The same of the task as lm-eval itself loads it and builds its requests."""
+    from painters.harness.tasks import _digest
 
     manager = lm_eval.tasks.TaskManager(include_defaults=False)
     ((_, task),) = manager.load([str(folder / f"{name}.yaml")])["tasks"].items()
-    return _build(name, task, scoring_protocol()).digest
+    task.set_config("num_fewshot", task.get_config("num_fewshot") or 0)
+    task.build_all_requests()
+    return _digest(task)
 
 
 FORMATS = {
