@@ -123,7 +123,7 @@ def some(count: int = 5) -> pd.DataFrame:
 def test_a_table_of_scores_is_a_dataframe_and_so_is_what_is_made_of_it() -> None:
     table = some()
     assert isinstance(table, pd.DataFrame)
-    for made in (table, table.loc[table["primary"], [*table.columns[:9]]].round(3), table.reset_index()):
+    for made in (table, table.loc[table["primary"], [*table.columns[:11]]].round(3), table.reset_index()):
         assert "Bold: more than two" in made._repr_html_()
     without = table[["plan", "value", "difference"]]._repr_html_()
     assert "Bold" not in without
