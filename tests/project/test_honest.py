@@ -342,3 +342,22 @@ def test_a_picture_holds_hostile_names_as_words(tmp_path: Path) -> None:
     some = [r.model_copy(update={"model": "</dc:description><script>alert(1)</script>"}) for r in records()]
     figures.draw(2, figures.Data.of([r for r in some if r.tuning is None]), tmp_path)
     assert "<script" not in (tmp_path / "fig02.svg").read_text()
+
+
+def test_a_standard_error_of_zero_gives_way_to_limits(painters: Callable[..., Outcome]) -> None:
+    """All of twenty right is 83.9 to 100 %, and two plans that agree on all of them may differ by 16.1 points."""
+    asked = ("run", "--plan", "0-5 7-6 8-11", "--tasks", "nano_arc,nano_lambada", "--limit", "20", "--quiet")
+    shown = painters(*asked).out
+    assert "100 (≥83.9)" in shown
+    assert "+0.0 (±16.1)" in shown
+    assert "± 0.0" not in shown
+    assert "In brackets: the 95 % limit, where all documents agree." in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    rows = {(row["task"], row["metric"]): row for row in json.loads(painters(*asked, "--json").out)["rows"]}
+    arc, lambada = rows["nano_arc", "acc"], rows["nano_lambada", "acc"]
+    assert [arc["low"], arc["high"]] == pytest.approx([0.838875, 1.0], abs=1e-6)
+    assert 0 < lambada["low"] < lambada["value"] < lambada["high"] < 1
+    assert arc["interval"] == pytest.approx([-0.161129, 0.161129], abs=1e-4)
+    [same] = [row for row in json.loads(painters("run", "--plan", "0-11", *asked[3:], "--json").out)["rows"]
+              if (row["task"], row["metric"]) == ("nano_arc", "acc")]  # fmt: skip
+    assert same["interval"] == [0, 0]  # the intact model does not differ from itself
