@@ -177,8 +177,8 @@ def operate(
     with (
         self_check(model, stack, identity(stack)) if check else nullcontext(),
         _adapted(model, program),
-        without_router_losses(model, stack, program.plan),
-        recorded(model, stack, program.execute, always=always, threads=threads),
+        recorded(model, stack, program.execute, always=always, threads=threads) as holds_here,
+        without_router_losses(model, stack, program.plan, holds_here),
     ):
         yield model
 

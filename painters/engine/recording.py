@@ -397,7 +397,7 @@ class _Hooks:
     def __deepcopy__(self, memo: Any) -> _Hooks:
         """Return the hooks of a copy of the model, which keeps the plan that holds where it is made."""
         scope = Scope("all")
-        scope.is_open = self._holds()
+        scope.is_open = self.holds_here()
         copied = _Hooks(self._stack, self._execute, self._always, scope, None)
         copied._options = self._options
         return copied
@@ -464,7 +464,7 @@ class _Hooks:
         forwards = layers.forwards.values() if isinstance(layers, _RecorderList) else ()
         return any(forward.hooks is self for some in forwards for forward in some)
 
-    def _holds(self) -> bool:
+    def holds_here(self) -> bool:
         """Return whether the plan holds here; raise SurgeryError if that is not clear."""
         if torch.compiler.is_compiling():
             return True  # the hooks of nested contexts all run, and the last of them has the last word
@@ -477,7 +477,7 @@ class _Hooks:
 
     def _begin_forward(self, model: nn.Module, args: Any) -> None:
         """Note before a forward of the model that the plan was not executed yet."""
-        self.state.executed = False if self._holds() else None
+        self.state.executed = False if self.holds_here() else None
         if not torch.compiler.is_compiling():
             self._come_last()
 
@@ -501,7 +501,7 @@ class _Hooks:
 
         `kwargs` is None where another thread has removed this hook while torch was about to call it.
         """
-        if kwargs is None or not self._holds():
+        if kwargs is None or not self.holds_here():
             return
         gathering = self._options.gathering(args, kwargs)
         if torch.compiler.is_compiling():
@@ -583,7 +583,7 @@ def recorded(
     execute: Callable[[Recording], Tensor],
     always: bool = True,
     threads: Threads = "own",
-) -> Iterator[None]:
+) -> Iterator[Callable[[], bool]]:
     """Run `execute` in place of the layers in every forward of `model` within the context.
 
     In nested contexts the inner one executes. A deep copy of the model that is made inside executes too.
@@ -596,7 +596,7 @@ def recorded(
         threads: In which other threads that holds, as in `painters.surgery`.
 
     Yields:
-        Nothing.
+        A function that returns whether this holds in the thread that calls it.
 
     Raises:
         SurgeryError: If a forward ended without `execute`, or if somebody removed the hooks within the context.
@@ -606,7 +606,7 @@ def recorded(
     try:
         site.enter(scope, stack.layers)
         hooks.register(model)
-        yield
+        yield hooks.holds_here
         present = hooks.are_registered()
     finally:
         site.leave(scope, stack.layers)

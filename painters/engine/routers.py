@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -17,7 +17,9 @@ _OPTION: Final = "output_router_logits"
 
 
 @contextmanager
-def without_router_losses(model: nn.Module, stack: LayerStack, plan: Plan) -> Iterator[None]:
+def without_router_losses(
+    model: nn.Module, stack: LayerStack, plan: Plan, holds_here: Callable[[], bool]
+) -> Iterator[None]:
     """Ask for no router logits in forwards that would compute a loss of them, where `plan` runs no sparse layer.
 
     Such a model balances the load of the experts over all routers that ran, and transformers fails where none did. A
@@ -27,6 +29,7 @@ def without_router_losses(model: nn.Module, stack: LayerStack, plan: Plan) -> It
         model: The model.
         stack: Its stack.
         plan: The plan that the stack follows within the context.
+        holds_here: Whether it does so in the thread that asks.
 
     Yields:
         Nothing.
@@ -43,7 +46,10 @@ def without_router_losses(model: nn.Module, stack: LayerStack, plan: Plan) -> It
         yield
         return
 
-    def leave_out(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def leave_out(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+        # None where another thread has removed this hook meanwhile. A deep copy of the model keeps its plan for good.
+        if kwargs is None or (module in computing and not holds_here()):
+            return None
         config = getattr(module, "config", None)
         asked = kwargs.get(_OPTION)
         if not (getattr(_text_config(config), _OPTION, False) if asked is None else asked):

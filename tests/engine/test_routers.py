@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -70,3 +71,17 @@ def test_an_encoder_decoder_needs_the_routers_of_both(stack: str) -> None:
         assert torch.isfinite(model(**given).loss)
     with torch.inference_mode(), surgery(model, "3", stack=stack):
         assert torch.isfinite(model(**given, **{OPTION: True}).loss)
+
+
+def test_another_thread_keeps_the_losses_of_its_routers() -> None:
+    model, given = made("jamba")
+
+    def loss() -> torch.Tensor:
+        with torch.inference_mode():
+            found: torch.Tensor = model(**given, **{OPTION: True}).loss
+        return found
+
+    intact = loss()
+    with ThreadPoolExecutor(1) as pool, surgery(model, "0 2 4", threads="own"):
+        assert torch.equal(pool.submit(loss).result(), intact)
+        assert not torch.equal(loss(), intact)
