@@ -23,6 +23,7 @@ DEFAULT_OUT = Path("runs/records.jsonl")
 Kv = StrEnum("Kv", ["exact", "averaged"])
 By = StrEnum("By", ["block", "layer"])
 Dtype = StrEnum("Dtype", ["auto", "float32", "bfloat16", "float16"])
+YesNo = StrEnum("YesNo", ["true", "false"])
 Engine = StrEnum("Engine", ["local", "ray"])
 
 PLAN, MODEL, SCORE, MEASURE, OUTPUT = "What runs", "Model", "Scoring", "Measuring", "Output"
@@ -166,10 +167,10 @@ SystemOption = Annotated[
     ),
 ]
 MultiturnOption = Annotated[
-    bool | None,
+    YesNo | None,  # one name, because two would be cut in 80 columns; lm-eval takes these words too
     typer.Option(
-        "--fewshot-as-multiturn/--no-fewshot-as-multiturn",
-        help="In a chat template: examples as turns of their own, or all in the user's one turn. Default: turns.",
+        "--fewshot-as-multiturn",
+        help="In a chat template: false puts examples into the user's one turn.",
         rich_help_panel=PROMPT,
     ),
 ]
@@ -232,7 +233,7 @@ def check_documents(limit: int | float | None, sample: int | None, sample_seed: 
         raise UsageError("--sample-seed is the seed of --sample: give --sample too")
 
 
-def chat_fields(apply: bool, template: str | None, system: str | None, multiturn: bool | None) -> dict[str, Any]:
+def chat_fields(apply: bool, template: str | None, system: str | None, multiturn: YesNo | None) -> dict[str, Any]:
     """Return the fields of `painters.experiment.Chat` that these options set.
 
     Raises UsageError where examples are to be turns, and no template makes turns.
@@ -242,7 +243,7 @@ def chat_fields(apply: bool, template: str | None, system: str | None, multiturn
     fields = {
         "apply_chat_template": template or apply or None,
         "system_instruction": system,
-        "fewshot_as_multiturn": multiturn,
+        "fewshot_as_multiturn": None if multiturn is None else multiturn is YesNo.true,
     }
     return {name: value for name, value in fields.items() if value is not None}
 

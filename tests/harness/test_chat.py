@@ -241,7 +241,7 @@ def test_a_sweep_of_drawn_documents_is_found_again(tmp_path: Path) -> None:
         (("--sample", "0"), 2, "--sample 0: Input should be greater than or equal to 1"),
         (("--limit", "1.5"), 2, "'1.5' is neither a whole number of documents, 1 or more, nor a share of them"),
         (("--limit", "0"), 2, "'0' is neither a whole number"),
-        (("--fewshot-as-multiturn",), 2, "--fewshot-as-multiturn is for a chat template"),
+        (("--fewshot-as-multiturn", "true"), 2, "--fewshot-as-multiturn is for a chat template"),
         (("--apply-chat-template",), 2, "the model's tokenizer has no chat template"),
         (("--chat-template", "x"), 2, "the model's tokenizer has no chat template"),
     ],
