@@ -110,8 +110,8 @@ test-wheel: $(BIN)/python  ## build a wheel, install it into an empty environmen
 	cd build/wheel/run && ../venv/bin/painters export --variant skip --to short --quiet
 	cd build/wheel/run && ../venv/bin/painters report runs --out report.html --quiet
 
-test-faults: $(VENV)/.installed-dev  ## writers that are killed, files that are damaged, disks that are full
-	@echo "Setting a store on fire (about 20 minutes on two cores; at most an hour)"
+test-faults: $(VENV)/.installed-dev  ## writers that are killed, sweeps that are stopped, damaged files, full disks
+	@echo "Setting a store on fire (about 25 minutes on two cores; at most an hour)"
 	PYTHONPATH=tests timeout 3600 $(BIN)/python -m faults
 
 fuzz: $(VENV)/.installed-dev  ## random and hostile inputs; PARTS=plans, CASES=1000, TIME=60 (seconds a part), SEED=1

@@ -209,11 +209,18 @@ def test_processes_that_are_terminated_end_together(folder: Path, tmp_path: Path
     (_, first), (_, second) = (process.communicate(timeout=60) for process in both)
     assert time.monotonic() - began < 30
     assert [process.returncode for process in both] == ([143, 143] if everyone else [1, 143]), first + second
-    assert ("to go on:\n  accelerate launch" in first) if everyone else ("another process of the run is gone" in first)
+    assert (
+        ("stopped. To run it again:\n  accelerate launch" in first)
+        if everyone
+        else ("another process of the run is gone" in first)
+    )
     assert "Traceback" not in first + second
     again = [(process.communicate(timeout=300), process.returncode) for process in launch()]
     assert [code for _, code in again] == [0, 0], again
     assert sweep.run(load(folder / "grid.yaml"), Store(tmp_path / "store")).found == CELLS
+    sweep.run(load(folder / "grid.yaml"), Store(tmp_path / "alone"))
+    assert content(tmp_path / "store") == content(tmp_path / "alone")
+    assert not list((tmp_path / "store").glob("*.partial"))
 
 
 # ---------------------------------------------------------------------------------------------------------- the network
