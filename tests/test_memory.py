@@ -28,6 +28,7 @@ from painters.experiment.tuning import Tuning
 from painters.generation import greedy
 from painters.memory import MemoryExhausted, is_exhausted, without_locals
 from painters.results import Record, Store
+from painters.tasks import ScoringError
 
 PLANS = ("0-5", "0-1 {2-4}*2 5", "0-2 4-5")
 
@@ -210,7 +211,10 @@ def test_other_errors_are_not_taken_for_memory(model: Any, words: Any, yamls: di
         return RuntimeError("a kernel that is not there")
 
     limit = largest(model, words, yamls["nano_hellaswag"], batch_size=8, limit=12) // 3
-    with room_for(model, limit, other), pytest.raises(RuntimeError, match="a kernel that is not there"):
+    with (
+        room_for(model, limit, other),
+        pytest.raises(ScoringError, match="raised RuntimeError while .*: a kernel that is not there"),
+    ):
         list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], batch_size=8, limit=12))
 
 

@@ -195,7 +195,7 @@ ERRORS = [
         {"start": 3},
         "variant identity takes no parameter 'start': it takes none besides the number of layers",
     ),
-    ("swap", {}, "variant swap needs the parameter 'layer': give it a value"),
+    ("swap", {}, "variant swap needs a layer: say which (--layer N, layer=N)"),
     ("parallel", {"loops": 0}, "loops 0 is out of range: it must be 1 to 1998 for a window of 5 layers"),
     (
         "loop",

@@ -31,7 +31,7 @@ class RunResult:
     Attributes:
         plan: The plan.
         variant: The name of the variant that built it; None for a plan given as text.
-        model: The model by name.
+        model: The name by which the model is shown; records hold what it was loaded as.
         num_layers: The number of its layers.
         records: The records of both, one for each task and metric.
         out: The file of the records.
@@ -104,7 +104,8 @@ class RunResult:
         return {
             "plan": str(self.plan),
             "variant": self.variant,
-            "model": self.model,
+            "model": self.records[0].model,
+            "name": self.model,
             "num_layers": self.num_layers,
             "stack": self.records[0].stack,
             "kv": self.records[0].kv,

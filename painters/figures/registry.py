@@ -245,8 +245,7 @@ def numbers(names: Iterable[str]) -> list[int]:
     for name in names:
         number = name.removeprefix("fig")
         if name != "all" and not (number.isdecimal() and int(number) in FIGURES):
-            raise FigureError(
-                f"there is no figure {number!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all"
-            )
+            shown = number if number.isdecimal() else name
+            raise FigureError(f"there is no figure {shown!r}: the figures are {min(FIGURES)} to {max(FIGURES)}, or all")
         chosen |= set(FIGURES) if name == "all" else {int(number)}
     return sorted(chosen)

@@ -14,7 +14,6 @@ from painters.glue.training import seeded
 from painters.models import ModelError
 from painters.models import load as models
 from painters.models.hub import patiently
-from painters.models.source import find_source
 
 DTYPES = ("auto", "float32", "bfloat16")
 
@@ -58,7 +57,7 @@ def load_encoder(
     target = models.parse_device(device)
     config = models.read_config(name, revision, trust_remote_code)
     models.refuse_small_files(config, name, trust_remote_code)
-    source = find_source(name)
+    source = models.source_of(name)
     shared = {"revision": revision, "trust_remote_code": trust_remote_code, **source.options}
     try:
         tokenizer = patiently(lambda: transformers.AutoTokenizer.from_pretrained(source.location, **shared))

@@ -36,7 +36,8 @@ def check_names(names: Iterable[str]) -> None:
         >>> check_names(["nano_arc", "hellaswag", "mine/task.yaml"])
         >>> check_names(["nano_ark"])
         Traceback (most recent call last):
-        painters.tasks.TaskError: task 'nano_ark': neither bundled (...) nor in lm-eval; did you mean nano_arc?
+            ...
+        painters.tasks.errors.TaskError: task 'nano_ark': neither bundled (...) nor in lm-eval; did you mean nano_arc...
     """
     bundled = list(tasks.bundled())
     for name in names:

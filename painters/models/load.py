@@ -101,7 +101,7 @@ def load_model(
     if not encoders:
         refuse_encoder(config, name)
     auto_class = _auto_class(config)
-    source = find_source(name)
+    source = source_of(name)
     shared = {"revision": revision, "trust_remote_code": trust_remote_code, **source.options}
     is_float32 = dtype == "auto" and (name in BUNDLED or source.gguf_file is not None)
     options = gguf.load_options() if source.gguf_file else {}
@@ -271,7 +271,7 @@ def refuse_small_files(config: Any, name: str, trust_remote_code: bool) -> None:
         painters.models.errors.ModelError: model 'broken': its config.json describes ... parameters, and its
         *.safetensors have 100 bytes: they belong to another model, or are not whole
     """
-    source = find_source(name)
+    source = source_of(name)
     if name not in BUNDLED and source.is_local and source.path.exists():
         check_file_sizes(_skeleton(config, name, trust_remote_code), name, source.path)
 
@@ -385,10 +385,15 @@ def weights_digest(model: Any, samples: int = 4096) -> str:
     return digest.hexdigest()[:12]
 
 
+def source_of(name: str) -> ModelSource:
+    """Return where the files of the model `name` are."""
+    return ModelSource(str(BUNDLED[name]), is_local=True) if name in BUNDLED else find_source(name)
+
+
 def read_config(name: str, revision: str | None, trust_remote_code: bool) -> Any:
     """Return the configuration of the model `name`; ModelError where it is not there or cannot be used."""
     bundled.check_name(name)
-    source = find_source(name)
+    source = source_of(name)
     if source.gguf_file:
         gguf.require_gguf(name)
     if source.is_local:

@@ -132,7 +132,8 @@ def interval(record: Record) -> tuple[float, float] | None:
     Examples:
         >>> from painters.harness import score
         >>> from painters.models import load_model
-        >>> record, *_ = score(*load_model("nano-llama"), "0-11", "nano_lambada", limit=20)
+        >>> records = score(*load_model("nano-llama"), "0-11", "nano_lambada", limit=20)
+        >>> record = next(record for record in records if record.metric == "acc")
         >>> low, high = interval(record)
         >>> 0 <= low <= record.value <= high <= 1
         True

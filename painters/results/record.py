@@ -53,7 +53,7 @@ class Asked(BaseModel):
 
     Examples:
         >>> Asked(revision=None, dtype="auto", shots=None, limit=100, metrics=("acc", "acc_norm"))
-        Asked(revision=None, dtype='auto', shots=None, limit=100, metrics=('acc', 'acc_norm'))
+        Asked(revision=None, dtype='auto', shots=None, limit=100, metrics=('acc', 'acc_norm'), ...)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -204,7 +204,7 @@ def paired_interval(
     Examples:
         >>> low, high = paired_interval([1] * 30 + [0] * 10, [1] * 20 + [0] * 20)
         >>> round(low, 3), round(high, 3)
-        (0.137, 0.402)
+        (0.14, 0.402)
     """
     if len(outcomes) != len(others):
         raise ValueError(f"paired interval of {len(outcomes)} and {len(others)} documents: score both on the same ones")

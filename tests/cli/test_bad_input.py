@@ -91,9 +91,11 @@ BAD: dict[str, Bad] = {
     # tasks and how they are asked
     "an unknown task": Bad((*INTACT, "--tasks", "nano_ark"), 2, ("'nano_ark'", "nano_arc")),
     "no task": Bad((*INTACT, "--tasks", " ,"), 2, ("names no task", "painters tasks")),
-    "a limit of nothing": Bad((*INTACT, "--limit", "0"), 2, ("--limit 0",)),
-    "a negative limit": Bad((*INTACT, "--limit", "-5"), 2, ("--limit -5",)),
-    "a limit that is no number": Bad((*INTACT, "--limit", "ten"), 2, ("--limit ten", "integer")),
+    "a limit of nothing": Bad((*INTACT, "--limit", "0"), 2, ("'--limit': '0'", "a whole number of documents")),
+    "a negative limit": Bad((*INTACT, "--limit", "-5"), 2, ("'--limit': '-5'", "a whole number of documents")),
+    "a limit that is no number": Bad(
+        (*INTACT, "--limit", "ten"), 2, ("'--limit': 'ten'", "a whole number of documents")
+    ),
     "no rows in a batch": Bad((*INTACT, "--batch-size", "0"), 2, ("--batch-size 0",)),
     "negative shots": Bad((*INTACT, "--shots", "-1"), 2, ("--shots -1",)),
     "shots where there are none": Bad(

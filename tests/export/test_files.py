@@ -214,7 +214,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, dict[str, Any], str]] = {
     "a quantised model": (_quantised, "1 0", {}, r"is quantised"),
     "adapters": (_adapted, "1 0", {}, r"has adapters on it"),
     "a model in pieces": (_spread, "1 0", {}, r"lies on cpu, meta: load it on one device"),
-    "an encoder-decoder": (_encoder_decoder, "0", {}, r"only models that read tokens and have one stack"),
+    "an encoder-decoder": (_encoder_decoder, "0", {}, r"is an encoder-decoder .* one stack of layers can be exported"),
     "code for code": (_elsewhere, PLAN, CODE, r"is a Mine, which is not a class of transformers itself"),
 }  # fmt: skip
 

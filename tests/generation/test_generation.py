@@ -386,7 +386,7 @@ def test_no_drafts_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def ask(contexts: list[str], **settings: Any) -> list[Any]:
-    return [SimpleNamespace(args=(context, settings)) for context in contexts]
+    return [SimpleNamespace(request_type="generate_until", args=(context, settings)) for context in contexts]
 
 
 QUESTIONS = [

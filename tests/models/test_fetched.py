@@ -186,7 +186,7 @@ def test_the_command_line(model: FetchedModel, pip: list[list[str]], painters: C
     assert json.loads(painters("models", "--json").out)[-1]["state"] == "fetched"
     ran = painters("run", "--model", "smollm2", "--plan", "0 3", "--tasks", "nano_arc", "--limit", "2", "--quiet")
     assert ran.code == 0, ran.err
-    assert "smollm2" in ran.out
+    assert "SmolLM2-135M under 0 3" in ran.out
 
 
 def test_what_titles_and_captions_call_it() -> None:

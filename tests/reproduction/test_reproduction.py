@@ -17,6 +17,7 @@ from painters.progress import OnProgress
 from painters.reproduction import Reproduction
 from painters.results import Store
 from painters.sweep import Progress, Summary
+from painters.tasks import TaskError
 
 
 class Display:
@@ -106,7 +107,7 @@ def test_what_is_missing_is_said_with_its_reason() -> None:
         ({"figures": "figs"}, FigureError, "there is no figure 'figs'"),
         ({"figures": 2, "encoder": "nano-bert"}, ExperimentError, "no encoder is scored for fig2; leave it out"),
         ({"figures": 1, "model": "nano-llama"}, ExperimentError, "no decoder is scored for these figures"),
-        ({"figures": 2, "data": "nowhere"}, ExperimentError, "there is no such folder"),
+        ({"figures": 2, "data": "nowhere"}, TaskError, "there is no such folder"),
         ({"figures": 2, "engine": "rayon", "limit": 1}, ExperimentError, "there is no such engine"),
     ],
 )

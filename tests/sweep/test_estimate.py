@@ -250,7 +250,7 @@ def test_the_time_that_is_left_goes_by_layer_runs_of_each_kind(monkeypatch: pyte
     eta.start(long)
     assert reports[-1].left is None
     eta.finish(long, 6.0)  # 6 layer runs, 4 documents: a quarter of a second each
-    assert reports[-1] == Progress(1, 3, str(long), 0.0, 0.0, pytest.approx(3.0 + 6.0))
+    assert reports[-1] == Progress(1, 3, str(long), 0.0, 0.0, pytest.approx(3.0 + 6.0), cells=0)
     eta.start(slow)
     now[0] = 1.0
     eta.within(1, 4)
