@@ -213,7 +213,7 @@ def test_other_errors_are_not_taken_for_memory(model: Any, words: Any, yamls: di
     limit = largest(model, words, yamls["nano_hellaswag"], batch_size=8, limit=12) // 3
     with (
         room_for(model, limit, other),
-        pytest.raises(ScoringError, match="raised RuntimeError while .*: a kernel that is not there"),
+        pytest.raises(ScoringError, match=r"raised RuntimeError while .*: a kernel that is not there"),
     ):
         list(harness.score_together(model, words, PLANS, yamls["nano_hellaswag"], batch_size=8, limit=12))
 
