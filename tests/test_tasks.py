@@ -200,7 +200,7 @@ def test_model_messages(folder: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         load("nano-none")
     with pytest.raises(ModelError, match=r"'someone/something': it is not bundled \(nano-bert, .*hf download someone"):
         load("someone/something")
-    with pytest.raises(ModelError, match="To go on, check the path"):
+    with pytest.raises(ModelError, match="there is no such file or folder; check the path"):
         load("./no/such/folder")
     (folder / "model.safetensors").rename(folder / "elsewhere")
     with pytest.raises(ModelError, match="its config is there, and the rest cannot be read"):

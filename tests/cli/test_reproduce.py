@@ -105,6 +105,7 @@ def test_the_cost_of_the_paper_fits_a_terminal(painters: Painters, monkeypatch: 
 
 
 def test_a_cell_that_fails_does_not_keep_figures_from_being_drawn(painters: Painters, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()  # a folder without a model
     made = painters("reproduce", "1", "3", "--encoder", "{tmp}/none", "--out", "{tmp}/out", "--quiet")
     assert made.code == 1
     assert "none" in made.out
