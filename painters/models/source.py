@@ -45,7 +45,7 @@ def find_source(name: str) -> ModelSource:
             name on the hub, or one followed by a GGUF file in it, as in `org/model/file.gguf`.
 
     Returns:
-        The place; on the hub where nothing of this name is on this machine.
+        The location; one on the hub where nothing of this name is on this machine.
 
     Examples:
         >>> find_source("org/model-GGUF/model.Q4_1.gguf")
